@@ -1,0 +1,1 @@
+"""The two datasets: facts, preparation into arrays (no torch), subsets, augmentation (torch)."""
