@@ -61,3 +61,14 @@ def replica_batch(train_samples: int, recipe: Recipe) -> tuple[int, int]:
     per_replica = -(-train_samples // recipe.replicas)
     batch = min(recipe.batch_size, per_replica)
     return batch, per_replica // batch
+
+
+def replica_problem(train_samples: int, recipe: Recipe) -> str | None:
+    """Say why this many images cannot feed the recipe's replicas, None if they can."""
+    batch, _ = replica_batch(train_samples, recipe)
+    if batch >= 2:
+        return None
+    return (
+        f"{train_samples} images give each of {recipe.replicas} replicas a batch of {batch}, and batch statistics "
+        f"need 2; use at least {2 * recipe.replicas} images or fewer replicas"
+    )

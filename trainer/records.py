@@ -4,7 +4,6 @@ Everyone who writes or reads one of these files uses these classes. Standard lib
 metric names are the keys of `History`.
 """
 
-import math
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
@@ -172,6 +171,14 @@ class Environment(Record):
     slurm_job_id: str | None
 
 
+class Process(Record):
+    """A process on a host. started (seconds since 1970) tells it from a later one that was given the same pid."""
+
+    host: str
+    pid: int
+    started: float
+
+
 class Attempt(Record):
     """One execution of a run, as result.json lists it. Epochs count completed ones."""
 
@@ -188,16 +195,12 @@ class Attempt(Record):
 class AttemptRecord(Versioned, Attempt):
     """attempts/N.json: the history of one attempt and, while it has no outcome, its claim on the run's folder.
 
-    Attempt N+1 exists only if someone took the run over: the highest number owns the folder. process_started is the
-    kernel's start time of the process, which tells it from a later one of the same pid.
+    Attempt N+1 exists only if someone took the run over: the highest number owns the folder.
     """
 
     run_id: str
     submission: str | None
-    pid: int
-    process_started: int
-    training_hash: str
-    data_fingerprint: str
+    process: Process
     log: str
     cause: Cause | None = None
     message: str | None = None
@@ -205,6 +208,14 @@ class AttemptRecord(Versioned, Attempt):
     def summary(self) -> Attempt:
         """Give the part that result.json keeps."""
         return Attempt(**{name: getattr(self, name) for name in Attempt.model_fields})
+
+
+class Commitment(Versioned):
+    """run.json: what the run's folder is for, written by its first attempt. Others are refused with what differs."""
+
+    run: Run
+    training: Recipe
+    data_fingerprint: str
 
 
 class Progress(Versioned):
@@ -257,6 +268,28 @@ class PlanRecord(Versioned):
     runs: list[PlannedRun]
 
 
+class Options(Record):
+    """How a run is executed; none of it changes what is computed beyond rounding."""
+
+    device: str = "auto"
+    threads: int = 0
+    checkpoint_interval_s: float = 30.0
+
+
+class Bundle(Versioned):
+    """The runs one job carries, handed to `python -m trainer --bundle FILE`.
+
+    runs_folder holds a folder a run. Several jobs may be handed the same runs: each takes what no other has taken.
+    """
+
+    submission: str
+    pool: str
+    data: Path
+    runs_folder: Path
+    options: Options
+    runs: list[RunSpec]
+
+
 class CancelRequest(Versioned):
     """cancel.json: the wish that a run stop and stay stopped. The trainer looks for it; a new submission removes it."""
 
@@ -294,6 +327,10 @@ class RunFolder(NamedTuple):
     """Where the files of one run lie."""
 
     path: Path
+
+    @property
+    def commitment(self) -> Path:
+        return self.path / "run.json"
 
     @property
     def result(self) -> Path:
@@ -334,8 +371,3 @@ class RunFolder(NamedTuple):
         if not self.attempts.is_dir():
             return []
         return sorted(int(path.stem) for path in self.attempts.glob("[0-9]*.json"))
-
-
-def is_finite(value: float) -> bool:
-    """Tell whether a loss is a number one can go on with."""
-    return math.isfinite(value)

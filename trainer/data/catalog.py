@@ -1,11 +1,15 @@
 """What is known of each dataset before anyone has prepared it: names, official sizes, checksums, normalisation."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The official facts of a dataset. mean and std are of pixel values scaled to [0, 1], one a channel."""
+    """The official facts of a dataset. mean and std are of pixel values scaled to [0, 1], one a channel.
+
+    augmentation: "crop" pads by 4 and cuts at random, "resized_crop" is RandomResizedCrop; both mirror half the images.
+    """
 
     name: str
     title: str
@@ -15,6 +19,7 @@ class Dataset:
     val_samples: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    augmentation: Literal["crop", "resized_crop"]
     archive: str
     md5: str
     url: str
@@ -32,6 +37,7 @@ DATASETS: dict[str, Dataset] = {
             val_samples=10_000,
             mean=(0.4914, 0.4822, 0.4465),
             std=(0.2023, 0.1994, 0.2010),
+            augmentation="crop",
             archive="cifar-10-python.tar.gz",
             md5="c58f30108f718f92721af3b95e74349a",
             url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
@@ -45,6 +51,7 @@ DATASETS: dict[str, Dataset] = {
             val_samples=10_000,
             mean=(0.485, 0.456, 0.406),
             std=(0.229, 0.224, 0.225),
+            augmentation="resized_crop",
             archive="tiny-imagenet-200.zip",
             md5="90528d7ca1a48142e341f4ef8d21d0de",
             url="http://cs231n.stanford.edu/tiny-imagenet-200.zip",

@@ -4,9 +4,12 @@
 manifest that is there has its arrays. Preparation writes this; the trainer, the planner and `sweep data info` read it.
 """
 
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +19,13 @@ from trainer.files import RecordError, read_json
 from trainer.records import Versioned
 
 SPLITS = ("train", "val")
+MANIFEST = "manifest.json"
+
+# Rows hashed at a time: at 64×64 pixels some 12 MB, so verifying needs no more memory than that.
+_ROWS = 1024
+
+Report = Callable[[str, int, int], None]
+"""Called with (stage, done, total) a few times a second, and once with done == total."""
 
 
 class DataError(Exception):
@@ -27,6 +37,7 @@ class Manifest(Versioned):
 
     fingerprint: sha256 over the arrays' bytes (see `fingerprint_of`), the dataset's identity in every result.
     official: the source had the official archive's md5. synthetic: drawn by `sweep data synthesize`.
+    source: as the user named it. source_md5: of the archive, None for an unpacked folder.
     """
 
     dataset: str
@@ -34,11 +45,85 @@ class Manifest(Versioned):
     official: bool
     synthetic: bool
     source: str
+    source_md5: str | None = None
     classes: list[str]
     image_size: int
     train_samples: int
     val_samples: int
     prepared: datetime
+
+    def layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Give shape and dtype of each array by its name, in the fingerprint's order."""
+        layout: dict[str, tuple[tuple[int, ...], str]] = {}
+        for split, samples in zip(SPLITS, (self.train_samples, self.val_samples), strict=True):
+            layout[f"{split}_images"] = ((samples, 3, self.image_size, self.image_size), "|u1")
+            layout[f"{split}_labels"] = ((samples,), "<i8")
+        return layout
+
+
+class Split(NamedTuple):
+    """One split on its way in. labels: (N,) int64; images: chunks (n, 3, S, S) uint8 that make N together."""
+
+    labels: npt.NDArray[np.int64]
+    images: Iterator[npt.NDArray[np.uint8]]
+
+
+class Contents(NamedTuple):
+    """What a reader finds in a source: everything but the pixels at once, these as they are asked for."""
+
+    classes: list[str]
+    image_size: int
+    train: Split
+    val: Split
+
+
+class Fingerprint:
+    """A dataset's fingerprint as its parts come by; what `fingerprint_of` says of whole arrays.
+
+    sha256 over one JSON line with the class names, then for each of train_images, train_labels, val_images and
+    val_labels one JSON line [name, dtype, shape] and the array's bytes, C order, little-endian. Where the pixels came
+    from, how they were packed and how many workers decoded them leave no trace in it.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._digest = hashlib.sha256()
+        self._line(list(classes))
+
+    def begin(self, name: str, dtype: str, shape: Sequence[int]) -> None:
+        self._line([name, dtype, list(shape)])
+
+    def update(self, rows: npt.NDArray[Any]) -> None:
+        self._digest.update(np.ascontiguousarray(rows).data)
+
+    def hexdigest(self) -> str:
+        return self._digest.hexdigest()
+
+    def _line(self, value: object) -> None:
+        self._digest.update(json.dumps(value, ensure_ascii=True).encode() + b"\n")
+
+
+def fingerprint_of(
+    classes: Sequence[str],
+    arrays: Mapping[str, npt.NDArray[Any]],
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> str:
+    """Give the identity of a dataset: equal fingerprints, equal training data.
+
+    arrays: {train,val}_images (N, 3, S, S) uint8 and {train,val}_labels (N,) int64. report: called with (rows, all).
+    """
+    fingerprint = Fingerprint(classes)
+    total = sum(len(array) for array in arrays.values())
+    done = 0
+    for name in (f"{split}_{part}" for split in SPLITS for part in ("images", "labels")):
+        array = arrays[name]
+        array = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        fingerprint.begin(name, array.dtype.str, array.shape)
+        for start in range(0, len(array), _ROWS):
+            rows = array[start : start + _ROWS]
+            fingerprint.update(rows)
+            done += len(rows)
+            report(done, total)
+    return fingerprint.hexdigest()
 
 
 class PreparedDataset:
@@ -53,26 +138,35 @@ class PreparedDataset:
         self.manifest = manifest
 
     def images(self, split: str) -> npt.NDArray[np.uint8]:
-        return self._load(f"{split}_images.npy")
+        return self._load(f"{split}_images")
 
     def labels(self, split: str) -> npt.NDArray[np.int64]:
-        return self._load(f"{split}_labels.npy")
+        return self._load(f"{split}_labels")
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """Open all four arrays. Raises DataError if one is missing, cut short or not what the manifest says."""
+        return {name: self._load(name) for name in self.manifest.layout()}
 
     def _load(self, name: str) -> npt.NDArray[Any]:
+        path = self.folder / f"{name}.npy"
         try:
-            array: npt.NDArray[Any] = np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
+            array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(
-                f"{self.folder / name}: cannot be read ({error}); remove {self.folder} and prepare it again with "
-                f"'sweep data prepare {self.manifest.dataset}'"
-            ) from error
+            raise DataError(f"{path}: cannot be read ({error}); {self._remedy()}") from error
+        shape, dtype = self.manifest.layout()[name]
+        if array.shape != shape or array.dtype.str != dtype:
+            found, expected = f"{array.dtype.str} {array.shape}", f"{dtype} {shape}"
+            raise DataError(f"{path}: holds {found}, its manifest says {expected}; {self._remedy()}")
         return array
+
+    def _remedy(self) -> str:
+        return f"remove {self.folder} and prepare it again with 'sweep data prepare {self.manifest.dataset}'"
 
 
 def read_manifest(data: Path, dataset: str) -> Manifest | None:
     """Give the manifest of a prepared dataset, None if it has not been prepared. Raises DataError if it is damaged."""
     try:
-        return read_json(data / dataset / "manifest.json", Manifest)
+        return read_json(data / dataset / MANIFEST, Manifest)
     except RecordError as error:
         raise DataError(f"{error}; remove {data / dataset} and prepare it again") from error
 
@@ -86,3 +180,19 @@ def open_dataset(data: Path, dataset: str) -> PreparedDataset:
             f"{data / dataset}: {title} is not prepared; run 'sweep data prepare {dataset} --source ARCHIVE --data {data}'"
         )
     return PreparedDataset(data / dataset, manifest)
+
+
+def verify(data: Path, dataset: str, report: Report = lambda stage, done, total: None) -> Manifest:
+    """Read every byte of a prepared dataset again and hold it against its manifest.
+
+    Returns the manifest. Raises DataError if the dataset is not prepared, or is not what was prepared.
+    """
+    prepared = open_dataset(data, dataset)
+    manifest = prepared.manifest
+    found = fingerprint_of(manifest.classes, prepared.arrays(), lambda done, total: report("verifying", done, total))
+    if found != manifest.fingerprint:
+        raise DataError(
+            f"{prepared.folder}: fingerprint is {found}, its manifest says {manifest.fingerprint}: the arrays have changed "
+            f"since they were prepared; {prepared._remedy()}"
+        )
+    return manifest

@@ -1,0 +1,154 @@
+"""`python -m trainer`: train one run, or a bundle of runs, and answer with an exit code that says how it ended.
+
+Exit codes: 0 done (also when it was done before) · 1 failed, see error.json · 2 the call is wrong · 69 another process
+owns the run · 75 interrupted, the next call continues.
+"""
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from trainer.commitment import UsageError
+from trainer.data.catalog import DATASETS
+from trainer.data.prepared import DataError
+from trainer.files import RecordError, read_json
+from trainer.models.catalog import ARCHITECTURES
+from trainer.recipe import Recipe
+from trainer.records import Bundle, ExitCode, Options, Run, RunFolder, RunSpec
+from trainer.stop import StopSignal
+
+if TYPE_CHECKING:
+    from trainer.run import Job
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the call, train, and give the exit code."""
+    stop = StopSignal().install()  # before torch's second of imports, so that no signal is lost
+    parser = _parser()
+    call = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.captureWarnings(True)
+    try:
+        return (_train_bundle(call, stop) if call.bundle else _train_one(parser, call, stop)).value
+    except OSError as error:
+        print(f"trainer: {error}", file=sys.stderr)
+        return ExitCode.FAILED.value
+
+
+def _train_bundle(call: argparse.Namespace, stop: StopSignal) -> ExitCode:
+    try:
+        bundle = read_json(call.bundle, Bundle)
+    except RecordError as error:
+        return _refuse(error)
+    if bundle is None:
+        return _refuse(f"{call.bundle}: no such file")
+    _use_threads(bundle.options)
+    from trainer.bundle import execute_bundle
+
+    return execute_bundle(bundle, call.job or _job_name(), stop)
+
+
+def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: StopSignal) -> ExitCode:
+    for name in ("architecture", "dataset", "ratio", "seed", "data", "output"):
+        if getattr(call, name) is None:
+            parser.error(f"--{name} is missing")
+    if not 0 < call.ratio <= 1:
+        parser.error(f"--ratio {call.ratio}: must be above 0 and at most 1")
+    if call.seed < 0:
+        parser.error(f"--seed {call.seed}: must not be negative")
+    given = {name: getattr(call, name) for name in Recipe.model_fields if getattr(call, name) is not None}
+    try:
+        recipe = Recipe(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0]).replace("_", "-") if first["loc"] else "recipe"
+        parser.error(f"--{name} {first['input']}: {first['msg']}")
+    run = Run(
+        id=call.output.resolve().name,
+        architecture=call.architecture,
+        dataset=call.dataset,
+        ratio=call.ratio,
+        seed=call.seed,
+    )
+    options = Options(device=call.device, threads=call.threads, checkpoint_interval_s=call.checkpoint_interval)
+    _use_threads(options)
+    from trainer.device import DeviceError
+    from trainer.run import execute
+
+    spec = RunSpec(run=run, training=recipe)
+    try:
+        return execute(spec, RunFolder(call.output), call.data, _job(call), options, stop)
+    except (UsageError, DataError, DeviceError) as error:
+        return _refuse(error)
+
+
+def _job(call: argparse.Namespace) -> "Job":
+    from trainer.run import Job
+
+    return Job(call.job or _job_name(), None, call.pool)
+
+
+def _job_name() -> str:
+    """Name what runs this process: Slurm's job, or the process itself."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    if array and task:
+        return f"{array}_{task}"
+    return os.environ.get("SLURM_JOB_ID") or f"pid-{os.getpid()}"
+
+
+def _use_threads(options: Options) -> None:
+    """Give torch its share of the cores, before it is imported."""
+    if options.threads:
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(options.threads)
+
+
+def _refuse(reason: object) -> ExitCode:
+    print(f"trainer: {reason}", file=sys.stderr)
+    return ExitCode.USAGE
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer",
+        description="Train one run to its result.json, or continue it; the same call again does no harm.",
+        epilog="exit codes: 0 done, 1 failed, 2 wrong call, 69 another process owns the run, 75 interrupted",
+    )
+    one = parser.add_argument_group("the run")
+    one.add_argument("--architecture", choices=list(ARCHITECTURES))
+    one.add_argument("--dataset", choices=list(DATASETS))
+    one.add_argument("--ratio", type=float, help="share of the training images, above 0 to 1")
+    one.add_argument("--seed", type=int)
+    one.add_argument("--data", type=Path, metavar="DIR", help="where 'sweep data prepare' put the datasets")
+    one.add_argument("--output", type=Path, metavar="RUN_DIR", help="the run's own folder; its name is the run's id")
+    recipe = parser.add_argument_group("the recipe (defaults are the study's)")
+    for name, info in Recipe.model_fields.items():
+        _add_recipe_option(recipe, name, info.default)
+    how = parser.add_argument_group("execution")
+    how.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    how.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for torch's own choice")
+    how.add_argument("--checkpoint-interval", type=float, default=30.0, metavar="SECONDS")
+    how.add_argument("--pool", default="local", help="recorded in the result")
+    how.add_argument("--job", help="recorded with the attempt; Slurm's job id by default")
+    parser.add_argument("--bundle", type=Path, metavar="FILE", help="train the runs this file lists instead")
+    return parser
+
+
+def _add_recipe_option(group: "argparse._ArgumentGroup", name: str, default: object) -> None:
+    option = "--" + name.replace("_", "-")
+    if isinstance(default, bool):
+        group.add_argument(option, action=argparse.BooleanOptionalAction, default=None)
+    elif isinstance(default, tuple):
+        kind = type(default[0])
+        shown = " ".join(str(item) for item in default)
+        group.add_argument(option, type=kind, nargs="*", metavar="N", help=f"default {shown}")
+    else:
+        group.add_argument(option, type=type(default), metavar=name.split("_")[-1].upper(), help=f"default {default}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

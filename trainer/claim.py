@@ -1,0 +1,141 @@
+"""Who owns a run's folder. Attempt N is claimed by creating attempts/N.json, which only one process can.
+
+The highest number owns the folder; an owner that finds a higher number has been taken for dead and stops before it
+writes. Nothing here relies on file locks or on clocks that agree.
+"""
+
+import time
+
+from trainer.files import RecordError, create_exclusive, read_json, to_json, write_json
+from trainer.processes import is_alive, this_process
+from trainer.records import AttemptRecord, Cause, Outcome, Progress, RunFolder, now
+from trainer.stop import ClaimLost
+
+HEARTBEAT_S = 5.0
+FRESH_S = 60.0  # a heartbeat this close to our clock is taken as a living owner's
+SILENCE_S = 4 * HEARTBEAT_S  # watched this long without a change, an owner on another host is dead
+
+
+class StoodBack(Exception):
+    """The run is someone else's; the message says whose."""
+
+
+class Claim:
+    """The right to write in a run's folder, as attempt `record.number`."""
+
+    def __init__(self, folder: RunFolder, record: AttemptRecord) -> None:
+        self.folder = folder
+        self.record = record
+
+    def check(self) -> None:
+        """Raise ClaimLost if a later attempt has been made."""
+        if self.folder.attempt(self.record.number + 1).exists():
+            raise ClaimLost(f"attempt {self.record.number + 1} has taken {self.record.run_id} over")
+
+    def update(self, **changes: object) -> None:
+        """Rewrite the attempt's record."""
+        self.check()
+        self.record = self.record.model_copy(update=changes)
+        write_json(self.folder.attempt(self.record.number), self.record)
+
+    def close(self, outcome: Outcome, end_epoch: int, cause: Cause | None = None, message: str | None = None) -> None:
+        """Record how the attempt ended, which gives the claim up."""
+        self.update(outcome=outcome, end_epoch=end_epoch, cause=cause, message=message, ended=now())
+
+    def withdraw(self) -> None:
+        """Undo a claim under which nothing was done."""
+        self.folder.attempt(self.record.number).unlink()
+
+    def earlier(self) -> list[AttemptRecord]:
+        """Read the attempts before this one, oldest first; one that cannot be read any more is left out."""
+        records = [_read(self.folder, number) for number in range(1, self.record.number)]
+        return [record for record in records if record is not None]
+
+
+def take(folder: RunFolder, *, run_id: str, job: str, submission: str | None) -> Claim:
+    """Claim a run's folder as its next attempt. Raises StoodBack while another process owns it.
+
+    A dead owner's attempt is closed as interrupted. Within one submission a run is attempted once: a worker that finds
+    it attempted by a fellow worker stands back too.
+    """
+    folder.attempts.mkdir(parents=True, exist_ok=True)
+    folder.logs.mkdir(exist_ok=True)
+    numbers = folder.attempt_numbers()
+    newest = _read(folder, numbers[-1]) if numbers else None
+    if newest is not None:
+        if submission is not None and newest.submission == submission:
+            raise StoodBack(f"{run_id} has had its attempt in this submission")
+        if newest.outcome is None and owner_lives(folder, newest):
+            owner = newest.process
+            raise StoodBack(f"{run_id} is being trained by process {owner.pid} on {owner.host} ({newest.job})")
+    number = numbers[-1] + 1 if numbers else 1
+    me = this_process()
+    record = AttemptRecord(
+        number=number,
+        started=now(),
+        host=me.host,
+        job=job,
+        run_id=run_id,
+        submission=submission,
+        process=me,
+        log=str(folder.log(number)),
+    )
+    if not create_exclusive(folder.attempt(number), to_json(record)):
+        raise StoodBack(f"{run_id} was taken by another process at this moment")
+    if newest is not None and newest.outcome is None:
+        _close_dead(folder, newest)
+    return Claim(folder, record)
+
+
+def owner_lives(folder: RunFolder, record: AttemptRecord) -> bool:
+    """Tell whether the process of an open attempt still works.
+
+    On its own host the kernel knows. From elsewhere only heartbeats can be seen: a recent one counts, and one that
+    changes while watched counts whatever the clocks say.
+    """
+    alive = is_alive(record.process)
+    if alive is not None:
+        return alive
+    first = heartbeat(folder, record)
+    if abs((now() - first.heartbeat if first else now() - record.started).total_seconds()) < FRESH_S:
+        return True
+    deadline = time.monotonic() + SILENCE_S
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        if heartbeat(folder, record) != first:
+            return True
+    return False
+
+
+def heartbeat(folder: RunFolder, record: AttemptRecord) -> Progress | None:
+    """Give the newest progress if it is of this attempt and readable."""
+    try:
+        progress = read_json(folder.progress, Progress)
+    except RecordError:
+        return None
+    return progress if progress and progress.attempt == record.number else None
+
+
+def killed(folder: RunFolder, record: AttemptRecord) -> AttemptRecord:
+    """Give an attempt whose process is gone as it must be read: interrupted, killed, ended at its last heartbeat."""
+    last = heartbeat(folder, record)
+    return record.model_copy(
+        update={
+            "outcome": "interrupted",
+            "cause": Cause.KILLED,
+            "message": f"process {record.process.pid} on {record.host} ended without a word",
+            "ended": last.heartbeat if last else record.started,
+            "end_epoch": last.epoch if last else record.start_epoch,
+        }
+    )
+
+
+def _close_dead(folder: RunFolder, record: AttemptRecord) -> None:
+    write_json(folder.attempt(record.number), killed(folder, record))
+
+
+def _read(folder: RunFolder, number: int) -> AttemptRecord | None:
+    try:
+        return read_json(folder.attempt(number), AttemptRecord)
+    except RecordError:
+        return None

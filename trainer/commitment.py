@@ -1,0 +1,65 @@
+"""What a run's folder is for, and refusing to use it, or its data, for anything else. Writes nothing."""
+
+import numpy as np
+import numpy.typing as npt
+
+from trainer.data.prepared import DataError, PreparedDataset
+from trainer.data.subset import draw_subset
+from trainer.files import RecordError, read_json
+from trainer.recipe import replica_problem
+from trainer.records import Commitment, Result, RunFolder, RunSpec
+
+
+class UsageError(Exception):
+    """The call does not fit the run's folder or its data; the message says what to do."""
+
+
+def is_done(folder: RunFolder, spec: RunSpec) -> bool:
+    """Tell whether the folder holds the run's result. Raises UsageError if it is damaged or another run's."""
+    try:
+        result = read_json(folder.result, Result)
+    except RecordError as error:
+        raise UsageError(f"{error}; move it away to train the run again") from error
+    if result is None:
+        return False
+    _refuse_other(folder, result.run.model_dump(), spec.run.model_dump())
+    _refuse_other(folder, result.training.model_dump(), spec.training.model_dump())
+    return True
+
+
+def check_commitment(folder: RunFolder, wanted: Commitment) -> None:
+    """Refuse a folder that an earlier attempt began for something else."""
+    try:
+        found = read_json(folder.commitment, Commitment)
+    except RecordError as error:
+        raise UsageError(f"{error}; move {folder.path} away and start the run anew") from error
+    if found is None:
+        return
+    _refuse_other(folder, found.run.model_dump(), wanted.run.model_dump())
+    _refuse_other(folder, found.training.model_dump(), wanted.training.model_dump())
+    if found.data_fingerprint != wanted.data_fingerprint:
+        raise UsageError(
+            f"{folder.path}: was begun on other data (fingerprint {found.data_fingerprint[:12]}, "
+            f"now {wanted.data_fingerprint[:12]}); use another --output or the earlier --data"
+        )
+
+
+def _refuse_other(folder: RunFolder, found: dict[str, object], wanted: dict[str, object]) -> None:
+    for name, value in found.items():
+        if value != wanted[name]:
+            raise UsageError(
+                f"{folder.path}: holds a run with {name} {value}, this call has {wanted[name]}; use another --output"
+            )
+
+
+def choose_images(spec: RunSpec, dataset: PreparedDataset) -> npt.NDArray[np.int64]:
+    """Draw the run's subset; refuse one that cannot be drawn or that gives a replica nothing to train on."""
+    run, recipe = spec.run, spec.training
+    try:
+        kept = draw_subset(dataset.labels("train"), run.ratio, run.seed)
+    except ValueError as error:
+        raise DataError(f"{dataset.folder}: {error}") from error
+    problem = replica_problem(len(kept), recipe)
+    if problem:
+        raise DataError(f"{dataset.folder}: ratio {run.ratio}: {problem}")
+    return kept

@@ -1,0 +1,323 @@
+"""Where a dataset comes from: an archive or an unpacked folder as named files, and fetching an archive over HTTP.
+
+Owns what may be read: names that stay inside, no links, bounded sizes, nothing extracted to disk. Knows nothing of
+what is in the files.
+"""
+
+import gzip
+import http.client
+import os
+import re
+import stat
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, TypeVar
+
+from trainer.data.prepared import DataError, Report
+
+# The official CIFAR-10 batches are 31 MB each and 186 MB together; a member beyond this is no part of either dataset.
+LARGEST_MEMBER = 64 * 2**20
+LARGEST_TAR = 1024 * 2**20
+
+_TIMEOUT_S = 30
+_TRIES = 3
+_BLOCK = 2**20
+
+Entry = TypeVar("Entry")
+
+
+class Source(ABC):
+    """Named files below one root; names are relative to it, parts separated by "/"."""
+
+    def __init__(self, label: str, remedy: str) -> None:
+        self.label = label
+        self._remedy = remedy
+        self._root = ""
+
+    def __enter__(self) -> "Source":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def enter(self, inner: str, marker: str) -> None:
+        """Make the folder that holds the file marker the root: here, or one down in inner. Raises DataError."""
+        for folder in ("", inner):
+            if marker in self.files(folder):
+                self._root = folder
+                return
+        raise DataError(f"{self.label}: holds neither {marker} nor {inner}/{marker}; {self._remedy}")
+
+    def where(self, name: str) -> str:
+        return f"{self.label}: {self._below(name)}"
+
+    def error(self, name: str, problem: str) -> DataError:
+        """Word what is wrong with a file: where it is, the problem, what to do."""
+        return DataError(f"{self.where(name)}: {problem}; {self._remedy}")
+
+    def read(self, name: str, limit: int = LARGEST_MEMBER) -> bytes:
+        """Read a whole file, from any thread. Raises DataError if it is missing, damaged or larger than limit bytes."""
+        size = self._size(self._below(name))
+        if size is None:
+            raise self.error(name, "is missing")
+        if size > limit:
+            raise self.error(name, f"is {size} bytes, more than the {limit} that such a file may have")
+        return self._read(name, self._below(name))
+
+    @abstractmethod
+    def files(self, folder: str) -> list[str]:
+        """List the plain names of the files directly in a folder, sorted; none if there is no such folder."""
+
+    @abstractmethod
+    def folders(self, folder: str) -> list[str]:
+        """List the plain names of the folders directly in a folder, sorted."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    @abstractmethod
+    def _size(self, path: str) -> int | None: ...
+
+    @abstractmethod
+    def _read(self, name: str, path: str) -> bytes: ...
+
+    def _below(self, name: str) -> str:
+        return "/".join(part for part in (self._root, name) if part)
+
+
+class Folder(Source):
+    """An unpacked dataset. Links are followed: on clusters such a folder is often put together from them."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path), "unpack the official archive again, or name the archive itself")
+        self._path = path
+
+    def where(self, name: str) -> str:
+        return str(self._path / self._below(name))
+
+    def files(self, folder: str) -> list[str]:
+        return self._list(folder, files=True)
+
+    def folders(self, folder: str) -> list[str]:
+        return self._list(folder, files=False)
+
+    def close(self) -> None:
+        return None
+
+    def _list(self, folder: str, files: bool) -> list[str]:
+        path = self._path / self._below(folder)
+        if not path.is_dir():
+            return []
+        with os.scandir(path) as entries:
+            return sorted(entry.name for entry in entries if (entry.is_file() if files else entry.is_dir()))
+
+    def _size(self, path: str) -> int | None:
+        file = self._path / path
+        return file.stat().st_size if file.is_file() else None
+
+    def _read(self, name: str, path: str) -> bytes:
+        return (self._path / path).read_bytes()
+
+
+class _Archive(Source, Generic[Entry]):
+    """What both kinds of archive share: an index of checked names, made before anything is read."""
+
+    def __init__(self, path: Path, label: str) -> None:
+        super().__init__(label, "get the archive again, for example with '--source download'")
+        self._path = path
+        self._entries: dict[str, Entry] = {}
+        self._files: dict[str, list[str]] = {}
+        self._folders: dict[str, set[str]] = {}
+
+    def files(self, folder: str) -> list[str]:
+        return sorted(self._files.get(self._below(folder), []))
+
+    def folders(self, folder: str) -> list[str]:
+        return sorted(self._folders.get(self._below(folder), ()))
+
+    def _checked(self, name: str) -> str:
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if name.startswith("/") or ".." in parts or re.search(r"[\\\x00-\x1f]|^[A-Za-z]:", name):
+            raise self.error(ascii(name), "points out of the archive's own folder, so nothing was read")
+        return "/".join(parts)
+
+    def _add(self, path: str, entry: Entry) -> None:
+        if path in self._entries:
+            raise self.error(path, "is in the archive twice")
+        self._entries[path] = entry
+        folder, _, plain = path.rpartition("/")
+        self._files.setdefault(folder, []).append(plain)
+        while folder:
+            folder, _, plain = folder.rpartition("/")
+            siblings = self._folders.setdefault(folder, set())
+            if plain in siblings:
+                break
+            siblings.add(plain)
+
+
+class Zip(_Archive[zipfile.ZipInfo]):
+    """A zip archive, read member by member."""
+
+    def __init__(self, path: Path, label: str) -> None:
+        super().__init__(path, label)
+        try:
+            self._zip = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, ValueError, NotImplementedError) as error:
+            raise DataError(f"{label}: is not a whole zip archive ({error}); {self._remedy}") from error
+        try:
+            for entry in self._zip.infolist():
+                # orig_filename still has what zipfile would cut off behind a null byte.
+                name = self._checked(entry.orig_filename)
+                if stat.S_ISLNK(entry.external_attr >> 16):
+                    raise self.error(name, "is a link, which no official archive holds")
+                if not entry.is_dir():
+                    self._add(name, entry)
+        except DataError:
+            self._zip.close()
+            raise
+
+    def close(self) -> None:
+        self._zip.close()
+
+    def _size(self, path: str) -> int | None:
+        entry = self._entries.get(path)
+        return None if entry is None else entry.file_size
+
+    def _read(self, name: str, path: str) -> bytes:
+        try:
+            return self._zip.read(self._entries[path])
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
+            # RuntimeError: encrypted, or a compression method that zipfile does not know.
+            raise self.error(name, f"cannot be unpacked ({error})") from error
+
+
+class Tar(_Archive[bytes]):
+    """A tar archive, plain or gzipped, read once from front to end into memory.
+
+    Going back in a compressed tar means decompressing it anew, and CIFAR-10's batches do not lie in their order.
+    """
+
+    def __init__(self, path: Path, label: str) -> None:
+        super().__init__(path, label)
+        self._held = 0
+        try:
+            with path.open("rb") as raw:
+                zipped = raw.read(2) == b"\x1f\x8b"
+                raw.seek(0)
+                # Reading to gzip's own end, behind the tar's, is what makes it compare its checksum.
+                with gzip.open(raw) if zipped else raw as plain:
+                    with tarfile.open(fileobj=plain, mode="r:") as archive:
+                        for member in archive:
+                            self._take(archive, member)
+                    while plain.read(_BLOCK):
+                        pass
+        except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
+            raise DataError(f"{label}: is not a whole tar archive ({error}); {self._remedy}") from error
+
+    def _take(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        name = self._checked(member.name)
+        if member.isdir():
+            return
+        if not member.isreg():
+            raise self.error(name, "is a link or a device, which no official archive holds")
+        self._held += member.size
+        if member.size > LARGEST_MEMBER or self._held > LARGEST_TAR:
+            raise self.error(name, f"makes the archive larger than any official one, {self._held} bytes up to here")
+        file = archive.extractfile(member)
+        self._add(name, b"" if file is None else file.read())
+
+    def close(self) -> None:
+        self._entries.clear()
+
+    def _size(self, path: str) -> int | None:
+        content = self._entries.get(path)
+        return None if content is None else len(content)
+
+    def _read(self, name: str, path: str) -> bytes:
+        return self._entries[path]
+
+
+def open_source(path: Path, label: str) -> Source:
+    """Open an archive (told by its content) or a folder for reading.
+
+    label: what to call it in errors. Raises DataError if it is neither or damaged, OSError if it cannot be read.
+    """
+    if path.is_dir():
+        return Folder(path)
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"PK"
+    return Zip(path, label) if zipped else Tar(path, label)
+
+
+def download(url: str, path: Path, report: Report) -> None:
+    """Fetch url into path, going on after the bytes path already holds when the server can.
+
+    Raises DataError when the server refuses or keeps breaking off; path then holds what came. OSError: the disk.
+    """
+    tries = 0
+    while True:
+        try:
+            return _fetch_rest(url, path, report)
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError) as error:
+            tries += 1
+            status = error.code if isinstance(error, urllib.error.HTTPError) else None
+            if tries == _TRIES or (status is not None and status < 500):
+                reason = str(error) or repr(error)
+                raise DataError(
+                    f"{url}: cannot be fetched ({reason}); run the same command again to go on, or fetch the archive "
+                    "yourself and give its path as --source"
+                ) from error
+            time.sleep(1)
+
+
+def _fetch_rest(url: str, path: Path, report: Report) -> None:
+    held = path.stat().st_size if path.exists() else 0
+    # S310 warns of file: and the like; preparation takes only http(s) for a URL, and urllib redirects to nothing local.
+    request = urllib.request.Request(url, headers={"Range": f"bytes={held}-"} if held else {})  # noqa: S310
+    try:
+        response = _connect(request)
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not held:
+            raise
+        # Nothing lies behind what is held: it is whole, or it is of another file. The checksum will tell.
+        return
+    with response:
+        continued = response.status == http.client.PARTIAL_CONTENT
+        if continued and not response.headers.get("Content-Range", "").startswith(f"bytes {held}-"):
+            raise http.client.HTTPException("the server sent another range than was asked for")
+        length = response.headers.get("Content-Length")
+        done = held if continued else 0
+        total = done + int(length) if length else 0
+        with path.open("ab" if continued else "wb") as file:
+            while block := _receive(response):
+                file.write(block)
+                done += len(block)
+                report("downloading", done, max(total, done))
+        if done < total:
+            raise ConnectionError(f"the connection broke off after {done} of {total} bytes")
+
+
+def _connect(request: urllib.request.Request) -> http.client.HTTPResponse:
+    try:
+        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310  as above
+    except urllib.error.URLError:
+        raise
+    except OSError as error:
+        raise ConnectionError(str(error)) from error
+    return response
+
+
+def _receive(response: http.client.HTTPResponse) -> bytes:
+    # Told apart from the disk's errors, which no further try would mend.
+    try:
+        return response.read(_BLOCK)
+    except OSError as error:
+        raise ConnectionError(str(error)) from error

@@ -1,0 +1,105 @@
+"""What the run computes on: the device, its number format, its threads; and saying so in the result."""
+
+import platform
+import subprocess
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import torch
+
+from trainer.recipe import Precision
+
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class DeviceError(Exception):
+    """The device asked for cannot be used; the message says what to do."""
+
+
+def choose_device(name: str) -> torch.device:
+    """Give the device: a GPU for "auto" where torch sees one. Raises DeviceError if it cannot compute there."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceError(f"unknown device '{name}'; use auto, cpu or cuda") from error
+    if device.type == "cuda":
+        if not torch.cuda.is_available():
+            raise DeviceError(f"torch {torch.__version__} sees no GPU here; use --device cpu, or ask for a GPU")
+        _check_kernels(device)
+    return device
+
+
+def _check_kernels(device: torch.device) -> None:
+    """Refuse a GPU this torch has no kernels for, before "no kernel image is available" does."""
+    major, minor = torch.cuda.get_device_capability(device)
+    built_for = [arch for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
+    # Code for sm_XY runs on any later minor version of the same major one.
+    if not any(arch[3:-1] == str(major) and arch[-1:].isdigit() and int(arch[-1]) <= minor for arch in built_for):
+        raise DeviceError(
+            f"torch {torch.__version__} has no kernels for {torch.cuda.get_device_name(device)} (sm_{major}{minor}), "
+            f"only for {', '.join(built_for)}; install torch==2.7.1, the newest with sm_60 to sm_90"
+        )
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> str:
+    """Give the number format that "auto" means on a device: bf16 from sm_80, fp16 on sm_70, fp32 elsewhere.
+
+    is_bf16_supported() is not asked: it counts emulation.
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        capability = torch.cuda.get_device_capability(device)
+        return "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else "fp32"
+    flags = _cpu_flags()
+    return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Give the context in which a forward pass runs."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=AUTOCAST[precision])
+
+
+def cpu_name() -> str:
+    """Give the processor's name as the kernel prints it."""
+    for line in _cpu_info():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def gpu_names(device: torch.device) -> list[str]:
+    """Give the names of the GPUs the run uses."""
+    return [torch.cuda.get_device_name(device)] if device.type == "cuda" else []
+
+
+def git_state(folder: Path) -> tuple[str | None, bool | None]:
+    """Give (commit, has uncommitted changes) of the checkout a folder is in, (None, None) outside of one."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit:
+        return None, None
+    return commit.strip(), bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        answer = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout if answer.returncode == 0 else None
+
+
+def _cpu_info() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(errors="replace").splitlines() if path.exists() else []
+
+
+def _cpu_flags() -> set[str]:
+    for line in _cpu_info():
+        if line.startswith("flags"):
+            return set(line.partition(":")[2].split())
+    return set()

@@ -1,0 +1,212 @@
+"""The training loop of one run: an epoch of steps, an evaluation, and the state between epochs.
+
+Owns the mathematics and nothing else: no files, no signals. `tick` is called after every step and evaluation batch
+and may raise to stop. Metrics stay on the device until the epoch ends.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+from trainer.data.augment import augment, draw_boxes, normalise
+from trainer.data.catalog import Dataset
+from trainer.data.order import draw_seed, epoch_order, generator
+from trainer.device import autocast
+from trainer.models.build import build_model
+from trainer.recipe import Recipe, replica_batch
+from trainer.records import History
+
+EVALUATION_BATCH = 500
+Tick = Callable[[int, int], None]
+
+
+class DivergedError(Exception):
+    """The loss is no longer a number."""
+
+
+class Split(NamedTuple):
+    """Images (N, 3, S, S) uint8 and labels (N,) int64, on the device the run computes on."""
+
+    images: Tensor
+    labels: Tensor
+
+    @classmethod
+    def from_arrays(cls, images: npt.NDArray, labels: npt.NDArray, device: torch.device) -> "Split":  # type: ignore[type-arg]
+        """Copy arrays of any kind, memory-mapped ones included, to the device."""
+        return cls(torch.tensor(images).to(device), torch.tensor(labels).to(device))
+
+
+class EpochMetrics(NamedTuple):
+    """Means over an epoch: loss in nats, accuracy as a fraction."""
+
+    loss: float
+    accuracy: float
+
+
+class Trainer:
+    """One run between epochs: model, optimiser, history. Deterministic given the seed.
+
+    seed fixes the initial weights; with the epoch it fixes order, augmentation and dropout.
+    """
+
+    def __init__(
+        self,
+        *,
+        architecture: str,
+        dataset: Dataset,
+        classes: int,
+        recipe: Recipe,
+        seed: int,
+        precision: str,
+        train: Split,
+        val: Split,
+    ) -> None:
+        self.dataset = dataset
+        self.recipe = recipe
+        self.seed = seed
+        self.precision = precision
+        self.train = train
+        self.val = val
+        self.device = train.images.device
+        self.batch, self.steps = replica_batch(len(train.labels), recipe)
+        torch.manual_seed(draw_seed(seed, 0, "weights"))
+        model = build_model(architecture, classes, train.images.shape[-1], recipe)
+        self.model: nn.Module = model.to(self.device).to(memory_format=self._memory_format())  # type: ignore[call-overload]
+        self.optimizer = torch.optim.AdamW(
+            self.model.parameters(),
+            lr=recipe.learning_rate,
+            betas=recipe.betas,
+            eps=recipe.epsilon,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+        )
+        self.scaler = GradScaler(self.device.type, enabled=precision == "fp16")
+        self.history = History()
+        self.train_seconds = 0.0
+        self.evaluation_seconds = 0.0
+
+    @property
+    def epoch(self) -> int:
+        """The number of completed epochs, which is the number of the next one."""
+        return self.history.epochs
+
+    def run_epoch(self, tick: Tick) -> None:
+        """Train and evaluate one epoch and append it to the history.
+
+        Raises DivergedError when a loss is not finite; the history then ends before this epoch.
+        """
+        started = time.perf_counter()
+        trained = self._train_epoch(tick)
+        between = time.perf_counter()
+        evaluated = self._evaluate(tick)
+        ended = time.perf_counter()
+        for name, metrics in (("training", trained), ("validation", evaluated)):
+            if not math.isfinite(metrics.loss):
+                raise DivergedError(f"{name} loss is {metrics.loss} in epoch {self.epoch}")
+        added = {
+            "train_loss": trained.loss,
+            "train_accuracy": trained.accuracy,
+            "val_loss": evaluated.loss,
+            "val_accuracy": evaluated.accuracy,
+            "learning_rate": self.recipe.learning_rate_at(self.epoch),
+            "epoch_seconds": round(ended - started, 4),
+        }
+        self.history = History(**{name: [*getattr(self.history, name), value] for name, value in added.items()})
+        self.train_seconds += between - started
+        self.evaluation_seconds += ended - between
+
+    def state(self) -> dict[str, Tensor]:
+        """Give every tensor that the next epoch depends on, by name."""
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            for key, value in self.optimizer.state[parameter].items():
+                tensors[f"optimizer.{name}.{key}"] = value
+        return tensors
+
+    def loss_scale(self) -> float | None:
+        """Give fp16's loss scale, None in other formats."""
+        return float(self.scaler.get_scale()) if self.scaler.is_enabled() else None
+
+    def restore(
+        self,
+        tensors: Mapping[str, Tensor],
+        history: History,
+        *,
+        train_seconds: float,
+        evaluation_seconds: float,
+        loss_scale: float | None,
+    ) -> None:
+        """Continue from what `state` gave. Raises KeyError or RuntimeError when the tensors do not fit the model."""
+        self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
+        for name, parameter in self.model.named_parameters():
+            moments = {key: torch.empty_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
+            for key, moment in moments.items():
+                moment.copy_(tensors[f"optimizer.{name}.{key}"])
+            step = tensors[f"optimizer.{name}.step"].to(self.device)
+            self.optimizer.state[parameter] = {"step": step, **moments}
+        if loss_scale is not None:
+            self.scaler = GradScaler(self.device.type, init_scale=loss_scale)
+        self.history = history
+        self.train_seconds = train_seconds
+        self.evaluation_seconds = evaluation_seconds
+
+    def _train_epoch(self, tick: Tick) -> EpochMetrics:
+        recipe, epoch = self.recipe, self.epoch
+        step_size = self.batch * recipe.replicas
+        order = epoch_order(len(self.train.labels), recipe.replicas, self.batch, self.steps, self.seed, epoch)
+        order = order.to(self.device)
+        boxes = draw_boxes(self.dataset, order.numel(), generator(self.seed, epoch, "augmentation")).to(self.device)
+        torch.manual_seed(draw_seed(self.seed, epoch, "dropout"))
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.learning_rate_at(epoch)
+        loss_sum = torch.zeros((), device=self.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.model.train()
+        for step in range(self.steps):
+            index = order[step]
+            images, labels = self.train.images[index], self.train.labels[index]
+            if recipe.augmentation:
+                images = augment(self.dataset, images, boxes.take(slice(step * step_size, (step + 1) * step_size)))
+            loss, scores = self._forward(images, labels)
+            self.optimizer.zero_grad(set_to_none=True)
+            self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]  # torch's own gap
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            loss_sum += loss.detach()
+            correct += (scores.argmax(1) == labels).sum()
+            tick(step + 1, self.steps)
+        return EpochMetrics((loss_sum / self.steps).item(), correct.item() / (self.steps * step_size))
+
+    def _evaluate(self, tick: Tick) -> EpochMetrics:
+        """Measure loss and accuracy on the whole validation set."""
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
+        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.model.eval()
+        with torch.inference_mode():
+            for start in range(0, len(self.val.labels), EVALUATION_BATCH):
+                images, labels = (part[start : start + EVALUATION_BATCH] for part in self.val)
+                loss, scores = self._forward(images, labels)
+                loss_sum += loss.double() * len(labels)
+                correct += (scores.argmax(1) == labels).sum()
+                tick(self.steps, self.steps)
+        samples = len(self.val.labels)
+        return EpochMetrics(loss_sum.item() / samples, correct.item() / samples)
+
+    def _forward(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Score images (N, 3, S, S), 0 to 255. Returns the mean loss and the scores (N, classes)."""
+        inputs = normalise(self.dataset, images).contiguous(memory_format=self._memory_format())
+        with autocast(self.device, self.precision):
+            scores = self.model(inputs)
+        return F.cross_entropy(scores.float(), labels), scores
+
+    def _memory_format(self) -> torch.memory_format:
+        """Channels last pays on a CPU and with reduced precision; fp32 on a V100 is slower that way."""
+        pays = self.device.type == "cpu" or self.precision != "fp32"
+        return torch.channels_last if pays else torch.contiguous_format

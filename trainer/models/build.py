@@ -1,0 +1,32 @@
+"""From an architecture's name to its network."""
+
+from functools import partial
+
+from torch import nn
+from torchvision.models import resnet18
+
+from trainer.models.replicas import ReplicaBatchNorm2d
+from trainer.models.vit import VisionTransformer
+from trainer.recipe import Recipe
+
+
+def build_model(architecture: str, classes: int, image_size: int, recipe: Recipe) -> nn.Module:
+    """Build the network with torch's current random state. Raises ValueError for an unknown architecture.
+
+    ResNet-18 is torchvision's, 7×7 stem and all, with its normalisation in as many groups as the recipe has replicas.
+    """
+    match architecture:
+        case "resnet18":
+            model: nn.Module = resnet18(
+                num_classes=classes, norm_layer=partial(ReplicaBatchNorm2d, replicas=recipe.replicas)
+            )
+            return model
+        case "vit":
+            return VisionTransformer(classes, image_size, recipe.dropout)
+        case _:
+            raise ValueError(f"unknown architecture '{architecture}'")
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Count the trainable parameters."""
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)

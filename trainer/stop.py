@@ -1,0 +1,43 @@
+"""Being asked to stop: by a signal, by `sweep cancel`, by losing the claim."""
+
+import signal
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
+
+
+class Stopped(Exception):
+    """The run stops here in good order; outcome says how it is recorded."""
+
+
+class Interrupted(Stopped):
+    """A signal asked the process to stop; the run goes on from its checkpoint when called again."""
+
+
+class Cancelled(Stopped):
+    """The user cancelled this run; the process may go on with others."""
+
+
+class ClaimLost(Stopped):
+    """Another process has taken the run over; this one must not write another byte."""
+
+
+class StopSignal:
+    """Remembers the first signal that asked to stop, so that the step in flight can finish."""
+
+    def __init__(self) -> None:
+        self.received: str | None = None
+
+    def install(self) -> "StopSignal":
+        """Catch SIGTERM, SIGINT and SIGUSR2 from now on."""
+        for number in SIGNALS:
+            signal.signal(number, self._remember)
+        return self
+
+    def check(self) -> None:
+        """Raise Interrupted if a signal came."""
+        if self.received:
+            raise Interrupted(f"stopped by {self.received}")
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        self.received = self.received or signal.Signals(number).name
