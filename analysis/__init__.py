@@ -1,0 +1,9 @@
+"""From result files to what a reader sees: `analysis.load("runs/thesis")` gives the finished runs as a DataFrame.
+
+Reads records, never torch, submitit, sweep or slurm. Importing this does not import pandas.
+"""
+
+# Bound here, not on first use: `analysis.load` stays the function also after someone imported the module of that name.
+from analysis.load import AnalysisError, load
+
+__all__ = ["AnalysisError", "load"]

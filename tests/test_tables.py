@@ -1,0 +1,277 @@
+"""The tables from result files: their shape and numbers, what they say of missing runs, which files there are."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from result_fixtures import HARDWARE, PAIRS, RATIOS, make_result, planned_grid, planned_run, write_grid, write_result
+from table_reading import cells, read_markdown
+
+from analysis.load import AnalysisError
+from analysis.tables import build_tables, write_tables
+from trainer.recipe import Recipe
+from trainer.records import Metric
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+SHORT = Recipe(epochs=4)
+PAIR = PAIRS[:1]
+
+
+def test_a_small_table_is_printed_exactly_so(tmp_path: Path) -> None:
+    """Two decimals, no negative zero, ratios rising, a missing run as in the thesis, an unplanned one empty."""
+    planned = [planned_run(ratio=ratio, seed=seed, training=SHORT) for ratio in (1.0, 0.075) for seed in (7, 5)][:-1]
+    best: dict[Metric, tuple[float, int]] = {
+        "val_accuracy": (0.426, 2),
+        "val_loss": (-0.001, 0),
+        "train_accuracy": (1.0, 3),
+        "train_loss": (12.345678, 1),
+    }
+    write_result(tmp_path, make_result(planned[0], best))
+    write_result(tmp_path, make_result(planned[2], best))
+    write_tables(tmp_path, planned, {"resnet18-cifar10-r1.0-s5": "not finished: epoch 1 of 4"})
+    assert (tmp_path / "tables" / "table-4.5.md").read_text() == (
+        """\
+| Metric / Dataset Ratio  | 0.075 |   1.0 |
+| ----------------------- | ----: | ----: |
+| Val Acc (S5)            |       |  -inf |
+| Val Acc (S7)            |  0.43 |  0.43 |
+| Epoch (Val Acc) (S5)    |       |   nan |
+| Epoch (Val Acc) (S7)    |     2 |     2 |
+| Val Loss (S5)           |       |   inf |
+| Val Loss (S7)           |  0.00 |  0.00 |
+| Epoch (Val Loss) (S5)   |       |   nan |
+| Epoch (Val Loss) (S7)   |     0 |     0 |
+| Train Acc (S5)          |       |  -inf |
+| Train Acc (S7)          |  1.00 |  1.00 |
+| Epoch (Train Acc) (S5)  |       |   nan |
+| Epoch (Train Acc) (S7)  |     3 |     3 |
+| Train Loss (S5)         |       |   inf |
+| Train Loss (S7)         | 12.35 | 12.35 |
+| Epoch (Train Loss) (S5) |       |   nan |
+| Epoch (Train Loss) (S7) |     1 |     1 |
+
+Table 4.5. Best training and validation metrics for different subset ratios of the CIFAR-10 dataset with ResNet-18, """
+        """evaluated across multiple random seeds, along with the epoch at which the best metrics were recorded.
+
+Missing: resnet18-cifar10-r1.0-s5 (not finished: epoch 1 of 4).
+"""
+    )
+
+
+def test_table_4_2_counts_the_samples_of_the_chapter(tmp_path: Path) -> None:
+    """Every number of table 4.2, from the results; from the plan, and said so, where no run has finished."""
+    planned = planned_grid(training=SHORT)
+    unfinished = {run.run.id: "not submitted" for run in planned if run.run.ratio == 0.6}
+    write_grid(tmp_path, planned, *unfinished)
+    write_tables(tmp_path, planned, unfinished)
+    tiny = "1,000 2,000 3,000 5,000 7,500 10,000 15,000 20,000 25,000 40,000 60,000 80,000 100,000"
+    cifar = "500 1,000 1,500 2,500 3,750 5,000 7,500 10,000 12,500 20,000 30,000 40,000 50,000"
+    header, *rows = cells(tmp_path / "tables" / "table-4.2.csv")
+    assert header == ["Sampleset / Ratio", *map(str, RATIOS)]
+    assert [" ".join(row) for row in rows] == [
+        f"Training Samples (TinyImageNet) {tiny}",
+        f"Training Samples (CIFAR-10) {cifar}",
+    ]
+    text = (tmp_path / "tables" / "table-4.2.md").read_text()
+    assert "From the plan, as no finished run tells: TinyImageNet at 0.6, CIFAR-10 at 0.6." in text
+
+
+def test_samples_and_parameters_are_those_of_the_results(tmp_path: Path) -> None:
+    """What was trained on and counted is printed, not what was planned, and a disagreement shows."""
+    planned = planned_grid(PAIR, [0.1], [42, 43], training=SHORT)
+    write_result(tmp_path, make_result(planned[0], train_samples=64, parameters=1_000))
+    write_result(tmp_path, make_result(planned[1], train_samples=64, parameters=2_000))
+    write_tables(tmp_path, planned, {})
+    assert cells(tmp_path / "tables" / "table-4.2.csv")[1][1:] == ["64"]
+    assert cells(tmp_path / "tables" / "table-4.1.csv")[1:] == [["CIFAR-10", "1,000 / 2,000"]]
+
+
+def test_an_unknown_number_of_parameters_is_nan_and_explained(tmp_path: Path) -> None:
+    """A pair without a result prints nan in table 4.1, runs and reason stand below; an unplanned pair is empty."""
+    planned = planned_grid([PAIRS[0], PAIRS[3]], [0.1], [42], training=SHORT)
+    write_grid(tmp_path, planned[1:])
+    write_tables(tmp_path, planned, {planned[0].run.id: "cancelled"})
+    header, cifar, tiny = cells(tmp_path / "tables" / "table-4.1.csv")
+    assert header == ["Dataset", "ViT Parameters", "ResNet-18 Parameters"]
+    assert (cifar, tiny) == (["CIFAR-10", "", "nan"], ["TinyImageNet", "3,280,840", ""])
+    assert "Missing: resnet18-cifar10-r0.1-s42 (cancelled)." in (tmp_path / "tables" / "table-4.1.md").read_text()
+
+
+def test_missing_damaged_and_stale_runs_are_named_and_leave_the_rest_alone(tmp_path: Path) -> None:
+    """Each is under its table with its reason, its cells read -inf, inf, nan; every other cell stays as it was."""
+    planned = planned_grid(PAIRS[:2], [0.02, 0.5, 1.0], training=SHORT)
+    write_grid(tmp_path, planned)
+    write_tables(tmp_path, planned, {})
+    whole = cells(tmp_path / "tables" / "table-4.5.csv")
+    other = {path.name: path.read_bytes() for path in (tmp_path / "tables").glob("table-4.6.*")}
+
+    truncated, gone, foreign, stale = (
+        f"resnet18-cifar10-{cell}" for cell in ("r0.02-s42", "r0.5-s43", "r1.0-s44", "r0.02-s44")
+    )
+    path = tmp_path / "runs" / truncated / "result.json"
+    path.write_bytes(path.read_bytes()[:-200])
+    (tmp_path / "runs" / gone / "result.json").unlink()
+    shutil.copy(tmp_path / "runs" / "vit-cifar10-r1.0-s44" / "result.json", tmp_path / "runs" / foreign)
+    write_tables(tmp_path, planned, {stale: "stale: trained with another recipe", "not-in-the-plan": "no matter"})
+
+    holes = {("S42", "0.02"), ("S43", "0.5"), ("S44", "1.0"), ("S44", "0.02")}
+    now = cells(tmp_path / "tables" / "table-4.5.csv")
+    assert now[0] == whole[0]
+    for row, full in zip(now[1:], whole[1:], strict=True):
+        absent = "nan" if row[0].startswith("Epoch") else "-inf" if "Acc" in row[0] else "inf"
+        assert row == [
+            absent if (row[0][-4:-1], ratio) in holes else cell for ratio, cell in zip(now[0], full, strict=True)
+        ]
+    assert {path.name: path.read_bytes() for path in (tmp_path / "tables").glob("table-4.6.*")} == other
+    note = read_markdown((tmp_path / "tables" / "table-4.5.md").read_text())[1][1]
+    assert f"{truncated} (result.json damaged: Invalid JSON" in note
+    assert f"{gone} (no result.json)" in note
+    assert f"{foreign} (result.json is of another run: vit-cifar10-r1.0-s44" in note
+    assert f"{stale} (stale: trained with another recipe)" in note
+    assert "no matter" not in note
+    assert str(tmp_path) not in note
+
+
+def test_a_tampered_best_value_counts_as_damaged(tmp_path: Path) -> None:
+    """A best value that its own history contradicts is not printed."""
+    planned = planned_grid(PAIR, [0.02], [42], training=SHORT)
+    path = write_result(tmp_path, make_result(planned[0]))
+    path.write_text(path.read_text().replace('"value": 0.81', '"value": 0.99'))
+    write_tables(tmp_path, planned, {})
+    text = (tmp_path / "tables" / "table-4.5.md").read_text()
+    assert "0.99" not in text
+    assert "(result.json damaged: best is not the best of history)" in text
+
+
+def test_equal_reasons_are_grouped_and_very_many_runs_are_counted(tmp_path: Path) -> None:
+    """A reason is written once for all its runs, on one line, cut when long; beyond forty names comes a number."""
+    planned = planned_grid(PAIR, [0.1], range(100), training=SHORT)
+    missing = {run.run.id: f"exception:\n  {'x' * 500}" for run in planned}
+    write_tables(tmp_path, planned, missing)
+    note = read_markdown((tmp_path / "tables" / "table-4.5.md").read_text())[1][1]
+    assert note.count("exception: xxx") == 1
+    assert note.count("resnet18-cifar10-") == 40
+    assert " and 60 more (exception: " in note
+    assert note.endswith("xxx...).")
+    assert len(note) < 40 * 30 + 300
+
+
+def test_the_same_input_gives_the_same_bytes_and_no_leftovers(tmp_path: Path) -> None:
+    """A second call changes no byte; after the plan shrank, our old files are gone and the user's own are kept."""
+    planned = planned_grid(training=SHORT, ratios=RATIOS[:2])
+    write_grid(tmp_path, planned)
+    paths = write_tables(tmp_path, planned, {})
+    assert [path.name for path in paths] == [
+        f"table-4.{number}.{ending}" for number in range(1, 9) for ending in ("csv", "md", "tex")
+    ]
+    before = {path: path.read_bytes() for path in paths}
+    assert write_tables(tmp_path, planned, {}) == paths
+    assert {path: path.read_bytes() for path in (tmp_path / "tables").iterdir()} == before
+
+    own = [tmp_path / "tables" / name for name in ("table-4.5-mine.tex", "notes.md", "table-4.5.pdf")]
+    old = tmp_path / "tables" / "table-4.5-learning_rate=0.1.csv"
+    for path in (*own, old):
+        path.write_text("mine")
+    fewer = write_tables(tmp_path, [run for run in planned if run.run.dataset == "cifar10"], {})
+    assert {path.name for path in fewer} == {path.name for path in paths if path.name[6:9] not in ("4.7", "4.8")}
+    assert set((tmp_path / "tables").iterdir()) == {*fewer, *own}
+
+
+def test_table_4_4_lists_all_hardware_of_a_seed(tmp_path: Path) -> None:
+    """Different machines of a seed have a row each, a run on a CPU says so, a seed without a result is explained."""
+    planned = planned_grid(PAIR, [0.1, 0.2, 1.0], training=SHORT)
+    laptop = HARDWARE[43].model_copy(update={"cpu": "M1", "gpus": [], "device": "cpu"})
+    mixed = HARDWARE[43].model_copy(update={"gpus": ["H100", "H200", "H100"]})
+    for run in planned:
+        if run.run.seed == 42 and run.run.ratio < 1:
+            write_result(tmp_path, make_result(run))
+        elif run.run.seed == 43:
+            write_result(tmp_path, make_result(run, hardware=laptop if run.run.ratio == 0.1 else mixed))
+    write_tables(tmp_path, planned, {run.run.id: "cancelled" for run in planned if run.run.seed == 44})
+    e5 = "Intel(R) Xeon(R) CPU E5-2640 v4 @ 2.40GHz"
+    assert cells(tmp_path / "tables" / "table-4.4.csv") == [
+        ["Seed", "CPU", "GPU"],
+        ["42", "Intel(R) Xeon(R) Silver 4214 CPU @ 2.20GHz", "4x Tesla V100-PCIE-16GB"],
+        ["43", e5, "2x H100, 1x H200"],
+        ["43", "M1", "none (CPU only)"],
+        ["44", "nan", "nan"],
+    ]
+    assert read_markdown((tmp_path / "tables" / "table-4.4.md").read_text())[1][1:] == [
+        f"Seed 43 ran on different hardware: 2 on {e5} with 2x H100, 1x H200, 1 on M1 with none (CPU only).",
+        f"Missing: {', '.join(f'resnet18-cifar10-r{ratio}-s44' for ratio in (0.1, 0.2, 1.0))} (cancelled).",
+        "Known so far: seed 42 from 2 of 3 runs; the tables from 4.5 on name the others and say why.",
+    ]
+
+
+def test_own_architectures_and_datasets_are_numbered_on_from_4_9(tmp_path: Path) -> None:
+    """What the chapter does not know comes in plan order after 4.8, under its own name; known pairs stay."""
+    pairs = [("mlp", "cifar10"), ("vit", "cifar10"), ("mlp", "birds")]
+    planned = planned_grid(pairs, [0.00001, 1.0], [42], training=SHORT)
+    write_grid(tmp_path, planned)
+    paths = write_tables(tmp_path, planned, {})
+    assert [path.stem for path in paths[::3]] == [f"table-4.{number}" for number in (1, 2, 3, 4, 6, 9, 10)]
+    tables = tmp_path / "tables"
+    assert cells(tables / "table-4.1.csv")[0] == ["Dataset", "ViT Parameters", "mlp Parameters"]
+    assert cells(tables / "table-4.3.csv")[2] == ["birds", "nan", "nan"]
+    assert "Not in the catalogue of datasets: birds." in (tables / "table-4.3.md").read_text()
+    assert cells(tables / "table-4.10.csv")[0] == ["Metric / Dataset Ratio", "0.00001", "1.0"]
+    caption = "of the birds dataset with mlp, evaluated with one random seed, along"
+    assert caption in (tables / "table-4.10.md").read_text()
+
+
+def test_each_variant_has_its_own_table(tmp_path: Path) -> None:
+    """An axis beyond the four gives a table a value, named in file, caption and label; 4.1-4.4 stay one each."""
+    variants = ("learning_rate=0.0001", "learning_rate=0.001")
+    planned = [
+        run
+        for variant, rate in zip(variants, (0.0001, 0.001), strict=True)
+        for run in planned_grid(PAIR, [0.1], variant=variant, training=SHORT.model_copy(update={"learning_rate": rate}))
+    ]
+    for run in planned:
+        best = 0.31 if run.variant == variants[0] else 0.32
+        write_result(tmp_path, make_result(run, {"val_accuracy": (best, 0)}))
+    names = [path.name.removesuffix(".csv") for path in write_tables(tmp_path, planned, {})[::3]]
+    assert names == [*(f"table-4.{number}" for number in range(1, 5)), *(f"table-4.5-{name}" for name in variants)]
+    for variant, value in zip(variants, ("0.31", "0.32"), strict=True):
+        table, paragraphs = read_markdown((tmp_path / "tables" / f"table-4.5-{variant}.md").read_text())
+        assert [row[1] for row in table[1:4]] == [value] * 3
+        assert paragraphs[0].startswith("Table 4.5. Best training")
+        assert paragraphs[0].endswith(f"Variant: {variant}.")
+        latex = (tmp_path / "tables" / f"table-4.5-{variant}.tex").read_text()
+        assert rf"\label{{tab:4.5-{variant}}}" in latex
+        assert "Variant: learning\\_rate=" in latex
+
+
+def test_a_plan_that_makes_no_table_is_an_error(tmp_path: Path) -> None:
+    """No runs at all, or two for one cell, is refused with a reason rather than printed wrongly."""
+    with pytest.raises(AnalysisError, match="no runs"):
+        write_tables(tmp_path, [], {})
+    run = planned_run()
+    with pytest.raises(AnalysisError, match=r"several runs for one ratio and seed: resnet18-cifar10-r0\.02-s42"):
+        build_tables([run, run], {}, {run.run.id: "planned"})
+
+
+def test_writing_tables_imports_no_torch(tmp_path: Path) -> None:
+    """Tables are for a login node: neither torch nor anything of the cluster is loaded, and pandas only to load()."""
+    planned = planned_grid(PAIR, [0.1], training=SHORT)
+    write_grid(tmp_path, planned)
+    code = f"""
+import sys
+sys.path.insert(0, {str(REPOSITORY / "tests")!r})
+from pathlib import Path
+from result_fixtures import *
+import analysis, analysis.tables
+analysis.tables.write_tables(Path({str(tmp_path)!r}), planned_grid(PAIRS[:1], [0.1], training=Recipe(epochs=4)), {{}})
+roots = {{name.partition(".")[0] for name in sys.modules}}
+assert "pandas" not in roots, "pandas"
+assert len(analysis.load({str(tmp_path)!r})) == 3
+roots = {{name.partition(".")[0] for name in sys.modules}}
+assert "pandas" in roots
+found = roots & {{"torch", "torchvision", "submitit", "sweep", "slurm", "sklearn"}}
+assert not found, found
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "tables" / "table-4.5.csv").is_file()
