@@ -1,0 +1,68 @@
+# Everything a user or developer types. Any target, run first on a fresh clone, sets up what it needs.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SWEEP := $(BIN)/sweep
+FILE ?= configs/thesis.yaml
+QUICKSTART := configs/quickstart.yaml
+DRAWN := data/quickstart
+
+.PHONY: help setup sweep status retry tables test check format requirements clean
+
+help:
+	@echo "make sweep    the main job: the quickstart sweep on this machine, end to end to tables"
+	@echo "make status   how the runs of FILE stand        (FILE=configs/thesis.yaml)"
+	@echo "make retry    try the failed runs of FILE again"
+	@echo "make tables   write the tables of FILE"
+	@echo "make test     all tests      make check    lint, types, fast tests"
+
+setup: $(VENV)/ready
+
+# torch 2.7.1 is the newest whose wheel serves both P100 and V100; the pins are in requirements.txt.
+$(VENV)/ready: requirements.txt pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "sweep needs Python 3.10 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+sweep: setup $(DRAWN)/cifar10/manifest.json $(DRAWN)/tinyimagenet/manifest.json
+	$(SWEEP) submit $(QUICKSTART) --yes
+	$(SWEEP) tables $(QUICKSTART)
+
+$(DRAWN)/cifar10/manifest.json: | setup
+	$(SWEEP) data synthesize cifar10 --train 320 --val 200 --output $(DRAWN)/archives
+	$(SWEEP) data prepare cifar10 --source $(DRAWN)/archives/synthetic-cifar-10-python.tar.gz --unofficial --data $(DRAWN)
+
+$(DRAWN)/tinyimagenet/manifest.json: | setup
+	$(SWEEP) data synthesize tinyimagenet --train 320 --val 200 --classes 20 --output $(DRAWN)/archives
+	$(SWEEP) data prepare tinyimagenet --source $(DRAWN)/archives/synthetic-tiny-imagenet-200.zip --unofficial --data $(DRAWN)
+
+status retry tables: setup
+	$(SWEEP) $@ $(FILE)
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -m "not slow"
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The pins, for every Python the project supports; needs uv on PATH.
+requirements:
+	printf 'torch==2.7.1\ntorchvision==0.22.1\n' > $(VENV)/pins.txt
+	uv pip compile --quiet --universal --python-version 3.10 --extra dev pyproject.toml --constraint $(VENV)/pins.txt \
+		--no-annotate --custom-compile-command "make requirements" --output-file requirements.txt
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,104 @@
+"""The local executor: worker processes on this machine, each a `python -m trainer --bundle`.
+
+All workers of a submission get the same runs; each takes what no other has taken, so none idles while there is work.
+Workers outlive the shell that started them.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+from slurm.executor import JobRecord
+from trainer.processes import describe, is_alive
+
+MEMORY_PER_WORKER = 2 * 2**30  # torch, a network, its gradients and moments, and a resident dataset
+
+
+class LocalExecutor:
+    """Starts workers in sessions of their own: Ctrl-C reaches the submitting process alone, which then asks them."""
+
+    name = "local"
+
+    def __init__(self) -> None:
+        self._started: dict[int, subprocess.Popen[bytes]] = {}
+
+    def start(self, bundle: Path, count: int) -> Sequence[JobRecord]:
+        """Start workers on a bundle file; their output goes to worker-N.log beside it."""
+        taken = len(list(bundle.parent.glob("worker-*.log")))
+        return [self._start_one(bundle, taken + index + 1) for index in range(count)]
+
+    def alive(self, job: JobRecord) -> bool | None:
+        """Tell whether a worker still runs; None for one on another host."""
+        if job.process is None:
+            return None
+        ours = self._started.get(job.process.pid)
+        if ours is not None:
+            return ours.poll() is None  # and takes notice of its end, so that no zombie stays
+        return is_alive(job.process)
+
+    def was_killed(self, job: JobRecord) -> bool:
+        """Tell whether a worker that this object started was ended by a signal."""
+        ours = self._started.get(job.process.pid) if job.process else None
+        return ours is not None and (ours.poll() or 0) < 0
+
+    def stop(self, job: JobRecord) -> None:
+        """Ask a worker to finish its step and end."""
+        self._signal(job, signal.SIGTERM)
+
+    def kill(self, job: JobRecord) -> None:
+        """End a worker at once; its run goes on from the checkpoint another time."""
+        self._signal(job, signal.SIGKILL)
+
+    def _start_one(self, bundle: Path, number: int) -> JobRecord:
+        job_id = f"{bundle.parent.name}-{number}"
+        environment = dict(os.environ)
+        gpus = gpu_count()
+        if gpus:
+            environment.setdefault("CUDA_VISIBLE_DEVICES", str((number - 1) % gpus))
+        command = [sys.executable, "-m", "trainer", "--bundle", str(bundle.resolve()), "--job", job_id]
+        with (bundle.parent / f"worker-{number}.log").open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        self._started[process.pid] = process
+        return JobRecord(id=job_id, process=describe(process.pid))
+
+    def _signal(self, job: JobRecord, number: signal.Signals) -> None:
+        if job.process is not None and self.alive(job):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(job.process.pid, number)
+
+
+def default_workers(runs: int) -> int:
+    """Choose how many workers to start: one a GPU, otherwise one a core as far as memory reaches."""
+    gpus = gpu_count()
+    memory = max(1, psutil.virtual_memory().available // MEMORY_PER_WORKER)
+    return min(runs, gpus or min(cores(), memory))
+
+
+def cores() -> int:
+    """Count the cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def gpu_count() -> int:
+    """Count this machine's GPUs as the driver lists them, without torch's second of imports."""
+    if not shutil.which("nvidia-smi"):
+        return 0
+    try:
+        answer = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return 0
+    return sum(line.startswith("GPU ") for line in answer.stdout.splitlines())

@@ -1,0 +1,45 @@
+"""Cancel runs: leave each a request that its trainer, wherever it is, looks for every few seconds."""
+
+from collections.abc import Sequence
+
+from sweep.config import Sweep
+from sweep.errors import InputError, MachineError
+from sweep.plan import PlanRow
+from sweep.retry import nearest_run
+from sweep.status import State
+from sweep.store import SweepFolder
+from trainer.files import write_json
+from trainer.records import CancelRequest, now
+
+CANCELLABLE = (State.RUNNING, State.QUEUED, State.INTERRUPTED)
+
+
+def cancellable(rows: Sequence[PlanRow], names: Sequence[str], state: State | None) -> list[PlanRow]:
+    """Choose the runs to cancel: the named ones, or all; of those the ones in a state that can be cancelled.
+
+    Raises InputError for a name that is no run, or is nothing that could be cancelled.
+    """
+    if state is not None and state not in CANCELLABLE:
+        raise InputError(
+            f"a {state.value} run cannot be cancelled; these can: {', '.join(s.value for s in CANCELLABLE)}"
+        )
+    known = {row.id: row for row in rows}
+    for name in names:
+        if name not in known:
+            raise InputError(f"no run '{name}' in this sweep{nearest_run(name, rows)}")
+        if known[name].status.state not in CANCELLABLE:
+            raise InputError(f"{name} is {known[name].status.state.value}; there is nothing to cancel")
+    among = [known[name] for name in names] if names else list(rows)
+    return [row for row in among if row.status.state in ((state,) if state else CANCELLABLE)]
+
+
+def request(sweep: Sweep, run_ids: Sequence[str]) -> None:
+    """Leave the requests. Raises MachineError when the disk fails."""
+    folder = SweepFolder(sweep.folder)
+    try:
+        for run_id in run_ids:
+            run_folder = folder.run(run_id)
+            run_folder.path.mkdir(parents=True, exist_ok=True)
+            write_json(run_folder.cancel, CancelRequest(run_id=run_id, requested=now()))
+    except OSError as error:
+        raise MachineError(f"{sweep.folder}: the request could not be written: {error}") from error

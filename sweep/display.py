@@ -1,0 +1,274 @@
+"""Draw plans, states and progress: tables on a terminal, plain lines in a pipe. Decides nothing."""
+
+import time
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from rich.box import SIMPLE
+from rich.columns import Columns
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from sweep.plan import PlanRow, hours
+from sweep.status import RunStatus, State, counts
+from trainer.data.catalog import DATASETS
+from trainer.models.catalog import ARCHITECTURES
+from trainer.records import now
+
+LOOKS = {
+    State.DONE: ("■", "green"),
+    State.RUNNING: ("▶", "bold cyan"),
+    State.QUEUED: ("…", "cyan"),
+    State.INTERRUPTED: ("‖", "yellow"),
+    State.FAILED: ("✗", "bold red"),
+    State.CANCELLED: ("–", "magenta"),
+    State.STALE: ("≠", "bold yellow"),
+    State.PLANNED: ("·", "dim"),
+}
+LISTED = 40  # above this many runs only those that someone may want to act on get a line of their own
+OF_INTEREST = (State.RUNNING, State.INTERRUPTED, State.FAILED, State.STALE)
+LINE_S = 30.0  # how often progress is said where it cannot be drawn
+
+
+def title(row: PlanRow) -> str:
+    """Name a block of the grid, as the chapter does."""
+    run = row.placed.cell.spec.run
+    name = f"{ARCHITECTURES[run.architecture].title} / {DATASETS[run.dataset].title}"
+    return f"{name} / {row.placed.cell.variant}" if row.placed.cell.variant else name
+
+
+def blocks(rows: Sequence[PlanRow]) -> dict[str, list[PlanRow]]:
+    """Group the rows by architecture, dataset and variant, in the plan's order."""
+    grouped: dict[str, list[PlanRow]] = {}
+    for row in rows:
+        grouped.setdefault(title(row), []).append(row)
+    return grouped
+
+
+def plan_tables(rows: Sequence[PlanRow]) -> Group:
+    """Draw the grid with its cost and how it stands, the pools, and the images each ratio trains on."""
+    present = [state for state in State if any(row.status.state is state for row in rows)]
+    grid = Table(box=SIMPLE)
+    for name in ("architecture / dataset", "runs", "training images", "hours", "left"):
+        grid.add_column(name, justify="left" if "/" in name else "right")
+    for state in present:
+        grid.add_column("new" if state is State.PLANNED else state.value, justify="right", style=LOOKS[state][1])
+    for name, block in blocks(rows).items():
+        images = [row.placed.train_samples for row in block]
+        standing = (str(sum(row.status.state is state for row in block) or "") for state in present)
+        grid.add_row(name, str(len(block)), f"{min(images):,}–{max(images):,}", *_hours(block), *standing)
+    pools = Table(box=SIMPLE)
+    for name in ("pool", "runs", "hours", "left"):
+        pools.add_column(name, justify="left" if name == "pool" else "right")
+    for pool in dict.fromkeys(row.placed.pool for row in rows):
+        placed = [row for row in rows if row.placed.pool == pool]
+        pools.add_row(pool, str(len(placed)), *_hours(placed))
+    return Group(grid, Columns([_samples_table(rows), pools], padding=(0, 4)))
+
+
+def plan_line(row: PlanRow) -> str:
+    """Give a planned run as one line of tab-separated fields: id, state, pool, images, estimated seconds."""
+    fields = (row.id, row.status.state.value, row.placed.pool, str(row.placed.train_samples), f"{row.estimate_s:.0f}")
+    return "\t".join(fields)
+
+
+def state_line(statuses: Sequence[RunStatus]) -> str:
+    """Say how many runs are in which state."""
+    return " · ".join(f"{count} {state}" for state, count in counts(statuses).items())
+
+
+def matrix(rows: Sequence[PlanRow]) -> Table:
+    """Draw one coloured sign a run: a row a block, a column a ratio, within it the seeds."""
+    ratios = sorted({row.status.ratio for row in rows})
+    seeds = sorted({row.status.seed for row in rows})
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    table.add_column(f"seeds {' '.join(map(str, seeds))} at ratio")
+    for ratio in ratios:
+        table.add_column(f"{ratio:g}".lstrip("0"))
+    for name, block in blocks(rows).items():
+        cells = {(row.status.ratio, row.status.seed): row.status.state for row in block}
+        signs = []
+        for ratio in ratios:
+            sign = Text()
+            for seed in seeds:
+                state = cells.get((ratio, seed))
+                sign.append(*(LOOKS[state] if state else (" ", "")))
+            signs.append(sign)
+        table.add_row(name, *signs)
+    return table
+
+
+def legend(statuses: Sequence[RunStatus]) -> Text:
+    """Explain the signs that occur, with their counts."""
+    line = Text()
+    for state, count in counts(statuses).items():
+        sign, style = LOOKS[State(state)]
+        line.append(f"{sign} {count} {state}   ", style)
+    return line
+
+
+def run_table(statuses: Sequence[RunStatus]) -> Table:
+    """Draw a line a run: state, epoch, best validation accuracy, last sign of life."""
+    table = Table(box=SIMPLE)
+    for name in ("run", "state", "epoch", "best val acc", "attempt", "updated"):
+        table.add_column(name, justify="left" if name in ("run", "state", "updated") else "right")
+    for status in statuses:
+        sign, style = LOOKS[status.state]
+        table.add_row(
+            status.id,
+            Text(f"{sign} {status.state.value}" + (f" ({status.cause.value})" if status.cause else ""), style),
+            f"{status.epoch}/{status.epochs}",
+            _accuracy(status),
+            str(status.attempt or ""),
+            _age(status),
+        )
+    return table
+
+
+def listed(statuses: Sequence[RunStatus]) -> list[RunStatus]:
+    """Choose the runs that get a line of their own."""
+    if len(statuses) <= LISTED:
+        return list(statuses)
+    return [status for status in statuses if status.state in OF_INTEREST]
+
+
+def failures(statuses: Sequence[RunStatus], file: str) -> Text:
+    """Say of each failed run why, where its log is, and what tries it again."""
+    text = Text()
+    for status in statuses:
+        if status.state is not State.FAILED:
+            continue
+        cause = status.cause.value if status.cause else "unknown"
+        text.append(f"✗ {status.id}", "bold red")
+        text.append(f"  {cause} on {status.node or 'no node'}, attempt {status.attempt}, epoch {status.epoch}\n")
+        text.append(f"    {last_line(status.message)}\n")
+        text.append(f"    log    {status.log or 'none'}\n")
+        text.append(f"    retry  sweep retry {file} {status.id}\n")
+    return text
+
+
+def plain_line(status: RunStatus) -> str:
+    """Give a run as one line of tab-separated fields: id, state, epoch, accuracy, cause, message, log."""
+    cause = status.cause.value if status.cause else "-"
+    fields = (status.id, status.state.value, f"{status.epoch}/{status.epochs}", _accuracy(status) or "-", cause)
+    return "\t".join((*fields, last_line(status.message) or "-", status.log or "-"))
+
+
+def last_line(message: str | None) -> str:
+    """Give the last line of a message: the one that says what happened."""
+    lines = [line for line in (message or "").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
+
+
+class SubmitProgress:
+    """Draws a submission while it runs: a bar with the time left, and the runs in work."""
+
+    def __init__(self, console: Console, rows: Sequence[PlanRow]) -> None:
+        self.console = console
+        self.estimates = {row.id: row.estimate_s for row in rows}
+        self.started = time.monotonic()
+        self.at_start: float | None = None
+        self.said_at = -LINE_S
+        self.finished: set[str] = set()
+        self.live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
+
+    def __enter__(self) -> "SubmitProgress":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def say(self, line: str) -> None:
+        """Print a line above the drawing."""
+        self.console.print(line, highlight=False)
+
+    def show(self, statuses: Sequence[RunStatus]) -> None:
+        """Bring the drawing up to date."""
+        mine = [status for status in statuses if status.id in self.estimates]
+        done = sum(self.estimates[status.id] * status.epoch / status.epochs for status in mine)
+        if self.at_start is None:
+            self.at_start = done
+        ended = [status for status in mine if status.state in (State.DONE, State.FAILED)]
+        for status in ended:
+            if status.id not in self.finished:
+                self.finished.add(status.id)
+                self._say_ended(status)
+        summary = f"{len(ended)} of {len(mine)} runs ended · {self._time_left(done)}"
+        if self.live:
+            bar = ProgressBar(total=sum(self.estimates.values()), completed=done, width=40)
+            running = [status for status in mine if status.state is State.RUNNING]
+            lines = [Text(f"  ▶ {status.id}  epoch {status.epoch}/{status.epochs}", "cyan") for status in running]
+            self.live.update(Group(bar, Text(summary), *lines))
+        elif time.monotonic() - self.said_at >= LINE_S:
+            self.said_at = time.monotonic()
+            self.say(summary)
+
+    def _say_ended(self, status: RunStatus) -> None:
+        sign, style = LOOKS[status.state]
+        words = f"best val accuracy {_accuracy(status)}"
+        if status.state is State.FAILED:
+            words = f"{status.cause.value if status.cause else 'failed'}: {last_line(status.message)}"
+        self.console.print(Text(f"{sign} {status.id}  {words}", style))
+
+    def _time_left(self, done: float) -> str:
+        since = done - (self.at_start or 0.0)
+        if since <= 0:
+            return "time left unknown yet"
+        rate = since / (time.monotonic() - self.started)
+        return f"about {hours((sum(self.estimates.values()) - done) / rate)} left"
+
+
+def bar(console: Console) -> Callable[[str, int, int], None]:
+    """Give a function that draws (stage, done, total) as a bar; silent where there is no terminal."""
+    state: dict[str, object] = {}
+
+    def report(stage: str, done: int, total: int) -> None:
+        if not console.is_terminal:
+            if state.get("stage") != stage:
+                state["stage"] = stage
+                console.print(stage, highlight=False)
+            return
+        width = 30
+        filled = width * done // max(total, 1)
+        console.print(f"\r{stage} {'━' * filled}{' ' * (width - filled)} {done:,}/{total:,}", end="", highlight=False)
+        if done >= total:
+            console.print()
+
+    return report
+
+
+def _hours(rows: Sequence[PlanRow]) -> tuple[str, str]:
+    """Write the estimated hours of some runs, and what is left of them."""
+    return (
+        f"{sum(row.estimate_s for row in rows) / 3600:,.2f}",
+        f"{sum(row.remaining_s for row in rows) / 3600:,.2f}",
+    )
+
+
+def _samples_table(rows: Sequence[PlanRow]) -> Table:
+    samples = {(row.status.dataset, row.status.ratio): row.placed.train_samples for row in rows}
+    datasets = list(dict.fromkeys(row.status.dataset for row in rows))
+    table = Table(box=SIMPLE)
+    table.add_column("ratio", justify="right")
+    for dataset in datasets:
+        table.add_column(f"{DATASETS[dataset].title} images", justify="right")
+    for ratio in sorted({row.status.ratio for row in rows}):
+        table.add_row(str(ratio), *(f"{samples[dataset, ratio]:,}" for dataset in datasets))
+    return table
+
+
+def _accuracy(status: RunStatus) -> str:
+    return "" if status.best_val_accuracy is None else f"{status.best_val_accuracy:.4f}"
+
+
+def _age(status: RunStatus) -> str:
+    if status.updated is None:
+        return ""
+    age = max(now() - status.updated, timedelta())
+    return f"{hours(age.total_seconds())} ago"

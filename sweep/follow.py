@@ -1,0 +1,54 @@
+"""Read a run's log, and go on reading while it grows."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from sweep.config import Sweep
+from sweep.errors import InputError
+from sweep.plan import make_plan
+from sweep.retry import nearest_run
+from sweep.status import State
+from sweep.store import SweepFolder
+from sweep.survey import survey
+
+POLL_S = 0.5
+
+
+def read_log(sweep: Sweep, run_id: str, *, attempt: int | None, follow: bool) -> Iterator[str]:
+    """Give the log of an attempt, the newest by default, piece by piece; with follow until the run has ended.
+
+    Raises InputError for an unknown run and for an attempt that never was.
+    """
+    rows = make_plan(sweep, survey(sweep))
+    if run_id not in {row.id for row in rows}:
+        raise InputError(f"no run '{run_id}' in this sweep{nearest_run(run_id, rows)}")
+    folder = SweepFolder(sweep.folder).run(run_id)
+    numbers = folder.attempt_numbers()
+    if not numbers:
+        raise InputError(f"{run_id} has not been started; it has no log")
+    number = attempt or numbers[-1]
+    if number not in numbers:
+        raise InputError(f"{run_id} has no attempt {number}; it has {', '.join(map(str, numbers))}")
+    return _pieces(sweep, run_id, folder.log(number), follow=follow)
+
+
+def _pieces(sweep: Sweep, run_id: str, path: Path, *, follow: bool) -> Iterator[str]:
+    at = 0
+    while True:
+        active = follow and _is_active(sweep, run_id)  # asked before reading, so that the last lines are not missed
+        if path.exists():
+            with path.open(encoding="utf-8", errors="replace") as file:
+                file.seek(at)
+                text = file.read()
+                at = file.tell()
+            if text:
+                yield text
+        if not active:
+            return
+        time.sleep(POLL_S)
+
+
+def _is_active(sweep: Sweep, run_id: str) -> bool:
+    found = next(status for status in survey(sweep) if status.id == run_id)
+    return found.state in (State.RUNNING, State.QUEUED)

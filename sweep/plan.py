@@ -1,0 +1,78 @@
+"""What a sweep comes to, and what is left of it: the grid, its cost, the difference with what is on disk. Pure."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sweep.config import PlacedRun, Sweep
+from sweep.cost import estimate_s
+from sweep.status import RunStatus, State
+from trainer.records import PlannedRun, PlanRecord, now
+
+# What `submit` executes without being asked by name. A failed run waits for `retry`, a stale one keeps its result.
+SUBMITTED = (State.PLANNED, State.INTERRUPTED, State.CANCELLED)
+
+
+class PlanRow(NamedTuple):
+    """One run of the plan: what it is, where it goes, how it stands, what it costs from its first epoch."""
+
+    placed: PlacedRun
+    status: RunStatus
+    estimate_s: float
+
+    @property
+    def id(self) -> str:
+        return self.placed.cell.spec.run.id
+
+    @property
+    def remaining_s(self) -> float:
+        """Estimate what is left of it; an interrupted run goes on from where it was."""
+        if self.status.state is State.DONE:
+            return 0.0
+        if self.status.state is State.STALE:
+            return self.estimate_s
+        return self.estimate_s * (1 - self.status.epoch / self.status.epochs)
+
+
+def make_plan(sweep: Sweep, statuses: Sequence[RunStatus]) -> list[PlanRow]:
+    """Join the sweep's runs with how they stand; statuses are in the sweep's order."""
+    return [
+        PlanRow(
+            placed,
+            status,
+            estimate_s(
+                placed.cell.spec,
+                device=placed.device,
+                image_size=placed.image_size,
+                train_samples=placed.train_samples,
+                val_samples=placed.val_samples,
+            ),
+        )
+        for placed, status in zip(sweep.runs, statuses, strict=True)
+    ]
+
+
+def planned_run(placed: PlacedRun) -> PlannedRun:
+    """Give a run as plan.json has it."""
+    spec = placed.cell.spec
+    return PlannedRun(
+        run=spec.run,
+        training=spec.training,
+        variant=placed.cell.variant,
+        training_hash=spec.training.hash,
+        pool=placed.pool,
+        train_samples=placed.train_samples,
+    )
+
+
+def plan_record(sweep: Sweep) -> PlanRecord:
+    """Give the whole of plan.json."""
+    return PlanRecord(sweep=sweep.name, created=now(), runs=[planned_run(placed) for placed in sweep.runs])
+
+
+def hours(seconds: float) -> str:
+    """Write a duration as its reader would say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h"

@@ -1,0 +1,117 @@
+"""A sweep's folder on disk: where its files lie, what they say, and setting aside what no longer fits.
+
+Reading never fails on a damaged file of a run: the damage is part of the evidence.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from pydantic import BaseModel
+
+from slurm.executor import JobRecord
+from trainer.files import RecordError, read_json
+from trainer.records import (
+    AttemptRecord,
+    CancelRequest,
+    Commitment,
+    ErrorRecord,
+    Progress,
+    Result,
+    RunFolder,
+    Versioned,
+    now,
+)
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Submission(Versioned):
+    """submissions/<token>.json: the intent to execute these runs, written before any job starts; then the jobs."""
+
+    token: str
+    created: datetime
+    executor: str
+    runs: list[str]
+    jobs: list[JobRecord]
+
+
+class Evidence(NamedTuple):
+    """All that a run's folder says. problems: files that are there and cannot be believed."""
+
+    result: Result | None = None
+    commitment: Commitment | None = None
+    attempt: AttemptRecord | None = None
+    progress: Progress | None = None
+    error: ErrorRecord | None = None
+    cancelled: bool = False
+    problems: tuple[str, ...] = ()
+
+
+class SweepFolder(NamedTuple):
+    """<output>/<sweep>."""
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def submissions(self) -> Path:
+        return self.path / "submissions"
+
+    @property
+    def runs(self) -> Path:
+        return self.path / "runs"
+
+    def run(self, run_id: str) -> RunFolder:
+        return RunFolder(self.runs / run_id)
+
+    def submission(self, token: str) -> Path:
+        return self.submissions / f"{token}.json"
+
+    def read_submissions(self) -> list[Submission]:
+        """Read every submission, oldest first. Raises RecordError for a damaged one: it may hold living jobs."""
+        found = [read_json(path, Submission) for path in sorted(self.submissions.glob("*.json"))]
+        return sorted((record for record in found if record), key=lambda record: record.created)
+
+    def read_evidence(self, run_ids: Iterable[str]) -> dict[str, Evidence]:
+        """Read what is known of each run."""
+        return {run_id: read_evidence(self.run(run_id)) for run_id in run_ids}
+
+    def set_aside(self, run_id: str) -> Path:
+        """Move a run's folder away, whole, so that the run can start anew and nothing is lost. Raises OSError."""
+        target = self.path / "superseded" / f"{run_id}.{now():%Y%m%dT%H%M%S%f}"
+        target.parent.mkdir(exist_ok=True)
+        self.run(run_id).path.rename(target)
+        return target
+
+
+def read_evidence(folder: RunFolder) -> Evidence:
+    """Read a run's files; a valid result makes the others needless."""
+    if not folder.path.is_dir():
+        return Evidence()
+    problems: list[str] = []
+
+    def read(path: Path, schema: type[Model]) -> Model | None:
+        try:
+            return read_json(path, schema)
+        except RecordError as error:
+            problems.append(str(error))
+            return None
+
+    result = read(folder.result, Result)
+    if result is not None:
+        return Evidence(result=result)
+    numbers: Sequence[int] = folder.attempt_numbers()
+    attempt = read(folder.attempt(numbers[-1]), AttemptRecord) if numbers else None
+    return Evidence(
+        commitment=read(folder.commitment, Commitment),
+        attempt=attempt,
+        progress=read(folder.progress, Progress),
+        error=read(folder.error, ErrorRecord),
+        cancelled=read(folder.cancel, CancelRequest) is not None,
+        problems=tuple(problems),
+    )

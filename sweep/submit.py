@@ -1,0 +1,169 @@
+"""Start the runs that are to be executed: first the intent on disk, then the jobs, then the wait for them.
+
+Exactly once is not this module's to promise: every job claims a run before it trains it, so two submissions at the
+same moment share the work. Here it is only avoided to ask for what is already on its way.
+"""
+
+import contextlib
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import NamedTuple
+
+from slurm.executor import JobRecord
+from slurm.local import LocalExecutor, cores
+from sweep.config import Sweep
+from sweep.errors import MachineError
+from sweep.plan import PlanRow, plan_record
+from sweep.status import RunStatus, State
+from sweep.store import Submission, SweepFolder
+from sweep.survey import survey
+from trainer.files import write_json
+from trainer.records import Bundle, Commitment, Options, now
+
+POLL_S = 0.5
+STOP_S = 60.0  # a step of the largest network on a slow core, and a checkpoint on a slow disk
+
+
+class Submitted(NamedTuple):
+    """A submission whose workers run."""
+
+    record: Submission
+    bundle: Path
+
+
+def start(sweep: Sweep, rows: Sequence[PlanRow], executor: LocalExecutor, workers: int) -> Submitted:
+    """Write the intent and start the workers. Raises MachineError when the disk or a process fails.
+
+    Longest runs go first, so that the last worker to finish finishes early. A cancelled run that is submitted again is
+    no longer cancelled; files of another recipe or dataset are set aside whole.
+    """
+    folder = SweepFolder(sweep.folder)
+    token = f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
+    try:
+        bundle_folder = folder.submissions / token
+        bundle_folder.mkdir(parents=True)
+        folder.runs.mkdir(exist_ok=True)
+        write_json(folder.plan, plan_record(sweep))
+        record = Submission(token=token, created=now(), executor=executor.name, runs=[row.id for row in rows], jobs=[])
+        write_json(folder.submission(token), record)
+        for row in rows:
+            _make_room(folder, sweep, row)
+        bundle = bundle_folder / "bundle.json"
+        write_json(bundle, _bundle(sweep, folder, token, rows, workers))
+        record = record.model_copy(update={"jobs": list(executor.start(bundle, workers))})
+        write_json(folder.submission(token), record)
+    except OSError as error:
+        raise MachineError(f"{sweep.folder}: the submission could not be written: {error}") from error
+    return Submitted(record, bundle)
+
+
+@dataclass
+class Wait:
+    """Watch a submission until its workers have ended, by themselves or because Ctrl-C asked them to.
+
+    show draws the states, report prints a line. A worker that was killed is replaced while runs wait: the run it held
+    is left interrupted and no worker of this submission touches it again, so this ends.
+    """
+
+    sweep: Sweep
+    submitted: Submitted
+    executor: LocalExecutor
+    show: Callable[[Sequence[RunStatus]], None]
+    report: Callable[[str], None]
+    mourned: set[str] = field(default_factory=set)
+
+    def until_ended(self) -> bool:
+        """Wait; tell whether the submission was left to end by itself. A second Ctrl-C kills the workers."""
+        asked_at: float | None = None
+        with _interrupts() as interrupts:
+            while True:
+                statuses = survey(self.sweep, self.executor)
+                self.show(statuses)
+                if interrupts.count and asked_at is None:
+                    asked_at = time.monotonic()
+                    self.report("stopping: the workers finish their step; Ctrl-C again ends them at once")
+                    self._each_job(self.executor.stop)
+                if asked_at is not None and (interrupts.count > 1 or time.monotonic() - asked_at > STOP_S):
+                    self._each_job(self.executor.kill)
+                if asked_at is None:
+                    self._replace_killed(statuses)
+                if not any(self.executor.alive(job) for job in self.submitted.record.jobs):
+                    self.show(survey(self.sweep, self.executor))
+                    return asked_at is None
+                time.sleep(POLL_S)
+
+    def _each_job(self, act: Callable[[JobRecord], None]) -> None:
+        for job in self.submitted.record.jobs:
+            act(job)
+
+    def _replace_killed(self, statuses: Sequence[RunStatus]) -> None:
+        record = self.submitted.record
+        mine = [status for status in statuses if status.id in record.runs]
+        waiting = any(status.state in (State.QUEUED, State.PLANNED) for status in mine)
+        for job in record.jobs:
+            if job.id in self.mourned or not self.executor.was_killed(job):
+                continue
+            self.mourned.add(job.id)
+            held = [status.id for status in mine if status.job == job.id and status.state is State.INTERRUPTED]
+            self.report(f"worker {job.id} was killed" + (f" while it trained {held[0]}" if held else ""))
+            if held and waiting:
+                jobs = [*record.jobs, *self.executor.start(self.submitted.bundle, 1)]
+                record = record.model_copy(update={"jobs": jobs})
+                write_json(SweepFolder(self.sweep.folder).submission(record.token), record)
+                self.submitted = self.submitted._replace(record=record)
+
+
+def _bundle(sweep: Sweep, folder: SweepFolder, token: str, rows: Sequence[PlanRow], workers: int) -> Bundle:
+    execution = sweep.execution
+    ordered = sorted(rows, key=lambda row: -row.remaining_s)
+    return Bundle(
+        submission=token,
+        pool="local",
+        data=sweep.data.resolve(),
+        runs_folder=folder.runs.resolve(),
+        options=Options(
+            device=execution.device,
+            threads=max(1, cores() // workers),
+            checkpoint_interval_s=execution.checkpoint_interval_s,
+        ),
+        runs=[row.placed.cell.spec for row in ordered],
+    )
+
+
+def _make_room(folder: SweepFolder, sweep: Sweep, row: PlanRow) -> None:
+    """Clear a run's folder of what would keep it from running: a cancel request, files of other work."""
+    run_folder = folder.run(row.id)
+    run_folder.cancel.unlink(missing_ok=True)
+    evidence = folder.read_evidence([row.id])[row.id]
+    spec = row.placed.cell.spec
+    fingerprint = sweep.fingerprints.get(spec.run.dataset, "")
+    wanted = Commitment(run=spec.run, training=spec.training, data_fingerprint=fingerprint)
+    other = evidence.commitment is not None and evidence.commitment != wanted
+    if evidence.result is not None or evidence.problems or other:
+        folder.set_aside(row.id)
+
+
+class _Interrupts:
+    """Counts Ctrl-C."""
+
+    count = 0
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[_Interrupts]:
+    """Count SIGINT and SIGTERM instead of dying of them."""
+    counter = _Interrupts()
+    previous = {number: signal.signal(number, counter) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield counter
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
