@@ -32,11 +32,11 @@ sweep: setup $(DRAWN)/cifar10/manifest.json $(DRAWN)/tinyimagenet/manifest.json
 	$(SWEEP) tables $(QUICKSTART)
 
 $(DRAWN)/cifar10/manifest.json: | setup
-	$(SWEEP) data synthesize cifar10 --train 320 --val 200 --output $(DRAWN)/archives
+	$(SWEEP) data synthesize cifar10 --train 240 --val 100 --output $(DRAWN)/archives
 	$(SWEEP) data prepare cifar10 --source $(DRAWN)/archives/synthetic-cifar-10-python.tar.gz --unofficial --data $(DRAWN)
 
 $(DRAWN)/tinyimagenet/manifest.json: | setup
-	$(SWEEP) data synthesize tinyimagenet --train 320 --val 200 --classes 20 --output $(DRAWN)/archives
+	$(SWEEP) data synthesize tinyimagenet --train 240 --val 100 --classes 20 --output $(DRAWN)/archives
 	$(SWEEP) data prepare tinyimagenet --source $(DRAWN)/archives/synthetic-tiny-imagenet-200.zip --unofficial --data $(DRAWN)
 
 status retry tables: setup

@@ -137,10 +137,13 @@ def _validate(source: YamlFile, schema: type[Any]) -> Any:
 
 
 def _explain(source: YamlFile, schema: type[Any], error: ValidationError) -> InputError:
-    """Put pydantic's first finding into a sentence."""
-    first = error.errors()[0]
-    # Inside a union pydantic adds the name of the alternative it tried, which is no key of the file.
-    location: Location = tuple(part for part in first["loc"] if "[" not in str(part) and part not in ("int", "literal"))
+    """Put pydantic's first finding into a sentence; a misspelt key before the one that is missing because of it."""
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    location: Location = ()
+    for part in first["loc"]:
+        # Inside a union pydantic also names the alternative it tried, which is no key of the file.
+        if (*location, part) in source.lines or first["type"] == "missing":
+            location = (*location, part)
     key = str(location[-1]) if location else ""
     within = ".".join(str(part) for part in location[:-1]) or "the file"
     if first["type"] == "extra_forbidden":

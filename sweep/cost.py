@@ -14,7 +14,7 @@ PASSES_TRAINING = 3
 # (n = 1). The GPUs: two fifths of the vendor's fp32 peak, not measured here.
 SUSTAINED = {"cpu": 80e9, "p100": 3.7e12, "v100": 6.0e12, "a100": 7.8e12, "h100": 24e12}
 
-START_S = 5.0  # Python, torch, data, first step
+START_S = 3.0  # Python, torch, data, first step
 
 
 def estimate_s(spec: RunSpec, *, device: str, image_size: int, train_samples: int, val_samples: int) -> float:
