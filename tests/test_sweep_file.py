@@ -154,7 +154,7 @@ def test_yaml_1_1_surprises_do_not_happen(tmp_path: Path) -> None:
     """042 is forty-two, not thirty-four; `no` is a word, not false."""
     sweep = load(tmp_path, changed("[42]", "[042]"))
     assert sweep.runs[0].cell.spec.run.seed == 42
-    with pytest.raises(InputError, match="'training.augmentation' is 'no'"):
+    with pytest.raises(InputError, match=r"'training\.augmentation' is 'no'"):
         load(tmp_path, changed("  epochs: 5", "  augmentation: no"))
 
 

@@ -18,7 +18,7 @@ from trainer.data.prepared import Contents, Split
 from trainer.data.sources import Source
 
 INNER = "cifar-10-batches-py"
-META = "batches.meta"
+META = MARKER = "batches.meta"
 TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST = "test_batch"
 SIZE = 32
@@ -99,7 +99,7 @@ def _load(source: Source, name: str) -> dict[str, object]:
     content = source.read(name)
     try:
         # Room for the memo is made up to the highest number asked for: a few bytes could ask for all the memory.
-        if any("PUT" in opcode.name and argument > len(content) for opcode, argument, _ in pickletools.genops(content)):
+        if any("PUT" in code.name and (number or 0) > len(content) for code, number, _ in pickletools.genops(content)):
             raise pickle.UnpicklingError("numbers its parts beyond its own length")
         value = _Unpickler(io.BytesIO(content)).load()
         if not isinstance(value, dict):
@@ -116,7 +116,7 @@ class _Forbidden(Exception):
 
 
 class _Known:
-    """A name that batches mention. It is no class and no function: calling it does the one thing batches call it for."""
+    """A name that batches mention: no class and no function, it does the one thing that batches call it for."""
 
     __slots__ = ("_call", "_name")
 

@@ -6,6 +6,7 @@ manifest that is there has its arrays. Preparation writes this; the trainer, the
 
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -21,11 +22,16 @@ from trainer.records import Versioned
 SPLITS = ("train", "val")
 MANIFEST = "manifest.json"
 
+# In the root of what `sweep data synthesize` draws, so that no one takes it for the real thing.
+SYNTHETIC_MARKER = "SYNTHETIC.txt"
+
 # Rows hashed at a time: at 64×64 pixels some 12 MB, so verifying needs no more memory than that.
 _ROWS = 1024
 
+_REPORT_EVERY_S = 0.1
+
 Report = Callable[[str, int, int], None]
-"""Called with (stage, done, total) a few times a second, and once with done == total."""
+"""Called with (stage, done, total) now and then, and at a stage's end with done == total. total 0: not known."""
 
 
 class DataError(Exception):
@@ -152,15 +158,30 @@ class PreparedDataset:
         try:
             array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); {self._remedy()}") from error
+            raise DataError(f"{path}: cannot be read ({error}); {self.remedy()}") from error
         shape, dtype = self.manifest.layout()[name]
         if array.shape != shape or array.dtype.str != dtype:
             found, expected = f"{array.dtype.str} {array.shape}", f"{dtype} {shape}"
-            raise DataError(f"{path}: holds {found}, its manifest says {expected}; {self._remedy()}")
+            raise DataError(f"{path}: holds {found}, its manifest says {expected}; {self.remedy()}")
         return array
 
-    def _remedy(self) -> str:
+    def remedy(self) -> str:
+        """Say what to do when the arrays are damaged."""
         return f"remove {self.folder} and prepare it again with 'sweep data prepare {self.manifest.dataset}'"
+
+
+def paced(report: Report) -> Report:
+    """Pass on at most ten reports a second, and every stage's first and last."""
+    stage_then, reported = "", 0.0
+
+    def pass_on(stage: str, done: int, total: int) -> None:
+        nonlocal stage_then, reported
+        now = time.monotonic()
+        if done == total or stage != stage_then or now - reported >= _REPORT_EVERY_S:
+            stage_then, reported = stage, now
+            report(stage, done, total)
+
+    return pass_on
 
 
 def read_manifest(data: Path, dataset: str) -> Manifest | None:
@@ -177,7 +198,8 @@ def open_dataset(data: Path, dataset: str) -> PreparedDataset:
     if manifest is None:
         title = DATASETS[dataset].title if dataset in DATASETS else dataset
         raise DataError(
-            f"{data / dataset}: {title} is not prepared; run 'sweep data prepare {dataset} --source ARCHIVE --data {data}'"
+            f"{data / dataset}: {title} is not prepared; run "
+            f"'sweep data prepare {dataset} --source ARCHIVE --data {data}'"
         )
     return PreparedDataset(data / dataset, manifest)
 
@@ -189,10 +211,11 @@ def verify(data: Path, dataset: str, report: Report = lambda stage, done, total:
     """
     prepared = open_dataset(data, dataset)
     manifest = prepared.manifest
+    report = paced(report)
     found = fingerprint_of(manifest.classes, prepared.arrays(), lambda done, total: report("verifying", done, total))
     if found != manifest.fingerprint:
         raise DataError(
-            f"{prepared.folder}: fingerprint is {found}, its manifest says {manifest.fingerprint}: the arrays have changed "
-            f"since they were prepared; {prepared._remedy()}"
+            f"{prepared.folder}: fingerprint is {found}, its manifest says {manifest.fingerprint}: the arrays have "
+            f"changed since they were prepared; {prepared.remedy()}"
         )
     return manifest

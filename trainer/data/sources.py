@@ -1,33 +1,26 @@
-"""Where a dataset comes from: an archive or an unpacked folder as named files, and fetching an archive over HTTP.
+"""Where a dataset comes from: an archive or an unpacked folder as named files.
 
 Owns what may be read: names that stay inside, no links, bounded sizes, nothing extracted to disk. Knows nothing of
 what is in the files.
 """
 
 import gzip
-import http.client
 import os
 import re
 import stat
 import tarfile
-import time
-import urllib.error
-import urllib.request
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
 from pathlib import Path
-from types import TracebackType
 from typing import Generic, TypeVar
 
-from trainer.data.prepared import DataError, Report
+from trainer.data.prepared import DataError
 
 # The official CIFAR-10 batches are 31 MB each and 186 MB together; a member beyond this is no part of either dataset.
 LARGEST_MEMBER = 64 * 2**20
 LARGEST_TAR = 1024 * 2**20
 
-_TIMEOUT_S = 30
-_TRIES = 3
 _BLOCK = 2**20
 
 Entry = TypeVar("Entry")
@@ -41,14 +34,9 @@ class Source(ABC):
         self._remedy = remedy
         self._root = ""
 
-    def __enter__(self) -> "Source":
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self.close()
-
     def enter(self, inner: str, marker: str) -> None:
         """Make the folder that holds the file marker the root: here, or one down in inner. Raises DataError."""
+        self._root = ""
         for folder in ("", inner):
             if marker in self.files(folder):
                 self._root = folder
@@ -112,15 +100,18 @@ class Folder(Source):
         return None
 
     def _list(self, folder: str, files: bool) -> list[str]:
-        path = self._path / self._below(folder)
-        if not path.is_dir():
+        try:
+            with os.scandir(self._path / self._below(folder)) as entries:
+                return sorted(entry.name for entry in entries if (entry.is_file() if files else entry.is_dir()))
+        except (FileNotFoundError, NotADirectoryError):
             return []
-        with os.scandir(path) as entries:
-            return sorted(entry.name for entry in entries if (entry.is_file() if files else entry.is_dir()))
 
     def _size(self, path: str) -> int | None:
-        file = self._path / path
-        return file.stat().st_size if file.is_file() else None
+        try:
+            status = (self._path / path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return status.st_size if stat.S_ISREG(status.st_mode) else None
 
     def _read(self, name: str, path: str) -> bytes:
         return (self._path / path).read_bytes()
@@ -132,7 +123,7 @@ class _Archive(Source, Generic[Entry]):
     def __init__(self, path: Path, label: str) -> None:
         super().__init__(label, "get the archive again, for example with '--source download'")
         self._path = path
-        self._entries: dict[str, Entry] = {}
+        self._entries: dict[str, tuple[int, Entry]] = {}
         self._files: dict[str, list[str]] = {}
         self._folders: dict[str, set[str]] = {}
 
@@ -145,13 +136,19 @@ class _Archive(Source, Generic[Entry]):
     def _checked(self, name: str) -> str:
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith("/") or ".." in parts or re.search(r"[\\\x00-\x1f]|^[A-Za-z]:", name):
-            raise self.error(ascii(name), "points out of the archive's own folder, so nothing was read")
+            raise self.error(ascii(name), "is no path inside the archive's own folder, so nothing was read")
         return "/".join(parts)
 
-    def _add(self, path: str, entry: Entry) -> None:
+    def close(self) -> None:
+        self._entries.clear()
+
+    def _size(self, path: str) -> int | None:
+        return self._entries[path][0] if path in self._entries else None
+
+    def _add(self, path: str, size: int, entry: Entry) -> None:
         if path in self._entries:
             raise self.error(path, "is in the archive twice")
-        self._entries[path] = entry
+        self._entries[path] = (size, entry)
         folder, _, plain = path.rpartition("/")
         self._files.setdefault(folder, []).append(plain)
         while folder:
@@ -178,7 +175,7 @@ class Zip(_Archive[zipfile.ZipInfo]):
                 if stat.S_ISLNK(entry.external_attr >> 16):
                     raise self.error(name, "is a link, which no official archive holds")
                 if not entry.is_dir():
-                    self._add(name, entry)
+                    self._add(name, entry.file_size, entry)
         except DataError:
             self._zip.close()
             raise
@@ -186,13 +183,9 @@ class Zip(_Archive[zipfile.ZipInfo]):
     def close(self) -> None:
         self._zip.close()
 
-    def _size(self, path: str) -> int | None:
-        entry = self._entries.get(path)
-        return None if entry is None else entry.file_size
-
     def _read(self, name: str, path: str) -> bytes:
         try:
-            return self._zip.read(self._entries[path])
+            return self._zip.read(self._entries[path][1])
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError) as error:
             # RuntimeError: encrypted, or a compression method that zipfile does not know.
             raise self.error(name, f"cannot be unpacked ({error})") from error
@@ -231,17 +224,10 @@ class Tar(_Archive[bytes]):
         if member.size > LARGEST_MEMBER or self._held > LARGEST_TAR:
             raise self.error(name, f"makes the archive larger than any official one, {self._held} bytes up to here")
         file = archive.extractfile(member)
-        self._add(name, b"" if file is None else file.read())
-
-    def close(self) -> None:
-        self._entries.clear()
-
-    def _size(self, path: str) -> int | None:
-        content = self._entries.get(path)
-        return None if content is None else len(content)
+        self._add(name, member.size, b"" if file is None else file.read())
 
     def _read(self, name: str, path: str) -> bytes:
-        return self._entries[path]
+        return self._entries[path][1]
 
 
 def open_source(path: Path, label: str) -> Source:
@@ -254,70 +240,3 @@ def open_source(path: Path, label: str) -> Source:
     with path.open("rb") as file:
         zipped = file.read(2) == b"PK"
     return Zip(path, label) if zipped else Tar(path, label)
-
-
-def download(url: str, path: Path, report: Report) -> None:
-    """Fetch url into path, going on after the bytes path already holds when the server can.
-
-    Raises DataError when the server refuses or keeps breaking off; path then holds what came. OSError: the disk.
-    """
-    tries = 0
-    while True:
-        try:
-            return _fetch_rest(url, path, report)
-        except (urllib.error.URLError, http.client.HTTPException, ConnectionError) as error:
-            tries += 1
-            status = error.code if isinstance(error, urllib.error.HTTPError) else None
-            if tries == _TRIES or (status is not None and status < 500):
-                reason = str(error) or repr(error)
-                raise DataError(
-                    f"{url}: cannot be fetched ({reason}); run the same command again to go on, or fetch the archive "
-                    "yourself and give its path as --source"
-                ) from error
-            time.sleep(1)
-
-
-def _fetch_rest(url: str, path: Path, report: Report) -> None:
-    held = path.stat().st_size if path.exists() else 0
-    # S310 warns of file: and the like; preparation takes only http(s) for a URL, and urllib redirects to nothing local.
-    request = urllib.request.Request(url, headers={"Range": f"bytes={held}-"} if held else {})  # noqa: S310
-    try:
-        response = _connect(request)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not held:
-            raise
-        # Nothing lies behind what is held: it is whole, or it is of another file. The checksum will tell.
-        return
-    with response:
-        continued = response.status == http.client.PARTIAL_CONTENT
-        if continued and not response.headers.get("Content-Range", "").startswith(f"bytes {held}-"):
-            raise http.client.HTTPException("the server sent another range than was asked for")
-        length = response.headers.get("Content-Length")
-        done = held if continued else 0
-        total = done + int(length) if length else 0
-        with path.open("ab" if continued else "wb") as file:
-            while block := _receive(response):
-                file.write(block)
-                done += len(block)
-                report("downloading", done, max(total, done))
-        if done < total:
-            raise ConnectionError(f"the connection broke off after {done} of {total} bytes")
-
-
-def _connect(request: urllib.request.Request) -> http.client.HTTPResponse:
-    try:
-        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT_S)  # noqa: S310  as above
-    except urllib.error.URLError:
-        raise
-    except OSError as error:
-        raise ConnectionError(str(error)) from error
-    return response
-
-
-def _receive(response: http.client.HTTPResponse) -> bytes:
-    # Told apart from the disk's errors, which no further try would mend.
-    try:
-        return response.read(_BLOCK)
-    except OSError as error:
-        raise ConnectionError(str(error)) from error

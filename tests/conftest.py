@@ -1,0 +1,107 @@
+"""What several tests need: small prepared datasets, and the real command lines as processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainer.data.prepare import prepare
+from trainer.data.synthesize import synthesize
+
+REPOSITORY = Path(__file__).parent.parent
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+LONG_S = 120.0
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a small drawn CIFAR-10 (80 + 40 images) and TinyImageNet (5 classes, 60 + 20 images)."""
+    folder = tmp_path_factory.mktemp("data")
+    for dataset, train, val, classes in (("cifar10", 80, 40, None), ("tinyimagenet", 60, 20, 5)):
+        archive = synthesize(dataset, folder / "archives", train=train, val=val, classes=classes)
+        prepare(dataset, str(archive), folder, unofficial=True)
+    return folder
+
+
+class Command:
+    """A command of the project, run as a process of its own in a folder of its own."""
+
+    def __init__(self, module: str, folder: Path) -> None:
+        self.module = module
+        self.folder = folder
+        self.started: list[subprocess.Popen[str]] = []
+
+    def start(self, *arguments: object) -> subprocess.Popen[str]:
+        """Start the command and go on; it is ended with the test."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", self.module, *map(str, arguments)],
+            cwd=self.folder,
+            env=ONE_THREAD,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.started.append(process)
+        return process
+
+    def __call__(self, *arguments: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run the command to its end and hold it to its exit code."""
+        process = self.start(*arguments)
+        stdout, stderr = process.communicate(timeout=LONG_S)
+        assert process.returncode == expect, f"exit {process.returncode}, not {expect}\n{stdout}\n{stderr}"
+        return subprocess.CompletedProcess(process.args, process.returncode, stdout, stderr)
+
+    def json(self, *arguments: object, expect: int = 0) -> Any:
+        """Run a command with --json and give its document."""
+        return json.loads(self(*arguments, "--json", expect=expect).stdout)
+
+    def end(self) -> None:
+        """End what is left."""
+        for process in self.started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+            process.communicate()
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Iterator[Command]:
+    """`python -m trainer`."""
+    command = Command("trainer", tmp_path)
+    yield command
+    command.end()
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Iterator[Command]:
+    """`python -m sweep`."""
+    command = Command("sweep", tmp_path)
+    yield command
+    command.end()
+
+
+def wait_for(condition: Callable[[], bool], what: str, seconds: float = LONG_S) -> None:
+    """Wait until a condition holds; fail naming what was waited for."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        time.sleep(0.02)
+
+
+def read(path: Path) -> Any:
+    """Read a JSON file, None while it is not there."""
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def metrics(result: Path) -> dict[str, list[float]]:
+    """Give a result's history without the times."""
+    history = read(result)["history"]
+    del history["epoch_seconds"]
+    return history

@@ -1,0 +1,182 @@
+"""`python -m trainer` as its users and the cluster meet it: started, stopped, killed, started again."""
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+from conftest import Command, metrics, read, wait_for
+
+from trainer.records import Result
+
+pytestmark = pytest.mark.slow
+
+
+def call(data: Path, output: Path, *more: object, architecture: str = "resnet18", epochs: int = 6) -> list[object]:
+    fixed = ("--architecture", architecture, "--dataset", "cifar10", "--ratio", 0.5, "--seed", 42, "--data", data)
+    return [*fixed, "--output", output, "--epochs", epochs, "--batch-size", 4, "--lr-milestones", 3, *more]
+
+
+def test_a_run_leaves_the_records_of_the_contract(trainer: Command, data: Path, tmp_path: Path) -> None:
+    """result.json validates, progress.json shows the last epoch, the attempt is closed, no checkpoint is left."""
+    folder = tmp_path / "a run"
+    trainer(*call(data, folder))
+    result = Result.model_validate_json((folder / "result.json").read_bytes())
+    assert result.run.id == "a run"
+    assert result.history.epochs == 6
+    assert (result.data.train_samples, result.data.val_samples, result.data.classes) == (40, 40, 10)
+    assert result.parameters == 11_181_642
+    assert result.history.learning_rate == pytest.approx([3e-4] * 3 + [3e-5] * 3)
+    assert [(attempt.number, attempt.outcome, attempt.end_epoch) for attempt in result.attempts] == [(1, "done", 6)]
+    assert 0 < result.timing.train_seconds + result.timing.evaluation_seconds <= result.timing.total_seconds
+    assert read(folder / "progress.json")["epoch"] == 6
+    assert read(folder / "attempts" / "0001.json")["outcome"] == "done"
+    assert "epoch 6/6" in (folder / "logs" / "attempt-0001.log").read_text()
+    assert not list(folder.glob("checkpoints/*"))
+    assert "NaN" not in (folder / "result.json").read_text()
+
+
+def test_a_second_call_on_a_done_run_says_so_and_changes_nothing(trainer: Command, data: Path, tmp_path: Path) -> None:
+    """The same call again exits 0 at once; the files stay as they are."""
+    trainer(*call(data, tmp_path / "run", epochs=1))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    again = trainer(*call(data, tmp_path / "run", epochs=1))
+    assert "is done" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (("--epochs", 3), "holds a run with epochs"),
+        (("--seed", 43), "holds a run with seed 42, this call has 43"),
+        (("--replicas", 2), "holds a run with replicas 4, this call has 2"),
+    ],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_folder_of_another_run_is_refused_with_the_field_that_differs(
+    trainer: Command, data: Path, tmp_path: Path, change: tuple[object, ...], sentence: str, finished: bool
+) -> None:
+    """Exit 2, one sentence, and what the folder holds stays; also when the other run has only begun."""
+    trainer(*call(data, tmp_path / "run", epochs=1))
+    if not finished:
+        (tmp_path / "run" / "result.json").unlink()
+    refused = trainer(*call(data, tmp_path / "run", *change, epochs=1), expect=2)
+    assert sentence in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert (tmp_path / "run" / "result.json").exists() == finished
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
+def test_a_signal_interrupts_in_good_order(
+    trainer: Command, data: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """The run exits 75, is recorded as interrupted with the signal, and goes on when called again."""
+    folder = tmp_path / "run"
+    process = trainer.start(*call(data, folder, "--checkpoint-interval", 0, epochs=500))
+    wait_for(lambda: (read(folder / "progress.json") or {"epoch": 0})["epoch"] >= 2, "the second epoch")
+    process.send_signal(number)
+    assert process.wait(30) == 75
+    attempt = read(folder / "attempts" / "0001.json")
+    assert (attempt["outcome"], attempt["cause"]) == ("interrupted", "killed")
+    assert number.name in attempt["message"]
+    assert attempt["end_epoch"] >= 2
+    assert not (folder / "error.json").exists()
+    assert list((folder / "checkpoints").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "vit"])
+def test_a_run_killed_mid_epoch_resumes_to_the_same_result(
+    trainer: Command, data: Path, tmp_path: Path, architecture: str
+) -> None:
+    """SIGKILL twice, then the end: the history equals an uninterrupted run's bit for bit, and says what happened."""
+    whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
+    trainer(*call(data, whole, architecture=architecture))
+    for epoch in (2, 4):
+        process = trainer.start(*call(data, killed, "--checkpoint-interval", 0, architecture=architecture))
+        wait_for(lambda: (read(killed / "progress.json") or {"epoch": 0})["epoch"] >= epoch, f"epoch {epoch}")  # noqa: B023
+        process.kill()
+        process.wait()
+    trainer(*call(data, killed, architecture=architecture))
+    assert metrics(killed / "result.json") == metrics(whole / "result.json")
+    attempts = read(killed / "result.json")["attempts"]
+    assert [attempt["outcome"] for attempt in attempts] == ["interrupted", "interrupted", "done"]
+    assert attempts[1]["start_epoch"] >= 1
+    assert attempts[2]["start_epoch"] >= attempts[1]["start_epoch"]
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_older_one(trainer: Command, data: Path, tmp_path: Path) -> None:
+    """The run goes on from the older one to the same result, and says in progress and log what it passed over."""
+    whole, harmed = tmp_path / "whole" / "run", tmp_path / "harmed" / "run"
+    trainer(*call(data, whole))
+    process = trainer.start(*call(data, harmed, "--checkpoint-interval", 0))
+    wait_for(lambda: len(list(harmed.glob("checkpoints/*.safetensors"))) == 2, "two checkpoints")
+    process.kill()
+    process.wait()
+    _older, newer = sorted(harmed.glob("checkpoints/*.safetensors"))
+    newer.write_bytes(newer.read_bytes()[:-1000])
+    trainer(*call(data, harmed))
+    assert metrics(harmed / "result.json") == metrics(whole / "result.json")
+    assert newer.name in read(harmed / "progress.json")["notes"][0]
+    assert "passed over" in (harmed / "logs" / "attempt-0002.log").read_text()
+
+
+def test_a_diverging_run_fails_with_its_cause(trainer: Command, data: Path, tmp_path: Path) -> None:
+    """A loss that is not finite ends the run: exit 1, error.json with cause, traceback and log."""
+    folder = tmp_path / "run"
+    trainer(*call(data, folder, "--learning-rate", "1e30"), expect=1)
+    error = read(folder / "error.json")
+    assert error["cause"] == "diverged"
+    assert "loss is" in error["message"]
+    assert "Traceback" in error["traceback"]
+    assert Path(error["log"]).exists()
+    assert not (folder / "result.json").exists()
+    assert read(folder / "attempts" / "0001.json")["outcome"] == "failed"
+
+
+def test_an_exception_is_recorded_where_it_can_be_found(trainer: Command, data: Path, tmp_path: Path) -> None:
+    """A dataset that cannot be read any more fails the run with the file's name, not with silence and exit 0."""
+    broken = tmp_path / "data" / "cifar10"
+    broken.mkdir(parents=True)
+    for path in (data / "cifar10").iterdir():
+        (broken / path.name).write_bytes(path.read_bytes())
+    (broken / "val_images.npy").write_bytes(b"not an array")
+    trainer(*call(tmp_path / "data", tmp_path / "run"), expect=1)
+    error = read(tmp_path / "run" / "error.json")
+    assert error["cause"] == "exception"
+    assert "val_images.npy" in error["message"]
+
+
+def test_two_trainers_started_together_train_once(trainer: Command, data: Path, tmp_path: Path) -> None:
+    """One of them owns the run; the other stands back with exit 69 and leaves no attempt of its own."""
+    folder = tmp_path / "run"
+    first, second = (trainer.start(*call(data, folder, epochs=4)) for _ in range(2))
+    codes = sorted((first.wait(60), second.wait(60)))
+    assert codes in ([0, 69], [0, 0])  # 0 and 0 when one came to look after the other had finished
+    result = Result.model_validate(json.loads((folder / "result.json").read_text()))
+    assert len(result.attempts) == 1
+    assert len(list((folder / "attempts").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--architecture", "resnet19"], "invalid choice: 'resnet19'"),
+        (["--ratio", "2"], "--ratio 2.0: must be above 0 and at most 1"),
+        (["--seed", "-1"], "--seed -1: must not be negative"),
+        (["--epochs", "0"], "--epochs 0: Input should be greater than or equal to 1"),
+        (["--ratio", "0.05"], "fewer than the 10 classes"),
+        (["--replicas", "40", "--ratio", "0.5"], "batch statistics need 2"),
+        (["--device", "tpu"], "unknown device 'tpu'"),
+        (["--device", "cuda"], "sees no GPU"),
+        (["--data", "nowhere"], "is not prepared; run 'sweep data prepare cifar10"),
+    ],
+)
+def test_a_wrong_call_exits_2_with_one_sentence_and_writes_nothing(
+    trainer: Command, data: Path, tmp_path: Path, arguments: list[str], sentence: str
+) -> None:
+    """What cannot be done is said before anything is written."""
+    refused = trainer(*call(data, tmp_path / "run"), *arguments, expect=2)
+    assert sentence in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert not (tmp_path / "run").exists()
