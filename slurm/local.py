@@ -81,11 +81,12 @@ class LocalExecutor:
                 os.kill(job.process.pid, number)
 
 
-def default_workers(runs: int) -> int:
-    """Choose how many workers to start: one a GPU, otherwise one a core as far as memory reaches."""
-    gpus = gpu_count()
-    memory = max(1, psutil.virtual_memory().available // MEMORY_PER_WORKER)
-    return min(runs, gpus or min(cores(), memory))
+def default_workers() -> int:
+    """Choose how many workers this machine takes: one a GPU, otherwise one a core as far as its memory reaches.
+
+    The same whatever there is to do: it decides the threads of a worker, and with them the last bits of a result.
+    """
+    return gpu_count() or min(cores(), max(1, psutil.virtual_memory().total // MEMORY_PER_WORKER))
 
 
 def cores() -> int:

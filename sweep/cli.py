@@ -324,16 +324,17 @@ def _execute(
     sweep: Sweep, file: Path, chosen: Sequence[PlanRow], *, workers: int | None, wait: bool, yes: bool, dry_run: bool
 ) -> NoReturn:
     """Ask, start, and wait for the end; exit with what came of it."""
-    from slurm.local import LocalExecutor, default_workers
+    from slurm.local import LocalExecutor, cores, default_workers
     from sweep.display import SubmitProgress, state_line
     from sweep.submit import Wait as Waiting
     from sweep.submit import start
 
     configured = sweep.execution.workers
-    count = min(workers or (configured if isinstance(configured, int) else default_workers(len(chosen))), len(chosen))
+    workers = workers or (configured if isinstance(configured, int) else default_workers())
+    count = min(workers, len(chosen))
     _confirm(f"execute {_amount(chosen)} in {count} local workers", yes=yes, dry_run=dry_run)
     executor = LocalExecutor()
-    submitted = start(sweep, chosen, executor, count)
+    submitted = start(sweep, chosen, executor, count, threads=max(1, cores() // workers))
     if not wait:
         err.print(f"started; 'sweep watch {file}' shows the progress", highlight=False)
         raise typer.Exit

@@ -15,7 +15,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from slurm.executor import JobRecord
-from slurm.local import LocalExecutor, cores
+from slurm.local import LocalExecutor
 from sweep.config import Sweep
 from sweep.errors import MachineError
 from sweep.plan import PlanRow, plan_record
@@ -36,11 +36,12 @@ class Submitted(NamedTuple):
     bundle: Path
 
 
-def start(sweep: Sweep, rows: Sequence[PlanRow], executor: LocalExecutor, workers: int) -> Submitted:
-    """Write the intent and start the workers. Raises MachineError when the disk or a process fails.
+def start(sweep: Sweep, rows: Sequence[PlanRow], executor: LocalExecutor, workers: int, *, threads: int) -> Submitted:
+    """Write the intent and start the workers, each computing with so many threads.
 
     Longest runs go first, so that the last worker to finish finishes early. A cancelled run that is submitted again is
-    no longer cancelled; files of another recipe or dataset are set aside whole.
+    no longer cancelled; files of another recipe or dataset are set aside whole. Raises MachineError when the disk or a
+    process fails.
     """
     folder = SweepFolder(sweep.folder)
     token = f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
@@ -54,7 +55,7 @@ def start(sweep: Sweep, rows: Sequence[PlanRow], executor: LocalExecutor, worker
         for row in rows:
             _make_room(folder, sweep, row)
         bundle = bundle_folder / "bundle.json"
-        write_json(bundle, _bundle(sweep, folder, token, rows, workers))
+        write_json(bundle, _bundle(sweep, folder, token, rows, threads))
         record = record.model_copy(update={"jobs": list(executor.start(bundle, workers))})
         write_json(folder.submission(token), record)
     except OSError as error:
@@ -118,7 +119,7 @@ class Wait:
                 self.submitted = self.submitted._replace(record=record)
 
 
-def _bundle(sweep: Sweep, folder: SweepFolder, token: str, rows: Sequence[PlanRow], workers: int) -> Bundle:
+def _bundle(sweep: Sweep, folder: SweepFolder, token: str, rows: Sequence[PlanRow], threads: int) -> Bundle:
     execution = sweep.execution
     ordered = sorted(rows, key=lambda row: -row.remaining_s)
     return Bundle(
@@ -128,7 +129,7 @@ def _bundle(sweep: Sweep, folder: SweepFolder, token: str, rows: Sequence[PlanRo
         runs_folder=folder.runs.resolve(),
         options=Options(
             device=execution.device,
-            threads=max(1, cores() // workers),
+            threads=threads,
             checkpoint_interval_s=execution.checkpoint_interval_s,
         ),
         runs=[row.placed.cell.spec for row in ordered],

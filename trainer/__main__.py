@@ -47,7 +47,6 @@ def _train_bundle(call: argparse.Namespace, stop: StopSignal) -> ExitCode:
         return _refuse(error)
     if bundle is None:
         return _refuse(f"{call.bundle}: no such file")
-    _use_threads(bundle.options)
     from trainer.bundle import execute_bundle
 
     return execute_bundle(bundle, call.job or _job_name(), stop)
@@ -76,7 +75,6 @@ def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: 
         seed=call.seed,
     )
     options = Options(device=call.device, threads=call.threads, checkpoint_interval_s=call.checkpoint_interval)
-    _use_threads(options)
     from trainer.device import DeviceError
     from trainer.run import execute
 
@@ -99,12 +97,6 @@ def _job_name() -> str:
     if array and task:
         return f"{array}_{task}"
     return os.environ.get("SLURM_JOB_ID") or f"pid-{os.getpid()}"
-
-
-def _use_threads(options: Options) -> None:
-    """Give torch its share of the cores, before it is imported."""
-    if options.threads:
-        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(options.threads)
 
 
 def _refuse(reason: object) -> ExitCode:

@@ -31,7 +31,11 @@ class CheckpointMismatchError(CheckpointError):
 
 
 class CheckpointInfo(BaseModel):
-    """What a checkpoint says of itself. history holds the epochs before it; seconds are those of that history."""
+    """What a checkpoint says of itself.
+
+    history holds the epochs before it; seconds are those of that history. threads: how many CPU threads computed them;
+    sums come out differently with another number, so a run goes on with the one it began with.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,6 +47,7 @@ class CheckpointInfo(BaseModel):
     history: History
     train_seconds: float
     evaluation_seconds: float
+    threads: int
     loss_scale: float | None = None
 
 

@@ -51,6 +51,8 @@ from trainer.stop import Cancelled, ClaimLost, Interrupted, StopSignal
 
 log = logging.getLogger("trainer")
 
+DEFAULT_THREADS = torch.get_num_threads()  # torch's own choice, before any run changes it
+
 
 class Job(NamedTuple):
     """What starts the attempt: the executor's name for the job, its submission (None by hand), the pool."""
@@ -186,6 +188,7 @@ class _Attempt:
         )
         for note in self.notes:
             log.warning("checkpoint passed over: %s", note)
+        torch.set_num_threads(found.info.threads if found else self.options.threads or DEFAULT_THREADS)
         if found:
             info = found.info
             trainer.restore(
@@ -252,6 +255,7 @@ class _Attempt:
             history=trainer.history,
             train_seconds=trainer.train_seconds,
             evaluation_seconds=trainer.evaluation_seconds,
+            threads=torch.get_num_threads(),
             loss_scale=trainer.loss_scale(),
         )
         checkpoint.save(self.folder.checkpoints, info, trainer.state())

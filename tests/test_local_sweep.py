@@ -1,0 +1,254 @@
+"""A sweep on this machine, through the real command line and real worker processes: done, killed, stopped, shared."""
+
+import signal
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import Command, metrics, read, wait_for
+
+pytestmark = pytest.mark.slow
+
+
+def sweep_file(
+    folder: Path,
+    data: Path,
+    *,
+    architecture: str = "resnet18",
+    epochs: int = 2,
+    ratios: str = "0.5, 1.0",
+    seeds: str = "1, 2",
+    more: str = "",
+) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(
+        f"name: study\ngrid:\n  architecture: [{architecture}]\n  dataset: [cifar10]\n"
+        f"  ratio: [{ratios}]\n  seed: [{seeds}]\n"
+        f"{more}training:\n  epochs: {epochs}\n  batch_size: 4\n  lr_milestones: [1]\n"
+        f"execution: {{workers: 2, checkpoint_interval_s: 0}}\ndata: {data}\n"
+    )
+    return path
+
+
+def states(sweep: Command, file: Path) -> dict[str, str]:
+    return {run["id"]: run["state"] for run in sweep.json("status", file)["runs"]}
+
+
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs" / "study" / "runs"
+
+
+def workers(tmp_path: Path) -> list[psutil.Process]:
+    """Find the living worker processes of this test's submissions."""
+    found = []
+    for path in (tmp_path / "runs" / "study" / "submissions").glob("*.json"):
+        for job in read(path)["jobs"]:
+            if psutil.pid_exists(job["process"]["pid"]):
+                process = psutil.Process(job["process"]["pid"])
+                if process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+    return found
+
+
+def in_work(tmp_path: Path, epoch: int = 1) -> dict[str, Any]:
+    """Give the open attempts whose run has completed some epochs, by run id."""
+    found = {}
+    for path in runs(tmp_path).glob("*/attempts/*.json"):
+        attempt = read(path)
+        progress = read(path.parent.parent / "progress.json")
+        mine = progress and progress["attempt"] == attempt["number"]
+        if attempt["outcome"] is None and mine and progress["epoch"] >= epoch:
+            found[attempt["run_id"]] = attempt
+    return found
+
+
+def test_a_sweep_goes_from_its_file_to_tables_and_a_second_submit_does_nothing(
+    sweep: Command, data: Path, tmp_path: Path
+) -> None:
+    """Every run is trained once, in as many processes as workers; tables are written; again is not twice."""
+    file = sweep_file(tmp_path, data)
+    answer = sweep("submit", file, "--yes")
+    assert "will execute 4 runs" in answer.stderr
+    assert answer.stdout == ""
+    assert Counter(states(sweep, file).values()) == {"done": 4}
+    attempts = [read(path) for path in runs(tmp_path).glob("*/attempts/*.json")]
+    assert len(attempts) == 4
+    assert 1 <= len({attempt["process"]["pid"] for attempt in attempts}) <= 2
+    assert len(read(tmp_path / "runs" / "study" / "plan.json")["runs"]) == 4
+    before = {path: path.stat().st_mtime_ns for path in runs(tmp_path).rglob("*")}
+    again = sweep("submit", file, "--yes")
+    assert "nothing to submit: 4 done" in again.stderr
+    assert {path: path.stat().st_mtime_ns for path in runs(tmp_path).rglob("*")} == before
+    assert len(list((tmp_path / "runs" / "study" / "submissions").glob("*.json"))) == 1
+    written = sweep("tables", file).stdout.split()
+    assert len(written) == 5 * 3
+    table = (tmp_path / "runs" / "study" / "tables" / "table-4.5.md").read_text()
+    best = read(runs(tmp_path) / "resnet18-cifar10-r0.5-s1" / "result.json")["best"]["val_accuracy"]["value"]
+    line = next(line for line in table.splitlines() if line.startswith("| Val Acc (S1)"))
+    assert f"{best:.2f}" in line
+    assert "Missing" not in table
+
+
+def test_a_killed_worker_loses_nothing(sweep: Command, data: Path, tmp_path: Path) -> None:
+    """SIGKILL in the middle: shown as interrupted, the other runs end, and the next submit ends in the same history."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    file = sweep_file(tmp_path, data, epochs=12, ratios="0.5")
+    sweep("submit", file, "--yes", "--output", whole)
+    submit = sweep.start("submit", file, "--yes")
+    wait_for(lambda: len(in_work(tmp_path, 3)) > 0, "a run in its fourth epoch")
+    victim, attempt = next(iter(in_work(tmp_path, 3).items()))
+    psutil.Process(attempt["process"]["pid"]).kill()
+    wait_for(lambda: states(sweep, file)[victim] == "interrupted", "the interruption to be seen", seconds=30)
+    assert submit.wait(120) == 4
+    assert "was killed while it trained" in submit.stderr.read()
+    left = states(sweep, file)
+    assert left.pop(victim) == "interrupted"
+    assert set(left.values()) == {"done"}
+    status = next(run for run in sweep.json("status", file)["runs"] if run["id"] == victim)
+    assert (status["cause"], status["attempt"]) == ("killed", 1)
+    sweep("submit", file, "--yes")
+    result = runs(tmp_path) / victim / "result.json"
+    assert metrics(result) == metrics(whole / "study" / "runs" / victim / "result.json")
+    first, second = read(result)["attempts"]
+    assert (first["outcome"], second["outcome"]) == ("interrupted", "done")
+    assert second["start_epoch"] >= 1
+
+
+def test_ctrl_c_leaves_everything_resumable(sweep: Command, data: Path, tmp_path: Path) -> None:
+    """The workers stop in good order, nothing is left running, and the next submit finishes."""
+    file = sweep_file(tmp_path, data, epochs=30, ratios="0.5")
+    submit = sweep.start("submit", file, "--yes")
+    wait_for(lambda: len(in_work(tmp_path)) == 2, "two runs in work")
+    submit.send_signal(signal.SIGINT)
+    assert submit.wait(60) == 4
+    assert workers(tmp_path) == []
+    assert set(states(sweep, file).values()) == {"interrupted"}
+    assert "continue with 'sweep submit" in submit.stderr.read()
+    for path in runs(tmp_path).glob("*/attempts/0001.json"):
+        assert read(path)["message"] == "stopped by SIGTERM"
+    sweep("submit", file, "--yes")
+    assert set(states(sweep, file).values()) == {"done"}
+    for path in runs(tmp_path).glob("*/result.json"):
+        assert read(path)["attempts"][1]["start_epoch"] >= 1
+
+
+def test_two_submits_at_once_train_every_run_once(sweep: Command, data: Path, tmp_path: Path) -> None:
+    """Both may be started in the same moment; each run has one attempt, and all are done."""
+    file = sweep_file(tmp_path, data, seeds="1, 2, 3")
+    both = [sweep.start("submit", file, "--yes") for _ in range(2)]
+    assert {process.wait(180) for process in both} <= {0, 4}  # 4: nothing to do, and the others not finished yet
+    wait_for(lambda: set(states(sweep, file).values()) == {"done"}, "all runs")
+    for folder in runs(tmp_path).iterdir():
+        assert [path.name for path in (folder / "attempts").iterdir()] == ["0001.json"], folder.name
+        assert len(read(folder / "result.json")["attempts"]) == 1
+
+
+def test_workers_outlive_their_shell_and_cancel_ends_them(sweep: Command, data: Path, tmp_path: Path) -> None:
+    """The submitting process is killed; the runs go on; a second submit leaves them alone; cancel stops them."""
+    file = sweep_file(tmp_path, data, epochs=400)
+    submit = sweep.start("submit", file, "--yes")
+    wait_for(lambda: len(in_work(tmp_path)) == 2, "two runs in work")
+    submit.kill()
+    submit.wait()
+    assert Counter(states(sweep, file).values()) == {"running": 2, "queued": 2}
+    assert "nothing to submit: 2 running, 2 queued" in sweep("submit", file, "--yes", expect=4).stderr
+    first = next(iter(in_work(tmp_path)))
+    sweep("cancel", file, first, "--yes")
+    wait_for(lambda: states(sweep, file)[first] == "cancelled", "the one run to be cancelled", seconds=30)
+    wait_for(lambda: Counter(states(sweep, file).values())["running"] == 2, "its worker to go on with another")
+    sweep("cancel", file, "--yes")
+    wait_for(lambda: set(states(sweep, file).values()) == {"cancelled"}, "all to be cancelled", seconds=30)
+    wait_for(lambda: workers(tmp_path) == [], "the workers to end")
+    assert "nothing to cancel" in sweep("cancel", file, "--yes").stderr
+    assert read(runs(tmp_path) / first / "attempts" / "0001.json")["outcome"] == "cancelled"
+    assert "will execute 4 runs" in sweep("submit", file, "--dry-run").stderr.replace("would", "will")
+
+
+def test_a_failure_is_named_explained_and_retried(sweep: Command, data: Path, tmp_path: Path) -> None:
+    """Of three runs one diverges: exit 3, its cause, message and log; retry leaves it unless it is named."""
+    file = sweep_file(tmp_path, data, ratios="0.5", seeds="1", more="  learning_rate: [1e-4, 3e-4, 1e30]\n")
+    answer = sweep("submit", file, "--yes", expect=3)
+    bad = "resnet18-cifar10-r0.5-s1-learning_rate=1e+30"
+    assert f"✗ {bad}  diverged: " in answer.stderr
+    assert Counter(states(sweep, file).values()) == {"done": 2, "failed": 1}
+    (failed,) = sweep.json("status", file, "--failed")["runs"]
+    assert (failed["id"], failed["cause"], failed["attempt"]) == (bad, "diverged", 1)
+    assert "loss is" in failed["message"]
+    assert "DivergedError" in Path(tmp_path / failed["log"]).read_text()
+    assert sweep("status", file, "--exit-code", expect=3).stdout.count("\n") == 3
+    assert "DivergedError" in sweep("logs", file, bad).stdout
+    assert "failed runs wait for 'sweep retry" in sweep("submit", file, "--yes", expect=3).stderr
+    assert "would again with the same recipe" in sweep("retry", file, "--failed", "--yes").stderr
+    sweep("retry", file, bad, "--yes", expect=3)
+    assert sweep.json("status", file, "--failed")["runs"][0]["attempt"] == 2
+    table = next((tmp_path / "runs" / "study" / "tables").glob("x"), None)
+    assert table is None
+    sweep("tables", file)
+    text = (tmp_path / "runs" / "study" / "tables" / "table-4.5-learning_rate=1e+30.md").read_text()
+    assert f"Missing: {bad} (failed, diverged:" in text.replace("\\", "")
+    assert "-inf" in text
+
+
+def test_a_changed_recipe_makes_results_stale_and_nothing_is_lost(sweep: Command, data: Path, tmp_path: Path) -> None:
+    """Stale results stay until asked for, count in no table, and are set aside, not deleted, when trained anew."""
+    file = sweep_file(tmp_path, data, ratios="0.5", seeds="1")
+    sweep("submit", file, "--yes")
+    (run_id,) = states(sweep, file)
+    old = (runs(tmp_path) / run_id / "result.json").read_bytes()
+    file.write_text(file.read_text().replace("epochs: 2", "epochs: 3"))
+    assert states(sweep, file) == {run_id: "stale"}
+    answer = sweep("submit", file, "--yes", expect=4)
+    assert "stale runs keep their results until 'sweep submit" in answer.stderr
+    sweep("tables", file)
+    assert "(stale)" in (tmp_path / "runs" / "study" / "tables" / "table-4.5.md").read_text()
+    sweep("submit", file, "--yes", "--stale")
+    assert states(sweep, file) == {run_id: "done"}
+    (kept,) = (tmp_path / "runs" / "study" / "superseded").glob(f"{run_id}.*/result.json")
+    assert kept.read_bytes() == old
+    assert read(runs(tmp_path) / run_id / "result.json")["training"]["epochs"] == 3
+
+
+def test_a_dry_run_and_missing_data_write_nothing(sweep: Command, data: Path, tmp_path: Path) -> None:
+    """`--dry-run` says what would be done; without prepared data submit names the command that prepares it."""
+    file = sweep_file(tmp_path, data)
+    assert "would execute 4 runs" in sweep("submit", file, "--dry-run").stderr
+    refused = sweep("submit", file, "--yes", "--data", tmp_path / "empty", expect=2)
+    assert "cifar10 is not prepared; run 'sweep data prepare cifar10" in refused.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_logs_can_be_followed_to_the_end(sweep: Command, data: Path, tmp_path: Path) -> None:
+    """`logs -f` goes on while the run does, ends with it, and misses no line."""
+    file = sweep_file(tmp_path, data, epochs=8, ratios="0.5", seeds="1")
+    submit = sweep.start("submit", file, "--yes")
+    wait_for(lambda: len(in_work(tmp_path)) == 1, "the run in work")
+    followed = sweep("logs", file, "resnet18-cifar10-r0.5-s1", "-f").stdout
+    assert submit.wait(60) == 0
+    assert "epoch 1/8" in followed
+    assert "epoch 8/8" in followed
+    assert followed == (runs(tmp_path) / "resnet18-cifar10-r0.5-s1" / "logs" / "attempt-0001.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("logs",), "give one run id"),
+        (("logs", "resnet18-cifar10-r0.5-s3"), "no run 'resnet18-cifar10-r0.5-s3' in this sweep; did you mean"),
+        (("logs", "resnet18-cifar10-r0.5-s1"), "has not been started; it has no log"),
+        (("retry", "nonsense"), "no run 'nonsense' in this sweep; 'sweep status' lists them"),
+        (("retry", "--failed", "resnet18-cifar10-r0.5-s1"), "give '--failed' or run ids, not both"),
+        (("cancel", "resnet18-cifar10-r0.5-s1"), "is planned; there is nothing to cancel"),
+        (("cancel", "--state", "done"), "a done run cannot be cancelled"),
+    ],
+)
+def test_a_wrong_name_gets_one_sentence_and_exit_2(
+    sweep: Command, data: Path, tmp_path: Path, arguments: tuple[str, ...], sentence: str
+) -> None:
+    """What is wrong and what to do next; no traceback."""
+    command, *rest = arguments
+    answer = sweep(command, sweep_file(tmp_path, data), *rest, expect=2)
+    assert sentence in answer.stderr
+    assert len(answer.stderr.splitlines()) == 1

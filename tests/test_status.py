@@ -1,0 +1,179 @@
+"""From evidence to state: every combination a run's folder can show."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from result_fixtures import make_result, planned_run
+
+from slurm.executor import JobRecord
+from sweep.config import PlacedRun
+from sweep.grid import Cell
+from sweep.status import Jobs, State, counts, run_status
+from sweep.store import Evidence, Submission
+from trainer.recipe import Recipe
+from trainer.records import AttemptRecord, Cause, Commitment, ErrorRecord, History, Process, Progress, now
+
+RECIPE = Recipe(epochs=4, lr_milestones=(2,))
+PLANNED = planned_run("resnet18", "cifar10", 0.1, 42, training=RECIPE)
+PLACED = PlacedRun(Cell({}, PLANNED, ""), "local", "cpu", 5000, 10_000, 32)
+NOBODY = Jobs({}, ())
+
+
+def attempt(**changes: Any) -> AttemptRecord:
+    fields = {
+        "number": 2,
+        "started": now(),
+        "host": "v100-1",
+        "job": "first-1",
+        "run_id": PLANNED.run.id,
+        "submission": "first",
+        "process": Process(host="v100-1", pid=7, started=1.0),
+        "log": "logs/attempt-0002.log",
+    }
+    return AttemptRecord(**{**fields, **changes})
+
+
+def progress(number: int = 2, epoch: int = 1) -> Progress:
+    history = History(**{name: [0.5] * epoch for name in History.model_fields})
+    return Progress(
+        run_id=PLANNED.run.id,
+        attempt=number,
+        job="first-1",
+        host="v100-1",
+        epoch=epoch,
+        epochs=4,
+        step=0,
+        steps=9,
+        started=now(),
+        heartbeat=now(),
+        start_epoch=0,
+        history=history,
+    )
+
+
+def error(number: int = 2) -> ErrorRecord:
+    return ErrorRecord(
+        run_id=PLANNED.run.id,
+        cause=Cause.CUDA_OOM,
+        exception="OutOfMemoryError",
+        message="CUDA out of memory",
+        traceback="…",
+        attempt=number,
+        job="first-1",
+        host="v100-1",
+        log="x",
+        time=now(),
+    )
+
+
+def commitment(recipe: Recipe = RECIPE, fingerprint: str = "data") -> Commitment:
+    return Commitment(run=PLANNED.run, training=recipe, data_fingerprint=fingerprint)
+
+
+def holder(token: str) -> Mapping[str, Submission]:
+    record = Submission(token=token, created=now(), executor="local", runs=[PLANNED.run.id], jobs=[JobRecord(id="1")])
+    return {PLANNED.run.id: record}
+
+
+DEAD = (PLANNED.run.id,)
+FAILED = {"outcome": "failed", "cause": Cause.CUDA_OOM, "message": "out of memory"}
+STOPPED = {"outcome": "interrupted", "cause": Cause.KILLED, "message": "stopped by SIGTERM"}
+
+CASES = {
+    "nothing": (Evidence(), NOBODY, State.PLANNED, None),
+    "waiting in a living submission": (Evidence(), Jobs(holder("first"), ()), State.QUEUED, None),
+    "cancelled before it began": (Evidence(cancelled=True), Jobs(holder("first"), ()), State.CANCELLED, None),
+    "in work": (Evidence(attempt=attempt(), progress=progress()), Jobs(holder("first"), ()), State.RUNNING, None),
+    "in work, host cannot be asked": (Evidence(attempt=attempt()), NOBODY, State.RUNNING, None),
+    "killed": (Evidence(attempt=attempt(), progress=progress()), Jobs({}, DEAD), State.INTERRUPTED, Cause.KILLED),
+    "killed, others go on": (Evidence(attempt=attempt()), Jobs(holder("first"), DEAD), State.INTERRUPTED, Cause.KILLED),
+    "killed, submitted again": (Evidence(attempt=attempt()), Jobs(holder("second"), DEAD), State.QUEUED, None),
+    "stopped": (Evidence(attempt=attempt(**STOPPED)), NOBODY, State.INTERRUPTED, Cause.KILLED),
+    "stopped, then cancelled": (
+        Evidence(attempt=attempt(**STOPPED), cancelled=True),
+        NOBODY,
+        State.CANCELLED,
+        Cause.KILLED,
+    ),
+    "failed": (Evidence(attempt=attempt(**FAILED), error=error()), NOBODY, State.FAILED, Cause.CUDA_OOM),
+    "failed, retried": (Evidence(attempt=attempt(**FAILED)), Jobs(holder("second"), ()), State.QUEUED, None),
+    "cancelled in work": (
+        Evidence(attempt=attempt(outcome="cancelled"), cancelled=True),
+        NOBODY,
+        State.CANCELLED,
+        None,
+    ),
+    "result gone": (Evidence(attempt=attempt(outcome="done")), NOBODY, State.FAILED, Cause.EXCEPTION),
+    "stopped, other recipe now": (
+        Evidence(attempt=attempt(**STOPPED), commitment=commitment(Recipe(epochs=5, lr_milestones=(2,)))),
+        NOBODY,
+        State.PLANNED,
+        None,
+    ),
+    "stopped, other data now": (
+        Evidence(attempt=attempt(**STOPPED), commitment=commitment(fingerprint="other")),
+        NOBODY,
+        State.PLANNED,
+        None,
+    ),
+    "stopped, same work": (
+        Evidence(attempt=attempt(**STOPPED), commitment=commitment()),
+        NOBODY,
+        State.INTERRUPTED,
+        Cause.KILLED,
+    ),
+    "unreadable attempt": (Evidence(problems=("attempts/0001.json: damaged",)), NOBODY, State.FAILED, Cause.EXCEPTION),
+}
+
+
+@pytest.mark.parametrize(("evidence", "jobs", "state", "cause"), CASES.values(), ids=CASES.keys())
+def test_evidence_decides_the_state(evidence: Evidence, jobs: Jobs, state: State, cause: Cause | None) -> None:
+    """Each combination of what is on disk and which jobs live has one state and one cause."""
+    found = run_status(PLACED, evidence, jobs, "data", "logs")
+    assert (found.state, found.cause if state is not State.QUEUED else None) == (state, cause)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "fingerprint", "state"),
+    [
+        (RECIPE, None, State.DONE),
+        (RECIPE, "matching", State.DONE),
+        (Recipe(epochs=4, lr_milestones=(2,), dropout=0.1), None, State.STALE),
+        (RECIPE, "other", State.STALE),
+    ],
+)
+def test_a_result_is_done_or_stale(recipe: Recipe, fingerprint: str | None, state: State) -> None:
+    """Done means: of this recipe and of the data as prepared now; before any data is prepared the recipe decides."""
+    result = make_result(planned_run("resnet18", "cifar10", 0.1, 42, training=recipe))
+    if fingerprint == "matching":
+        fingerprint = result.data.fingerprint
+    found = run_status(PLACED, Evidence(result=result), NOBODY, fingerprint, "logs")
+    assert found.state is state
+    assert found.epoch == 4
+    assert found.best_val_accuracy == result.best.val_accuracy.value
+
+
+def test_a_failure_shows_the_exception_of_its_own_attempt_only() -> None:
+    """An error.json of an earlier attempt says nothing of this one."""
+    record = attempt(**FAILED)
+    mine = run_status(PLACED, Evidence(attempt=record, error=error(2)), NOBODY, None, "logs")
+    assert mine.message == "OutOfMemoryError: CUDA out of memory"
+    other = run_status(PLACED, Evidence(attempt=record, error=error(1)), NOBODY, None, "logs")
+    assert other.message == "out of memory"
+
+
+def test_progress_of_an_earlier_attempt_is_not_this_ones_epoch() -> None:
+    """What the newest attempt says counts: its own progress, else its own record."""
+    record = attempt(end_epoch=3)
+    assert run_status(PLACED, Evidence(attempt=record, progress=progress(2, 1)), NOBODY, None, "logs").epoch == 1
+    assert run_status(PLACED, Evidence(attempt=record, progress=progress(1, 1)), NOBODY, None, "logs").epoch == 3
+
+
+def test_counts_name_only_states_that_occur() -> None:
+    """In the order of the states."""
+    statuses = [
+        run_status(PLACED, Evidence(), jobs, None, "logs") for jobs in (NOBODY, Jobs(holder("first"), ()), NOBODY)
+    ]
+    assert counts(statuses) == {"queued": 1, "planned": 2}
+    assert list(counts(statuses)) == ["queued", "planned"]
