@@ -403,7 +403,7 @@ def _draw_status(sweep: Sweep, file: Path, shown: Sequence[RunStatus], *, only_f
     from sweep.display import failures, legend, listed, matrix, run_table
 
     if not only_failed:
-        out.print(matrix(make_plan(sweep, shown)), legend(shown))
+        out.print(matrix(make_plan(sweep, shown)), legend(shown), "", sep="\n")
         lines = shown if every else listed(shown)
         if lines:
             out.print(run_table(lines))

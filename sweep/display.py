@@ -111,18 +111,19 @@ def legend(statuses: Sequence[RunStatus]) -> Text:
 
 
 def run_table(statuses: Sequence[RunStatus]) -> Table:
-    """Draw a line a run: state, epoch, best validation accuracy, last sign of life."""
-    table = Table(box=SIMPLE)
-    for name in ("run", "state", "epoch", "best val acc", "attempt", "updated"):
-        table.add_column(name, justify="left" if name in ("run", "state", "updated") else "right")
+    """Draw a line a run: state, epoch, best validation accuracy, age of the last sign of life."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for name in ("run", "state"):
+        table.add_column(name, no_wrap=True)
+    for name in ("epoch", "val acc", "seen"):
+        table.add_column(name, no_wrap=True, justify="right")
     for status in statuses:
         sign, style = LOOKS[status.state]
         table.add_row(
             status.id,
-            Text(f"{sign} {status.state.value}" + (f" ({status.cause.value})" if status.cause else ""), style),
+            Text(f"{sign} {status.state.value}" + (f": {status.cause.value}" if status.cause else ""), style),
             f"{status.epoch}/{status.epochs}",
             _accuracy(status),
-            str(status.attempt or ""),
             _age(status),
         )
     return table
@@ -271,4 +272,4 @@ def _age(status: RunStatus) -> str:
     if status.updated is None:
         return ""
     age = max(now() - status.updated, timedelta())
-    return f"{hours(age.total_seconds())} ago"
+    return hours(age.total_seconds())
