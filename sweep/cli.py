@@ -113,7 +113,7 @@ def retry(
 
     remedies = choose(_plan(sweep), run_ids)
     for remedy in remedies:
-        err.print(f"{remedy.row.id} {remedy.words}", highlight=False)
+        err.print(f"{remedy.row.id} {remedy.words}", highlight=False, soft_wrap=True)
     chosen = [remedy.row for remedy in remedies if remedy.again]
     if not chosen:
         err.print("nothing to retry: no run failed" if not remedies else "nothing to retry", highlight=False)
@@ -409,7 +409,7 @@ def _draw_status(sweep: Sweep, file: Path, shown: Sequence[RunStatus], *, only_f
             out.print(run_table(lines))
     elif not shown:
         out.print("no run failed")
-    out.print(failures(shown, str(file)), end="", highlight=False)
+    out.print(failures(shown, str(file)), end="", highlight=False, soft_wrap=True)
 
 
 def _plan_entry(row: PlanRow) -> dict[str, Any]:

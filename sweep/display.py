@@ -192,10 +192,11 @@ class SubmitProgress:
     def show(self, statuses: Sequence[RunStatus]) -> None:
         """Bring the drawing up to date."""
         mine = [status for status in statuses if status.id in self.estimates]
-        done = sum(self.estimates[status.id] * status.epoch / status.epochs for status in mine)
+        ended = [status for status in mine if status.state in (State.DONE, State.FAILED, State.CANCELLED)]
+        done = sum(self.estimates[status.id] * status.epoch / status.epochs for status in mine if status not in ended)
+        done += sum(self.estimates[status.id] for status in ended)
         if self.at_start is None:
             self.at_start = done
-        ended = [status for status in mine if status.state in (State.DONE, State.FAILED)]
         for status in ended:
             if status.id not in self.finished:
                 self.finished.add(status.id)
@@ -205,7 +206,9 @@ class SubmitProgress:
             bar = ProgressBar(total=sum(self.estimates.values()), completed=done, width=40)
             running = [status for status in mine if status.state is State.RUNNING]
             lines = [Text(f"  ▶ {status.id}  epoch {status.epoch}/{status.epochs}", "cyan") for status in running]
-            self.live.update(Group(bar, Text(summary), *lines))
+            head = Table.grid(padding=(0, 1))
+            head.add_row(bar, summary)
+            self.live.update(Group(head, *lines))
         elif time.monotonic() - self.said_at >= LINE_S:
             self.said_at = time.monotonic()
             self.say(summary)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sweep.config import PlacedRun
 from sweep.store import Evidence, Submission
-from trainer.records import AttemptRecord, Cause, Result
+from trainer.records import AttemptRecord, Cause, Result, RunFolder
 
 
 class State(str, Enum):
@@ -57,7 +57,7 @@ class Jobs(NamedTuple):
 
 
 def run_status(
-    placed: PlacedRun, evidence: Evidence, jobs: Jobs, fingerprint: str | None, log_folder: str
+    placed: PlacedRun, evidence: Evidence, jobs: Jobs, fingerprint: str | None, folder: RunFolder
 ) -> RunStatus:
     """Give the state of one run.
 
@@ -75,7 +75,7 @@ def run_status(
         epochs=placed.cell.spec.training.epochs,
     )
     if evidence.result is not None:
-        return _finished(blank, placed, evidence.result, fingerprint, log_folder)
+        return _finished(blank, placed, evidence.result, fingerprint, folder)
     holder = jobs.holders.get(run.id)
     attempt = evidence.attempt
     waiting = holder is not None and (attempt is None or attempt.submission != holder.token)
@@ -87,7 +87,7 @@ def run_status(
         if evidence.problems:
             return blank._replace(state=State.FAILED, cause=Cause.EXCEPTION, message=evidence.problems[0])
         return blank
-    shown = _with_attempt(blank, attempt, evidence)
+    shown = _with_attempt(blank, attempt, evidence, folder)
     if attempt.outcome is None and run.id not in jobs.dead:
         return shown._replace(state=State.RUNNING)
     if waiting and not evidence.cancelled:
@@ -105,7 +105,7 @@ def counts(statuses: Collection[RunStatus]) -> dict[str, int]:
 
 
 def _finished(
-    blank: RunStatus, placed: PlacedRun, result: Result, fingerprint: str | None, log_folder: str
+    blank: RunStatus, placed: PlacedRun, result: Result, fingerprint: str | None, folder: RunFolder
 ) -> RunStatus:
     last = result.attempts[-1] if result.attempts else None
     shown = blank._replace(
@@ -114,7 +114,7 @@ def _finished(
         attempt=last.number if last else 0,
         job=last.job if last else None,
         node=result.hardware.host,
-        log=f"{log_folder}/attempt-{last.number:04d}.log" if last else None,
+        log=str(folder.log(last.number)) if last else None,
         updated=last.ended if last else None,
         best_val_accuracy=result.best.val_accuracy.value,
     )
@@ -130,7 +130,7 @@ def _finished(
     return shown
 
 
-def _with_attempt(blank: RunStatus, attempt: AttemptRecord, evidence: Evidence) -> RunStatus:
+def _with_attempt(blank: RunStatus, attempt: AttemptRecord, evidence: Evidence, folder: RunFolder) -> RunStatus:
     progress = evidence.progress
     mine = progress is not None and progress.attempt == attempt.number
     accuracies = progress.history.val_accuracy if progress else []
@@ -139,7 +139,7 @@ def _with_attempt(blank: RunStatus, attempt: AttemptRecord, evidence: Evidence) 
         attempt=attempt.number,
         job=attempt.job,
         node=attempt.host,
-        log=attempt.log,
+        log=str(folder.log(attempt.number)),
         updated=attempt.ended or (progress.heartbeat if progress and mine else attempt.started),
         best_val_accuracy=max(accuracies, default=None),
     )

@@ -23,7 +23,7 @@ def survey(sweep: Sweep, executor: Executor | None = None) -> list[RunStatus]:
             evidence[placed.cell.spec.run.id],
             jobs,
             sweep.fingerprints.get(placed.cell.spec.run.dataset),
-            str(folder.run(placed.cell.spec.run.id).logs),
+            folder.run(placed.cell.spec.run.id),
         )
         for placed in sweep.runs
     ]

@@ -1,6 +1,7 @@
 """From evidence to state: every combination a run's folder can show."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +13,13 @@ from sweep.grid import Cell
 from sweep.status import Jobs, State, counts, run_status
 from sweep.store import Evidence, Submission
 from trainer.recipe import Recipe
-from trainer.records import AttemptRecord, Cause, Commitment, ErrorRecord, History, Process, Progress, now
+from trainer.records import AttemptRecord, Cause, Commitment, ErrorRecord, History, Process, Progress, RunFolder, now
 
 RECIPE = Recipe(epochs=4, lr_milestones=(2,))
 PLANNED = planned_run("resnet18", "cifar10", 0.1, 42, training=RECIPE)
 PLACED = PlacedRun(Cell({}, PLANNED, ""), "local", "cpu", 5000, 10_000, 32)
 NOBODY = Jobs({}, ())
+FOLDER = RunFolder(Path("runs/r"))
 
 
 def attempt(**changes: Any) -> AttemptRecord:
@@ -130,7 +132,7 @@ CASES = {
 @pytest.mark.parametrize(("evidence", "jobs", "state", "cause"), CASES.values(), ids=CASES.keys())
 def test_evidence_decides_the_state(evidence: Evidence, jobs: Jobs, state: State, cause: Cause | None) -> None:
     """Each combination of what is on disk and which jobs live has one state and one cause."""
-    found = run_status(PLACED, evidence, jobs, "data", "logs")
+    found = run_status(PLACED, evidence, jobs, "data", FOLDER)
     assert (found.state, found.cause if state is not State.QUEUED else None) == (state, cause)
 
 
@@ -148,7 +150,7 @@ def test_a_result_is_done_or_stale(recipe: Recipe, fingerprint: str | None, stat
     result = make_result(planned_run("resnet18", "cifar10", 0.1, 42, training=recipe))
     if fingerprint == "matching":
         fingerprint = result.data.fingerprint
-    found = run_status(PLACED, Evidence(result=result), NOBODY, fingerprint, "logs")
+    found = run_status(PLACED, Evidence(result=result), NOBODY, fingerprint, FOLDER)
     assert found.state is state
     assert found.epoch == 4
     assert found.best_val_accuracy == result.best.val_accuracy.value
@@ -157,23 +159,24 @@ def test_a_result_is_done_or_stale(recipe: Recipe, fingerprint: str | None, stat
 def test_a_failure_shows_the_exception_of_its_own_attempt_only() -> None:
     """An error.json of an earlier attempt says nothing of this one."""
     record = attempt(**FAILED)
-    mine = run_status(PLACED, Evidence(attempt=record, error=error(2)), NOBODY, None, "logs")
+    mine = run_status(PLACED, Evidence(attempt=record, error=error(2)), NOBODY, None, FOLDER)
     assert mine.message == "OutOfMemoryError: CUDA out of memory"
-    other = run_status(PLACED, Evidence(attempt=record, error=error(1)), NOBODY, None, "logs")
+    assert mine.log == "runs/r/logs/attempt-0002.log"
+    other = run_status(PLACED, Evidence(attempt=record, error=error(1)), NOBODY, None, FOLDER)
     assert other.message == "out of memory"
 
 
 def test_progress_of_an_earlier_attempt_is_not_this_ones_epoch() -> None:
     """What the newest attempt says counts: its own progress, else its own record."""
     record = attempt(end_epoch=3)
-    assert run_status(PLACED, Evidence(attempt=record, progress=progress(2, 1)), NOBODY, None, "logs").epoch == 1
-    assert run_status(PLACED, Evidence(attempt=record, progress=progress(1, 1)), NOBODY, None, "logs").epoch == 3
+    assert run_status(PLACED, Evidence(attempt=record, progress=progress(2, 1)), NOBODY, None, FOLDER).epoch == 1
+    assert run_status(PLACED, Evidence(attempt=record, progress=progress(1, 1)), NOBODY, None, FOLDER).epoch == 3
 
 
 def test_counts_name_only_states_that_occur() -> None:
     """In the order of the states."""
     statuses = [
-        run_status(PLACED, Evidence(), jobs, None, "logs") for jobs in (NOBODY, Jobs(holder("first"), ()), NOBODY)
+        run_status(PLACED, Evidence(), jobs, None, FOLDER) for jobs in (NOBODY, Jobs(holder("first"), ()), NOBODY)
     ]
     assert counts(statuses) == {"queued": 1, "planned": 2}
     assert list(counts(statuses)) == ["queued", "planned"]
