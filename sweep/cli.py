@@ -4,7 +4,6 @@ Results go to stdout; progress, questions and errors to stderr. Exit codes: 0 fi
 input is wrong, 3 some runs failed, 4 not finished yet (3 and 4 of a waited-for submit and of status --exit-code).
 """
 
-import json
 import os
 import sys
 import time
@@ -14,32 +13,27 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.console import Console
 
 from sweep.config import Sweep, load_sweep
+from sweep.console import Json, confirm, err, out, print_json
+from sweep.data_cli import data_app
 from sweep.errors import InputError, MachineError, SweepError
 from sweep.plan import SUBMITTED, PlanRow, hours, make_plan, planned_run
 from sweep.status import RunStatus, State, counts
 from sweep.survey import survey
 from trainer.data.prepared import DataError
-from trainer.records import SCHEMA_VERSION
 
 DEFAULT_FILE = Path("configs/thesis.yaml")
 FAILED, UNFINISHED = 3, 4
 WATCH_S = 2.0
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-data_app = typer.Typer(no_args_is_help=True, help="Prepare, draw and describe datasets.")
 app.add_typer(data_app, name="data")
-
-out = Console()
-err = Console(stderr=True)
 
 File = Annotated[Path, typer.Argument(help="the sweep's YAML file")]
 Names = Annotated[list[str] | None, typer.Argument(help="the sweep's YAML file, if not the default; then run ids")]
 Output = Annotated[Path | None, typer.Option(help="folder for results instead of the file's")]
 Data = Annotated[Path | None, typer.Option(help="folder of prepared datasets instead of the file's")]
-Json = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only say what would be done")]
 Workers = Annotated[int | None, typer.Option(min=1, help="worker processes on this machine")]
@@ -57,7 +51,7 @@ def plan(file: File = DEFAULT_FILE, output: Output = None, data: Data = None, js
     sweep = load_sweep(file, output=output, data=data)
     rows = _plan(sweep)
     if json_:
-        _print_json(sweep=sweep.name, runs=[_plan_entry(row) for row in rows])
+        print_json(sweep=sweep.name, runs=[_plan_entry(row) for row in rows])
         return
     from sweep.display import plan_line, plan_tables, state_line
 
@@ -139,7 +133,7 @@ def status(
     statuses = survey(sweep)
     shown = [found for found in statuses if found.state is State.FAILED] if failed else statuses
     if json_:
-        _print_json(sweep=sweep.name, counts=counts(statuses), runs=[found._asdict() for found in shown])
+        print_json(sweep=sweep.name, counts=counts(statuses), runs=[found._asdict() for found in shown])
     elif not out.is_terminal:
         from sweep.display import plain_line
 
@@ -209,7 +203,7 @@ def cancel(
     if not chosen:
         err.print("nothing to cancel: no such run is queued or running", highlight=False)
         raise typer.Exit
-    _confirm(f"cancel {len(chosen)} runs ({_counted([row.status for row in chosen])})", yes=yes, dry_run=dry_run)
+    confirm(f"cancel {len(chosen)} runs ({_counted([row.status for row in chosen])})", yes=yes, dry_run=dry_run)
     request(sweep, [row.id for row in chosen])
     err.print(f"cancelled {len(chosen)} runs; those in work stop within seconds", highlight=False)
 
@@ -235,84 +229,20 @@ def tables(file: File = DEFAULT_FILE, output: Output = None, data: Data = None) 
         err.print(f"{len(missing)} of {len(statuses)} runs are missing; the tables say which and why", highlight=False)
 
 
-@data_app.command("prepare")
-def data_prepare(
-    dataset: Annotated[str, typer.Argument(help="cifar10 or tinyimagenet")],
-    source: Annotated[str, typer.Option(help="the official archive, packed or unpacked; a URL; or 'download'")],
-    data: Annotated[Path, typer.Option(help="folder that holds the prepared datasets")] = Path("data"),
-    unofficial: Annotated[
-        bool, typer.Option("--unofficial", help="take a source that is not the official archive")
-    ] = False,
-) -> None:
-    """Turn a dataset's archive into the arrays that every run reads."""
-    from sweep.display import bar
-    from trainer.data.prepare import prepare
-
-    _known_dataset(dataset)
-    manifest, fresh = prepare(dataset, source, data, unofficial=unofficial, report=bar(err))
-    what = "prepared" if fresh else "already prepared"
-    print(
-        f"{data / dataset}: {what}: {manifest.train_samples:,} training and {manifest.val_samples:,} validation "
-        f"images, {len(manifest.classes)} classes, fingerprint {manifest.fingerprint[:12]}"
-    )
-
-
-@data_app.command("synthesize")
-def data_synthesize(
-    dataset: Annotated[str, typer.Argument(help="cifar10 or tinyimagenet")],
-    output: Annotated[Path, typer.Option(help="folder for the archive")],
-    train: Annotated[int, typer.Option(min=1, help="training images")] = 1000,
-    val: Annotated[int, typer.Option(min=1, help="validation images")] = 200,
-    classes: Annotated[int | None, typer.Option(min=2, help="classes, where the layout leaves a choice")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-) -> None:
-    """Draw a small learnable dataset in the official archive's layout."""
-    from trainer.data.synthesize import synthesize
-
-    _known_dataset(dataset)
-    print(synthesize(dataset, output, train=train, val=val, classes=classes, seed=seed))
-
-
-@data_app.command("info")
-def data_info(
-    data: Annotated[Path, typer.Option(help="folder that holds the prepared datasets")] = Path("data"),
-    json_: Json = False,
-    verify: Annotated[bool, typer.Option("--verify", help="read every byte and compare the fingerprint")] = False,
-) -> None:
-    """Describe the datasets that are prepared."""
-    from trainer.data.catalog import DATASETS
-    from trainer.data.prepared import read_manifest
-    from trainer.data.prepared import verify as verify_data
-
-    found = [manifest for name in DATASETS if (manifest := read_manifest(data, name))]
-    if verify:
-        for manifest in found:
-            verify_data(data, manifest.dataset)
-    if json_:
-        _print_json(datasets=[manifest.model_dump(mode="json") for manifest in found])
-        return
-    for manifest in found:
-        kind = "official" if manifest.official else "synthetic" if manifest.synthetic else "unofficial"
-        print(
-            f"{manifest.dataset}\t{kind}\t{manifest.train_samples:,} + {manifest.val_samples:,} images\t"
-            f"{len(manifest.classes)} classes\t{manifest.fingerprint}"
-        )
-    if not found:
-        err.print(f"{data}: nothing is prepared; see 'sweep data prepare --help'", highlight=False)
-
-
 def main() -> NoReturn:
     """Run the command line; every error the user can have becomes one sentence and an exit code."""
     try:
         app(standalone_mode=True)
-    except (SweepError, DataError) as error:
-        if "--debug" in sys.argv:
-            traceback.print_exc()
-        print(f"sweep: {error}", file=sys.stderr)
-        sys.exit(error.exit_code if isinstance(error, SweepError) else InputError.exit_code)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except (SweepError, DataError, OSError) as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        print(f"sweep: {error}", file=sys.stderr)
+        if isinstance(error, DataError):
+            sys.exit(InputError.exit_code)
+        sys.exit(error.exit_code if isinstance(error, SweepError) else MachineError.exit_code)
     sys.exit(0)
 
 
@@ -332,7 +262,7 @@ def _execute(
     configured = sweep.execution.workers
     workers = workers or (configured if isinstance(configured, int) else default_workers())
     count = min(workers, len(chosen))
-    _confirm(f"execute {_amount(chosen)} in {count} local workers", yes=yes, dry_run=dry_run)
+    confirm(f"execute {_amount(chosen)} in {count} local workers", yes=yes, dry_run=dry_run)
     executor = LocalExecutor()
     submitted = start(sweep, chosen, executor, count, threads=max(1, cores() // workers))
     if not wait:
@@ -370,15 +300,6 @@ def _require_data(sweep: Sweep) -> None:
             f"{sweep.data / absent[0]}: {absent[0]} is not prepared; run "
             f"'sweep data prepare {absent[0]} --source ARCHIVE --data {sweep.data}'"
         )
-
-
-def _confirm(action: str, *, yes: bool, dry_run: bool) -> None:
-    """Say what is about to be done; stop there on a dry run; ask where someone can answer."""
-    err.print(f"will {action}" if not dry_run else f"would {action}", highlight=False)
-    if dry_run:
-        raise typer.Exit
-    if not yes and sys.stdin.isatty() and not typer.confirm("go on?", default=True, err=True):
-        raise typer.Exit
 
 
 def _verdict(statuses: Sequence[RunStatus]) -> int:
@@ -422,14 +343,6 @@ def _plan_entry(row: PlanRow) -> dict[str, Any]:
     }
 
 
-def _print_json(**document: Any) -> None:
-    print(json.dumps({"schema_version": SCHEMA_VERSION, **document}, default=_json_value, allow_nan=False))
-
-
-def _json_value(value: Any) -> str:
-    return str(value.isoformat())
-
-
 def _amount(rows: Sequence[PlanRow]) -> str:
     return f"{len(rows)} runs, about {hours(sum(row.remaining_s for row in rows))} of one device's time"
 
@@ -444,11 +357,3 @@ def _split(names: list[str] | None) -> tuple[Path, list[str]]:
     if names and names[0].endswith((".yaml", ".yml")):
         return Path(names[0]), names[1:]
     return DEFAULT_FILE, names
-
-
-def _known_dataset(name: str) -> None:
-    from sweep.config import nearest
-    from trainer.data.catalog import DATASETS
-
-    if name not in DATASETS:
-        raise InputError(f"no dataset '{name}'{nearest(name, DATASETS)}")
