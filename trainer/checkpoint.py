@@ -34,7 +34,8 @@ class CheckpointInfo(BaseModel):
     """What a checkpoint says of itself.
 
     history holds the epochs before it; seconds are those of that history. threads: how many CPU threads computed them;
-    sums come out differently with another number, so a run goes on with the one it began with.
+    sums come out differently with another number, so a run goes on with the one it began with. scaler: the state of
+    fp16's loss scale, empty in other formats.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,7 +49,7 @@ class CheckpointInfo(BaseModel):
     train_seconds: float
     evaluation_seconds: float
     threads: int
-    loss_scale: float | None = None
+    scaler: dict[str, int | float] = {}
 
 
 class Checkpoint(NamedTuple):
@@ -59,15 +60,20 @@ class Checkpoint(NamedTuple):
 
 
 def save(folder: Path, info: CheckpointInfo, tensors: Mapping[str, Tensor]) -> Path:
-    """Write a checkpoint after info.history.epochs epochs, then delete all but the newest two. Raises OSError."""
+    """Write a checkpoint after info.history.epochs epochs; keep it and the one before. Raises OSError.
+
+    Files of later epochs are what a run passed over before it came here a second time: they go first.
+    """
     folder.mkdir(exist_ok=True)
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     described = info.model_dump_json()
     metadata = {"sweep": described, "sha256": _digest(described, on_cpu)}
     path = folder / f"epoch-{info.history.epochs:06d}.safetensors"
     write_atomic(path, safetensors.torch.save(on_cpu, metadata))
-    for old in list_checkpoints(folder)[KEPT:]:
-        old.unlink(missing_ok=True)
+    there = list_checkpoints(folder)
+    at = there.index(path)
+    for other in (*there[:at], *there[at + KEPT :]):
+        other.unlink(missing_ok=True)
     return path
 
 

@@ -5,6 +5,7 @@ writes. Nothing here relies on file locks or on clocks that agree.
 """
 
 import time
+from datetime import datetime
 
 from trainer.files import RecordError, create_exclusive, read_json, to_json, write_json
 from trainer.processes import is_alive, this_process
@@ -29,8 +30,9 @@ class Claim:
 
     def check(self) -> None:
         """Raise ClaimLost if a later attempt has been made."""
-        if self.folder.attempt(self.record.number + 1).exists():
-            raise ClaimLost(f"attempt {self.record.number + 1} has taken {self.record.run_id} over")
+        newest = max(self.folder.attempt_numbers(), default=0)
+        if newest > self.record.number:
+            raise ClaimLost(f"attempt {newest} has taken {self.record.run_id} over")
 
     def update(self, **changes: object) -> None:
         """Rewrite the attempt's record."""
@@ -68,6 +70,8 @@ def take(folder: RunFolder, *, run_id: str, job: str, submission: str | None) ->
         if newest.outcome is None and owner_lives(folder, newest):
             owner = newest.process
             raise StoodBack(f"{run_id} is being trained by process {owner.pid} on {owner.host} ({newest.job})")
+    elif numbers and _shows_life(folder, numbers[-1], None):
+        raise StoodBack(f"{folder.attempt(numbers[-1])} cannot be read, and its owner gives signs of life")
     number = numbers[-1] + 1 if numbers else 1
     me = this_process()
     record = AttemptRecord(
@@ -82,8 +86,8 @@ def take(folder: RunFolder, *, run_id: str, job: str, submission: str | None) ->
     )
     if not create_exclusive(folder.attempt(number), to_json(record)):
         raise StoodBack(f"{run_id} was taken by another process at this moment")
-    if newest is not None and newest.outcome is None:
-        _close_dead(folder, newest)
+    if numbers:
+        _close_dead(folder, numbers[-1])
     return Claim(folder, record)
 
 
@@ -94,31 +98,34 @@ def owner_lives(folder: RunFolder, record: AttemptRecord) -> bool:
     changes while watched counts whatever the clocks say.
     """
     alive = is_alive(record.process)
-    if alive is not None:
-        return alive
-    first = heartbeat(folder, record)
-    if abs((now() - first.heartbeat if first else now() - record.started).total_seconds()) < FRESH_S:
+    return _shows_life(folder, record.number, record.started) if alive is None else alive
+
+
+def _shows_life(folder: RunFolder, number: int, started: datetime | None) -> bool:
+    first = heartbeat(folder, number)
+    last_sign = first.heartbeat if first else started
+    if last_sign and abs((now() - last_sign).total_seconds()) < FRESH_S:
         return True
     deadline = time.monotonic() + SILENCE_S
     while time.monotonic() < deadline:
         time.sleep(1)
-        if heartbeat(folder, record) != first:
+        if heartbeat(folder, number) != first:
             return True
     return False
 
 
-def heartbeat(folder: RunFolder, record: AttemptRecord) -> Progress | None:
+def heartbeat(folder: RunFolder, number: int) -> Progress | None:
     """Give the newest progress if it is of this attempt and readable."""
     try:
         progress = read_json(folder.progress, Progress)
     except RecordError:
         return None
-    return progress if progress and progress.attempt == record.number else None
+    return progress if progress and progress.attempt == number else None
 
 
 def killed(folder: RunFolder, record: AttemptRecord) -> AttemptRecord:
     """Give an attempt whose process is gone as it must be read: interrupted, killed, ended at its last heartbeat."""
-    last = heartbeat(folder, record)
+    last = heartbeat(folder, record.number)
     return record.model_copy(
         update={
             "outcome": "interrupted",
@@ -130,8 +137,11 @@ def killed(folder: RunFolder, record: AttemptRecord) -> AttemptRecord:
     )
 
 
-def _close_dead(folder: RunFolder, record: AttemptRecord) -> None:
-    write_json(folder.attempt(record.number), killed(folder, record))
+def _close_dead(folder: RunFolder, number: int) -> None:
+    """Close the attempt that was taken over, unless its owner has since said itself how it ended."""
+    record = _read(folder, number)
+    if record is not None and record.outcome is None:
+        write_json(folder.attempt(number), killed(folder, record))
 
 
 def _read(folder: RunFolder, number: int) -> AttemptRecord | None:

@@ -24,9 +24,12 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise DeviceError(f"unknown device '{name}'; use auto, cpu or cuda") from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"device '{name}' is not supported; use auto, cpu or cuda")
     if device.type == "cuda":
-        if not torch.cuda.is_available():
-            raise DeviceError(f"torch {torch.__version__} sees no GPU here; use --device cpu, or ask for a GPU")
+        count = torch.cuda.device_count()
+        if count <= (device.index or 0):
+            raise DeviceError(f"torch {torch.__version__} sees {count} GPUs here, not '{name}'; use --device cpu")
         _check_kernels(device)
     return device
 

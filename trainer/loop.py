@@ -52,7 +52,7 @@ class EpochMetrics(NamedTuple):
 
 
 class Trainer:
-    """One run between epochs: model, optimiser, history. Deterministic given the seed.
+    """One run between epochs: model, optimiser, history. On a CPU a function of the seed and the number of threads.
 
     seed fixes the initial weights; with the epoch it fixes order, augmentation and dropout.
     """
@@ -77,6 +77,8 @@ class Trainer:
         self.val = val
         self.device = train.images.device
         self.batch, self.steps = replica_batch(len(train.labels), recipe)
+        # Ampere and later would round the convolutions of fp32 to 10 bits; fp32 is the reference everywhere.
+        torch.backends.cudnn.allow_tf32 = precision != "fp32"
         torch.manual_seed(draw_seed(seed, 0, "weights"))
         model = build_model(architecture, classes, train.images.shape[-1], recipe)
         self.model: nn.Module = model.to(self.device).to(memory_format=self._memory_format())  # type: ignore[call-overload]
@@ -132,9 +134,9 @@ class Trainer:
                 tensors[f"optimizer.{name}.{key}"] = value
         return tensors
 
-    def loss_scale(self) -> float | None:
-        """Give fp16's loss scale, None in other formats."""
-        return float(self.scaler.get_scale()) if self.scaler.is_enabled() else None
+    def scaler_state(self) -> dict[str, int | float]:
+        """Give the state of fp16's loss scale, empty in other formats."""
+        return dict(self.scaler.state_dict())
 
     def restore(
         self,
@@ -143,7 +145,7 @@ class Trainer:
         *,
         train_seconds: float,
         evaluation_seconds: float,
-        loss_scale: float | None,
+        scaler: dict[str, int | float],
     ) -> None:
         """Continue from what `state` gave. Raises KeyError or RuntimeError when the tensors do not fit the model."""
         self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
@@ -151,10 +153,10 @@ class Trainer:
             moments = {key: torch.empty_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
             for key, moment in moments.items():
                 moment.copy_(tensors[f"optimizer.{name}.{key}"])
-            step = tensors[f"optimizer.{name}.step"].to(self.device)
+            step = tensors[f"optimizer.{name}.step"].to(self.device, copy=True)
             self.optimizer.state[parameter] = {"step": step, **moments}
-        if loss_scale is not None:
-            self.scaler = GradScaler(self.device.type, init_scale=loss_scale)
+        if self.scaler.is_enabled() and scaler:
+            self.scaler.load_state_dict(scaler)
         self.history = history
         self.train_seconds = train_seconds
         self.evaluation_seconds = evaluation_seconds

@@ -370,4 +370,4 @@ class RunFolder(NamedTuple):
         """List the attempts there are, oldest first."""
         if not self.attempts.is_dir():
             return []
-        return sorted(int(path.stem) for path in self.attempts.glob("[0-9]*.json"))
+        return sorted(int(path.stem) for path in self.attempts.glob("*.json") if path.stem.isdecimal())

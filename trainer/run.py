@@ -96,10 +96,10 @@ def record_refusal(spec: RunSpec, folder: RunFolder, job: Job, error: Exception)
     """
     try:
         claim = take(folder, run_id=spec.run.id, job=job.id, submission=job.submission)
-    except StoodBack:
-        return
-    with _log_file(folder.log(claim.record.number)):
-        _record_failure(folder, claim, error, Cause.EXCEPTION, end_epoch=0)
+        with _log_file(folder.log(claim.record.number)):
+            _record_failure(folder, claim, error, Cause.EXCEPTION, end_epoch=0)
+    except (StoodBack, ClaimLost) as reason:
+        log.info("%s", reason)
 
 
 @dataclass
@@ -125,6 +125,13 @@ class _Attempt:
 
     def run(self) -> ExitCode:
         """Train to the end, or to whatever ends it, and record which it was."""
+        try:
+            return self._run()
+        except ClaimLost as reason:
+            log.error("%s; this process stops without writing", reason)
+            return ExitCode.STOOD_BACK
+
+    def _run(self) -> ExitCode:
         run_id = self.commitment.run.id
         try:
             self._train()
@@ -136,9 +143,8 @@ class _Attempt:
             self.claim.close("cancelled", self.epoch, message=str(reason))
             log.warning("%s cancelled after %d epochs", run_id, self.epoch)
             return ExitCode.INTERRUPTED
-        except ClaimLost as reason:
-            log.error("%s; this process stops without writing", reason)
-            return ExitCode.STOOD_BACK
+        except ClaimLost:
+            raise
         except Exception as error:  # whatever ends a run is recorded; nothing is swallowed
             _record_failure(self.folder, self.claim, error, cause_of(error), self.epoch)
             return ExitCode.FAILED
@@ -188,7 +194,7 @@ class _Attempt:
         )
         for note in self.notes:
             log.warning("checkpoint passed over: %s", note)
-        torch.set_num_threads(found.info.threads if found else self.options.threads or DEFAULT_THREADS)
+        self._use_threads(found.info.threads if found else self.options.threads or DEFAULT_THREADS)
         if found:
             info = found.info
             trainer.restore(
@@ -196,7 +202,7 @@ class _Attempt:
                 info.history,
                 train_seconds=info.train_seconds,
                 evaluation_seconds=info.evaluation_seconds,
-                loss_scale=info.loss_scale,
+                scaler=info.scaler,
             )
         log.info(
             "%s attempt %d on %s, %s: %d training images, %d steps of %d × %d, from epoch %d of %d",
@@ -212,6 +218,14 @@ class _Attempt:
             recipe.epochs,
         )
         return trainer
+
+    def _use_threads(self, wanted: int) -> None:
+        """Compute with the threads the run began with; with fewer where there are fewer cores, and say so."""
+        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else wanted
+        if wanted > available:
+            self.notes.append(f"goes on with {available} threads instead of {wanted}: the last bits may differ")
+            log.warning("%s", self.notes[-1])
+        torch.set_num_threads(min(wanted, available))
 
     def _tick(self, step: int, steps: int) -> None:
         self.stop.check()
@@ -256,7 +270,7 @@ class _Attempt:
             train_seconds=trainer.train_seconds,
             evaluation_seconds=trainer.evaluation_seconds,
             threads=torch.get_num_threads(),
-            loss_scale=trainer.loss_scale(),
+            scaler=trainer.scaler_state(),
         )
         checkpoint.save(self.folder.checkpoints, info, trainer.state())
 

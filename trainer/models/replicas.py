@@ -25,6 +25,8 @@ class ReplicaBatchNorm2d(nn.BatchNorm2d):
         if not self.training or self.replicas == 1:
             return super().forward(x)
         assert self.momentum is not None
+        if len(x) % self.replicas:
+            raise ValueError(f"a batch of {len(x)} does not divide into {self.replicas} replicas")
         groups = []
         for replica, group in enumerate(x.chunk(self.replicas)):
             kept = replica == 0

@@ -1,0 +1,181 @@
+"""The two networks are the study's: size, mathematics, initial weights, cost."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.stats import kstest
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+from training_fixtures import make_trainer
+
+from trainer.models.build import build_model, parameter_count
+from trainer.models.catalog import ARCHITECTURES
+from trainer.models.vit import HEADS, HIDDEN, LAYERS, WIDTH, Block, SelfAttention, VisionTransformer
+from trainer.recipe import Recipe
+
+
+def randomise(module: nn.Module) -> None:
+    """Give every parameter a value of its own, biases and norms too, so that a mix-up shows."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "classes", "image_size", "expected"),
+    [
+        ("resnet18", 10, 32, 11_181_642),
+        ("resnet18", 200, 64, 11_279_112),
+        ("vit", 10, 32, 3_195_146),
+        ("vit", 200, 64, 3_280_840),
+    ],
+)
+def test_the_networks_have_the_thesis_s_parameter_counts(
+    architecture: str, classes: int, image_size: int, expected: int
+) -> None:
+    """Table 4.1 and the recipe's exact numbers, whatever the number of replicas."""
+    for replicas in (1, 4):
+        model = build_model(architecture, classes, image_size, Recipe(replicas=replicas))
+        assert parameter_count(model) == expected
+
+
+def test_attention_is_torch_s_multi_head_attention() -> None:
+    """With the same weights, SelfAttention and nn.MultiheadAttention give the same output and gradient."""
+    torch.manual_seed(0)
+    ours = SelfAttention(WIDTH, HEADS)
+    randomise(ours)
+    reference = nn.MultiheadAttention(WIDTH, HEADS, dropout=0.0, batch_first=True)
+    copy_attention(ours, reference)
+    x, y = (torch.randn(3, 65, WIDTH, generator=torch.Generator().manual_seed(1)).requires_grad_() for _ in range(2))
+    expected, _ = reference(y, y, y, need_weights=False)
+    found = ours(x)
+    torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-5)
+    found.square().sum().backward()
+    expected.square().sum().backward()
+    torch.testing.assert_close(x.grad, y.grad, atol=1e-5, rtol=1e-4)
+
+
+def copy_attention(source: SelfAttention, target: nn.MultiheadAttention) -> None:
+    target.load_state_dict(
+        {
+            "in_proj_weight": source.qkv.weight,
+            "in_proj_bias": source.qkv.bias,
+            "out_proj.weight": source.out.weight,
+            "out_proj.bias": source.out.bias,
+        }
+    )
+
+
+def test_a_block_is_torch_s_pre_norm_encoder_layer() -> None:
+    """LayerNorm, attention, residual; LayerNorm, Linear, GELU, Linear, residual: nn.TransformerEncoderLayer's."""
+    torch.manual_seed(0)
+    ours = Block(WIDTH, HIDDEN, HEADS, dropout=0.0)
+    randomise(ours)
+    reference = nn.TransformerEncoderLayer(
+        WIDTH, HEADS, HIDDEN, dropout=0.0, activation="gelu", batch_first=True, norm_first=True
+    )
+    copy_attention(ours.attention, reference.self_attn)
+    for source, target in (
+        (ours.attention_norm, reference.norm1),
+        (ours.mlp_norm, reference.norm2),
+        (ours.mlp[0], reference.linear1),
+        (ours.mlp[3], reference.linear2),
+    ):
+        target.load_state_dict(source.state_dict())
+    x = torch.randn(3, 65, WIDTH)
+    torch.testing.assert_close(ours(x), reference(x), atol=5e-6, rtol=1e-5)
+
+
+def test_dropout_is_in_the_mlp_and_on_the_input_and_not_in_attention() -> None:
+    """Training drops the recipe's share of the embedded input, of GELU's output and of the MLP's; attention nothing."""
+    torch.manual_seed(0)
+    model = VisionTransformer(10, 32, 0.2)
+    dropped: dict[str, Tensor] = {}
+    model.blocks[0].register_forward_pre_hook(lambda _, inputs: dropped.update(embedded=inputs[0]))
+    block = model.blocks[3]
+    block.mlp[3].register_forward_pre_hook(lambda _, inputs: dropped.update(hidden=inputs[0]))
+    block.mlp.register_forward_hook(lambda *call: dropped.update(mlp=call[2]))
+    model(torch.randn(8, 3, 32, 32))
+    assert dropped.keys() == {"embedded", "hidden", "mlp"}
+    for place, tensor in dropped.items():
+        assert (tensor == 0).float().mean().item() == pytest.approx(0.2, abs=0.01), place
+    x = torch.randn(2, 65, WIDTH)
+    assert torch.equal(block.attention(x), block.attention(x))
+    assert sum(module.p == 0.2 for module in model.modules() if isinstance(module, nn.Dropout)) == 1 + 2 * LAYERS
+
+
+@pytest.mark.parametrize(("image_size", "patch"), [(32, 4), (64, 8)])
+def test_the_vit_scores_the_class_token_over_64_patches(image_size: int, patch: int) -> None:
+    """Patches of 4 or 8 pixels in reading order behind the class token, positions added, LayerNorm + Linear on it."""
+    torch.manual_seed(0)
+    model = VisionTransformer(10, image_size, 0.2).eval()
+    randomise(model)
+    images = torch.randn(3, 3, image_size, image_size)
+    patches = F.unfold(images, patch, stride=patch).transpose(1, 2)
+    assert patches.shape == (3, 64, 3 * patch * patch)
+    tokens = torch.cat([model.class_token.expand(3, -1, -1), model.embedding(patches)], 1) + model.positions
+    for block in model.blocks:
+        tokens = block(tokens)
+    norm, linear = model.head
+    expected = linear(F.layer_norm(tokens[:, 0], (WIDTH,), norm.weight, norm.bias))
+    torch.testing.assert_close(model(images), expected)
+
+
+def test_the_vit_begins_as_the_recipe_says() -> None:
+    """Class token and positions are N(0, 1); attention begins as nn.MultiheadAttention, the rest as nn.Linear."""
+    torch.manual_seed(0)
+    model = VisionTransformer(10, 32, 0.2)
+    assert kstest(model.positions.detach().flatten().numpy(), "norm").pvalue > 0.001
+    assert kstest(model.class_token.detach().flatten().numpy(), "norm").pvalue > 0.001
+    xavier = math.sqrt(6 / (WIDTH + 3 * WIDTH))
+    for block in model.blocks:
+        uniform(block.attention.qkv.weight, xavier)
+        uniform(block.attention.out.weight, 1 / math.sqrt(WIDTH))
+        assert not block.attention.qkv.bias.any()
+        assert not block.attention.out.bias.any()
+        uniform(block.mlp[0].weight, 1 / math.sqrt(WIDTH))
+        uniform(block.mlp[3].weight, 1 / math.sqrt(HIDDEN))
+
+
+def uniform(weight: Tensor, bound: float) -> None:
+    """Require values that look drawn from U(-bound, bound)."""
+    values = weight.detach().flatten().numpy()
+    assert kstest(values, "uniform", args=(-bound, 2 * bound)).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("architecture", ["resnet18", "vit"])
+def test_the_seed_alone_fixes_the_initial_weights(architecture: str) -> None:
+    """The same seed gives the same weights whatever was drawn before; another seed gives others."""
+    torch.manual_seed(1)
+    first = make_trainer(architecture, seed=42).model.state_dict()
+    torch.manual_seed(2)
+    again = make_trainer(architecture, seed=42).model.state_dict()
+    other = make_trainer(architecture, seed=43).model.state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    differing = {name for name, tensor in first.items() if not torch.equal(tensor, other[name])}
+    drawn = {name for name, tensor in first.items() if tensor.is_floating_point() and len(tensor.unique()) > 1}
+    assert differing == drawn
+    assert len(drawn) > 20
+
+
+@pytest.mark.parametrize("image_size", [32, 64])
+@pytest.mark.parametrize("architecture", ["resnet18", "vit"])
+def test_the_cost_in_the_catalog_is_what_torch_counts(architecture: str, image_size: int) -> None:
+    """forward_macs is within 2 % of torch's own count of the built network, which counts two operations a MAC."""
+    model = build_model(architecture, 10, image_size, Recipe()).eval()
+    # The counter knows no fused attention on a CPU; the plain one is two matrix products it does know.
+    with torch.inference_mode(), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        model(torch.zeros(1, 3, image_size, image_size))
+    expected = counter.get_total_flops() / 2
+    assert ARCHITECTURES[architecture].forward_macs(image_size) == pytest.approx(expected, rel=0.02)
+
+
+def test_what_cannot_be_built_is_refused_by_name() -> None:
+    """An unknown architecture and an image that does not divide into patches are errors that name them."""
+    with pytest.raises(ValueError, match="unknown architecture 'resnet19'"):
+        build_model("resnet19", 10, 32, Recipe())
+    with pytest.raises(ValueError, match="image size 36 does not divide"):
+        build_model("vit", 10, 36, Recipe())
