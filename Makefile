@@ -5,6 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SWEEP := $(BIN)/sweep
 FILE ?= configs/thesis.yaml
+# Many tests start processes of their own; more than two at once would need more memory than a laptop has.
+PYTEST := $(BIN)/pytest -n 2
 QUICKSTART := configs/quickstart.yaml
 DRAWN := data/quickstart
 
@@ -46,13 +48,13 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest
+	$(PYTEST)
 
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 format: setup
 	$(BIN)/ruff check --fix .

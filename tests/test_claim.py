@@ -36,6 +36,8 @@ import sys, time
 from pathlib import Path
 from trainer.claim import take
 from trainer.records import RunFolder
+
+pytestmark = pytest.mark.slow
 take(RunFolder(Path(sys.argv[1])), run_id=sys.argv[2], job="owner", submission=sys.argv[3] or None)
 print("mine", flush=True)
 time.sleep(600)
@@ -147,7 +149,6 @@ def contend(parent: str, barrier: Barrier, answers: Queue) -> None:
     barrier.wait(WAIT_S)  # nobody leaves, and so looks dead, before all are through
 
 
-@pytest.mark.slow
 def test_of_processes_that_claim_at_the_same_moment_exactly_one_owns(tmp_path: Path) -> None:
     """8 real processes, 20 folders, half of them left behind by a dead owner: each folder gets one owner, no error."""
     for number in range(0, ROUNDS, 2):

@@ -17,6 +17,8 @@ from trainer.data.order import epoch_order
 from trainer.loop import EVALUATION_BATCH, DivergedError, Trainer
 from trainer.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 OTHER: dict[str, Any] = {
     "epochs": 181,
     "batch_size": 64,
