@@ -26,6 +26,8 @@ from trainer.processes import is_alive, this_process
 from trainer.records import AttemptRecord, Cause, History, Process, Progress, RunFolder, now
 from trainer.stop import ClaimLost
 
+pytestmark = pytest.mark.slow
+
 RUN_ID = "resnet18-cifar10-r0.02-s42"
 CONTENDERS = 8
 ROUNDS = 20
@@ -36,8 +38,6 @@ import sys, time
 from pathlib import Path
 from trainer.claim import take
 from trainer.records import RunFolder
-
-pytestmark = pytest.mark.slow
 take(RunFolder(Path(sys.argv[1])), run_id=sys.argv[2], job="owner", submission=sys.argv[3] or None)
 print("mine", flush=True)
 time.sleep(600)
