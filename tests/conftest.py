@@ -30,6 +30,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Small drawn archives of both datasets; not to be changed."""
+    folder = tmp_path_factory.mktemp("archives")
+    return {
+        "cifar10": synthesize("cifar10", folder, train=60, val=20),
+        "tinyimagenet": synthesize("tinyimagenet", folder, train=12, val=6, classes=3),
+    }
+
+
 class Command:
     """A command of the project, run as a process of its own in a folder of its own."""
 
