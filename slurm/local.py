@@ -43,10 +43,14 @@ class LocalExecutor:
             return ours.poll() is None  # and takes notice of its end, so that no zombie stays
         return is_alive(job.process)
 
-    def was_killed(self, job: JobRecord) -> bool:
-        """Tell whether a worker that this object started was ended by a signal."""
+    def exit_code(self, job: JobRecord) -> int | None:
+        """Give the exit code of an ended worker that this object started, negative for a signal; None otherwise."""
         ours = self._started.get(job.process.pid) if job.process else None
-        return ours is not None and (ours.poll() or 0) < 0
+        return ours.poll() if ours else None
+
+    def log(self, bundle: Path, job: JobRecord) -> Path:
+        """Give the file of a worker's output."""
+        return bundle.parent / f"worker-{job.id.rpartition('-')[2]}.log"
 
     def stop(self, job: JobRecord) -> None:
         """Ask a worker to finish its step and end."""

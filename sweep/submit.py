@@ -23,9 +23,12 @@ from sweep.status import RunStatus, State
 from sweep.store import Submission, SweepFolder
 from sweep.survey import survey
 from trainer.files import write_json
-from trainer.records import Bundle, Commitment, Options, now
+from trainer.processes import is_alive
+from trainer.records import Bundle, Commitment, ExitCode, Options, now
 
 POLL_S = 0.5
+POLL_SHARE = 20  # looking takes at most a twentieth of a core from the workers, however many runs there are
+IN_GOOD_ORDER = (ExitCode.DONE.value, ExitCode.INTERRUPTED.value)
 STOP_S = 60.0  # a step of the largest network on a slow core, and a checkpoint on a slow disk
 
 
@@ -76,13 +79,14 @@ class Wait:
     executor: LocalExecutor
     show: Callable[[Sequence[RunStatus]], None]
     report: Callable[[str], None]
-    mourned: set[str] = field(default_factory=set)
+    seen_to: set[str] = field(default_factory=set)
 
     def until_ended(self) -> bool:
         """Wait; tell whether the submission was left to end by itself. A second Ctrl-C kills the workers."""
         asked_at: float | None = None
         with _interrupts() as interrupts:
             while True:
+                looked_at = time.monotonic()
                 statuses = survey(self.sweep, self.executor)
                 self.show(statuses)
                 if interrupts.count and asked_at is None:
@@ -91,32 +95,49 @@ class Wait:
                     self._each_job(self.executor.stop)
                 if asked_at is not None and (interrupts.count > 1 or time.monotonic() - asked_at > STOP_S):
                     self._each_job(self.executor.kill)
+                ended = not self._any_alive()
+                if ended:  # the last may have ended after the look
+                    statuses = survey(self.sweep, self.executor)
+                    self.show(statuses)
                 if asked_at is None:
-                    self._replace_killed(statuses)
-                if not any(self.executor.alive(job) for job in self.submitted.record.jobs):
-                    self.show(survey(self.sweep, self.executor))
+                    self._see_to_ended(statuses)
+                if ended and not self._any_alive():
                     return asked_at is None
-                time.sleep(POLL_S)
+                time.sleep(max(POLL_S, POLL_SHARE * (time.monotonic() - looked_at)))
+
+    def _any_alive(self) -> bool:
+        return any(self.executor.alive(job) for job in self.submitted.record.jobs)
 
     def _each_job(self, act: Callable[[JobRecord], None]) -> None:
         for job in self.submitted.record.jobs:
             act(job)
 
-    def _replace_killed(self, statuses: Sequence[RunStatus]) -> None:
+    def _see_to_ended(self, statuses: Sequence[RunStatus]) -> None:
+        """Report each worker that did not end in good order, and replace those that were killed in the middle."""
         record = self.submitted.record
         mine = [status for status in statuses if status.id in record.runs]
-        waiting = any(status.state in (State.QUEUED, State.PLANNED) for status in mine)
         for job in record.jobs:
-            if job.id in self.mourned or not self.executor.was_killed(job):
+            code = self.executor.exit_code(job)
+            if job.id in self.seen_to or code is None:
                 continue
-            self.mourned.add(job.id)
-            held = [status.id for status in mine if status.job == job.id and status.state is State.INTERRUPTED]
-            self.report(f"worker {job.id} was killed" + (f" while it trained {held[0]}" if held else ""))
-            if held and waiting:
-                jobs = [*record.jobs, *self.executor.start(self.submitted.bundle, 1)]
-                record = record.model_copy(update={"jobs": jobs})
-                write_json(SweepFolder(self.sweep.folder).submission(record.token), record)
-                self.submitted = self.submitted._replace(record=record)
+            self.seen_to.add(job.id)
+            trained = [status for status in mine if status.job == job.id]
+            if code < 0:
+                # Running: the worker was killed after its run was looked at.
+                held = [status.id for status in trained if status.state in (State.INTERRUPTED, State.RUNNING)]
+                self.report(f"worker {job.id} was killed" + (f" while it trained {held[0]}" if held else ""))
+                if held and any(status.state in (State.QUEUED, State.PLANNED) for status in mine):
+                    self._start_another()
+            elif code not in IN_GOOD_ORDER and not any(status.state is State.FAILED for status in trained):
+                log = self.executor.log(self.submitted.bundle, job)
+                self.report(f"worker {job.id} ended with exit code {code}; see {log}")
+
+    def _start_another(self) -> None:
+        record = self.submitted.record
+        jobs = [*record.jobs, *self.executor.start(self.submitted.bundle, 1)]
+        record = record.model_copy(update={"jobs": jobs})
+        write_json(SweepFolder(self.sweep.folder).submission(record.token), record)
+        self.submitted = self.submitted._replace(record=record)
 
 
 def _bundle(sweep: Sweep, folder: SweepFolder, token: str, rows: Sequence[PlanRow], threads: int) -> Bundle:
@@ -141,6 +162,8 @@ def _make_room(folder: SweepFolder, sweep: Sweep, row: PlanRow) -> None:
     run_folder = folder.run(row.id)
     run_folder.cancel.unlink(missing_ok=True)
     evidence = folder.read_evidence([row.id])[row.id]
+    if evidence.attempt and evidence.attempt.outcome is None and is_alive(evidence.attempt.process) is not False:
+        return  # begun by someone else since the plan was made
     spec = row.placed.cell.spec
     fingerprint = sweep.fingerprints.get(spec.run.dataset, "")
     wanted = Commitment(run=spec.run, training=spec.training, data_fingerprint=fingerprint)

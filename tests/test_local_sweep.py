@@ -117,6 +117,15 @@ def test_a_killed_worker_loses_nothing(sweep: Command, data: Path, tmp_path: Pat
     assert second["start_epoch"] >= 1
 
 
+def test_a_worker_that_cannot_start_is_reported_with_its_log(sweep: Command, data: Path, tmp_path: Path) -> None:
+    """A broken installation is not a quiet sweep in which nothing happens."""
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch for you')")  # found first by python -m
+    answer = sweep("submit", sweep_file(tmp_path, data), "--yes", expect=4)
+    assert "ended with exit code 1; see " in answer.stderr
+    log = answer.stderr.split("; see ")[1].split("\n")[0]
+    assert "no torch for you" in (tmp_path / log).read_text()
+
+
 def test_ctrl_c_leaves_everything_resumable(sweep: Command, data: Path, tmp_path: Path) -> None:
     """The workers stop in good order, nothing is left running, and the next submit finishes."""
     file = sweep_file(tmp_path, data, epochs=30, ratios="0.5")

@@ -5,6 +5,7 @@ owns the run · 75 interrupted, the next call continues.
 """
 
 import argparse
+import faulthandler
 import logging
 import os
 import sys
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     # threads on two cores, one busy, torch 2.7.1, n = 4). Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     stop = StopSignal().install()  # before torch's second of imports, so that no signal is lost
+    faulthandler.enable()
     parser = _parser()
     call = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
