@@ -119,9 +119,13 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_older_one(trainer: Command,
     process.wait()
     _older, newer = sorted(harmed.glob("checkpoints/*.safetensors"))
     newer.write_bytes(newer.read_bytes()[:-1000])
+    half_written = [harmed / ".progress.json.0.tmp", harmed / "checkpoints" / f".{newer.name}.0.tmp"]
+    for path in half_written:
+        path.write_bytes(b"half")
     trainer(*call(data, harmed))
     assert metrics(harmed / "result.json") == metrics(whole / "result.json")
     assert newer.name in read(harmed / "progress.json")["notes"][0]
+    assert not any(path.exists() for path in half_written)
     assert "passed over" in (harmed / "logs" / "attempt-0002.log").read_text()
 
 

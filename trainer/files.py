@@ -14,6 +14,8 @@ from pydantic import BaseModel, ValidationError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+UNFINISHED = ".tmp"
+
 
 class RecordError(Exception):
     """A file that is there but cannot be taken at its word: unreadable, not JSON, or not of its schema."""
@@ -51,6 +53,12 @@ def create_exclusive(path: Path, content: bytes) -> bool:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
     return created
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what killed writers left half-written in a folder. For the folder's owner: it unmakes others' writes."""
+    for path in folder.glob(f".*{UNFINISHED}"):
+        path.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
@@ -94,7 +102,7 @@ def _reason(error: Any) -> str:
 
 
 def _write_beside(path: Path, content: bytes) -> Path:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}{UNFINISHED}")
     try:
         with temporary.open("xb") as file:
             file.write(content)

@@ -26,7 +26,7 @@ from trainer.commitment import check_commitment, choose_images, is_done
 from trainer.data.catalog import DATASETS
 from trainer.data.prepared import PreparedDataset, open_dataset
 from trainer.device import choose_device, cpu_name, git_state, gpu_names, resolve_precision
-from trainer.files import write_json
+from trainer.files import clear_unfinished, write_json
 from trainer.loop import DivergedError, Split, Trainer
 from trainer.models.build import parameter_count
 from trainer.records import (
@@ -155,6 +155,8 @@ class _Attempt:
         recipe = self.commitment.training
         write_json(self.folder.commitment, self.commitment)
         self.folder.error.unlink(missing_ok=True)
+        for folder in (self.folder.path, self.folder.checkpoints):
+            clear_unfinished(folder)
         trainer = self.trainer = self._set_up()
         self.claim.update(start_epoch=trainer.epoch, end_epoch=trainer.epoch)
         self._heartbeat(0, trainer.steps)
