@@ -74,6 +74,12 @@ def test_a_look_at_a_sweep_imports_no_torch(arguments: list[str], tmp_path: Path
     )
 
 
+def test_the_planner_loads_no_numpy() -> None:
+    """Nor what else is slow to import and only some commands need."""
+    code = "import sweep.cli, sys\nfor heavy in ('numpy', 'pandas', 'analysis'): assert heavy not in sys.modules, heavy"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60, cwd=REPOSITORY)
+
+
 def _assert_without_torch(code: str) -> None:
     check = "\nimport sys\nfor heavy in ('torch', 'sklearn', 'submitit'): assert heavy not in sys.modules, heavy"
     subprocess.run([sys.executable, "-c", code + check], check=True, capture_output=True, timeout=60, cwd=REPOSITORY)

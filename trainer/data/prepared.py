@@ -4,20 +4,23 @@
 manifest that is there has its arrays. Preparation writes this; the trainer, the planner and `sweep data info` read it.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.data.catalog import DATASETS
 from trainer.files import RecordError, read_json
 from trainer.records import Versioned
+
+if TYPE_CHECKING:  # the planner reads manifests, never arrays; numpy would be a quarter of its start
+    import numpy as np
+    import numpy.typing as npt
 
 SPLITS = ("train", "val")
 MANIFEST = "manifest.json"
@@ -99,6 +102,8 @@ class Fingerprint:
         self._line([name, dtype, list(shape)])
 
     def update(self, rows: npt.NDArray[Any]) -> None:
+        import numpy as np
+
         self._digest.update(np.ascontiguousarray(rows).data)
 
     def hexdigest(self) -> str:
@@ -155,6 +160,8 @@ class PreparedDataset:
 
     def _load(self, name: str) -> npt.NDArray[Any]:
         path = self.folder / f"{name}.npy"
+        import numpy as np
+
         try:
             array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:

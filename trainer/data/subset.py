@@ -1,9 +1,13 @@
 """Which images of a dataset a run trains on: the thesis's stratified subsets, bit for bit."""
 
-import math
+from __future__ import annotations
 
-import numpy as np
-import numpy.typing as npt
+import math
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the planner asks for sizes only
+    import numpy as np
+    import numpy.typing as npt
 
 
 def subset_size(ratio: float, samples: int) -> int:
@@ -27,6 +31,8 @@ def draw_subset(labels: npt.NDArray[np.int64], ratio: float, seed: int) -> npt.N
     train_test_split(range(N), train_size=ratio, stratify=labels, random_state=seed), the thesis's call; at ratio 1 the
     whole set in its order. Raises ValueError when a class would be missing.
     """
+    import numpy as np
+
     if ratio == 1:
         return np.arange(len(labels))
     problem = subset_problem(ratio, len(labels), len(np.unique(labels)))
