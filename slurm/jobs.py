@@ -1,0 +1,122 @@
+"""The words for jobs: what was asked of Slurm, what Slurm last said of it, and what that comes to. Records only."""
+
+from datetime import datetime
+from enum import Enum
+from typing import NamedTuple
+
+from trainer.records import Cause, Record, Versioned
+
+
+class Resources(Record):
+    """What each job of an array asks for, in Slurm's words."""
+
+    partition: str
+    gres: str | None = None
+    constraint: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    cpus: int = 1
+    memory_gb: float = 8.0
+    time_limit_min: int = 60
+    setup: list[str] = []
+    exclude: list[str] = []
+
+
+class ArrayRecord(Record):
+    """One job array: one sbatch. tag is its job name, unique for ever; tasks are the run ids by task index.
+
+    asked: when sbatch was about to be called. job: the array's id, once Slurm has named it. refused: Slurm's sentence
+    when it clearly said no.
+    """
+
+    tag: str
+    pool: str
+    resources: Resources
+    tasks: list[list[str]]
+    asked: datetime | None = None
+    job: str | None = None
+    refused: str | None = None
+
+
+class StepRow(Record):
+    """A job step as sacct has it: "batch", "extern", "0"."""
+
+    name: str
+    state: str
+    exit_code: str
+
+
+class TaskRow(Record):
+    """One array task as Slurm last told of it.
+
+    state: Slurm's word without what follows it ("CANCELLED by 1000" is CANCELLED). job: "123_4". restarts: None where
+    the source does not say (sacct). seen: when Slurm said so.
+    """
+
+    job: str
+    state: str
+    seen: datetime
+    source: str
+    reason: str | None = None
+    node: str | None = None
+    exit_code: str | None = None
+    derived_exit_code: str | None = None
+    restarts: int | None = None
+    submitted: datetime | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    cancelled_by: str | None = None
+    steps: list[StepRow] = []
+
+
+class Answer(Record):
+    """How a query went: when it last answered, when it was last asked, and what was wrong if that failed.
+
+    disabled: it will never answer here (accounting is off).
+    """
+
+    answered: datetime | None = None
+    asked: datetime | None = None
+    problem: str | None = None
+    disabled: bool = False
+
+
+class Snapshot(Versioned):
+    """All that Slurm has said of a sweep's jobs, newest word each; kept between commands in queue.json.
+
+    tasks: by tag, then by task index. present: the tags squeue showed in its last answer, with the indices there.
+    """
+
+    squeue: Answer = Answer()
+    sacct: Answer = Answer()
+    tasks: dict[str, dict[int, TaskRow]] = {}
+    present: dict[str, list[int]] = {}
+
+
+class Phase(str, Enum):
+    """How far a job is."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
+
+
+class JobView(NamedTuple):
+    """What is known of a job. known: when that was so; problem: why nothing newer is known.
+
+    Of an ended one: cause, None when it ended well or nobody can say; cancelled: by a user's or administrator's wish;
+    gone: no scheduler knows of it any more, nor how it ended.
+    """
+
+    phase: Phase
+    id: str | None = None
+    restarts: int | None = None
+    cause: Cause | None = None
+    message: str | None = None
+    node: str | None = None
+    log: str | None = None
+    cancelled: bool = False
+    gone: bool = False
+    known: datetime | None = None
+    problem: str | None = None
