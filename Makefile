@@ -6,17 +6,19 @@ BIN := $(VENV)/bin
 SWEEP := $(BIN)/sweep
 FILE ?= configs/thesis.yaml
 # Many tests start processes of their own; more than two at once would need more memory than a laptop has.
-PYTEST := $(BIN)/pytest -n 2
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 QUICKSTART := configs/quickstart.yaml
 DRAWN := data/quickstart
+CLUSTER ?= .cluster
 
-.PHONY: help setup sweep status retry tables test check format requirements clean
+.PHONY: help setup sweep status retry tables cluster cluster-stop test check format requirements clean
 
 help:
 	@echo "make sweep    the main job: the quickstart sweep on this machine, end to end to tables"
 	@echo "make status   how the runs of FILE stand        (FILE=configs/thesis.yaml)"
 	@echo "make retry    try the failed runs of FILE again"
 	@echo "make tables   write the tables of FILE"
+	@echo "make cluster  start real Slurm on this machine, in CLUSTER=.cluster; needs root      make cluster-stop  end it"
 	@echo "make test     all tests      make check    lint, types, fast tests"
 
 setup: $(VENV)/ready
@@ -43,6 +45,12 @@ $(DRAWN)/tinyimagenet/manifest.json: | setup
 
 status retry tables: setup
 	$(SWEEP) $@ $(FILE)
+
+cluster: setup
+	@$(BIN)/python -m slurm.home start $(CLUSTER)
+
+cluster-stop: setup
+	@$(BIN)/python -m slurm.home stop $(CLUSTER)
 
 test: setup
 	$(BIN)/ruff check .

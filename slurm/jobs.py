@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from trainer.records import Cause, Record, Versioned
 
+WITHDRAWN = "withdrawn.json"  # beside an array's bundle: it was given up, its runs went into another
+
 
 class Resources(Record):
     """What each job of an array asks for, in Slurm's words."""

@@ -61,7 +61,7 @@ class LocalExecutor:
         self._signal(job, signal.SIGKILL)
 
     def _start_one(self, bundle: Path, number: int) -> JobRecord:
-        job_id = f"{bundle.parent.name}-{number}"
+        job_id = f"{bundle.parent.parent.name}-{number}"
         environment = dict(os.environ)
         gpus = gpu_count()
         if gpus:

@@ -17,7 +17,11 @@ class Strict(BaseModel):
 
 
 class Pool(Strict):
-    """One kind of hardware, in Slurm's words. device names the hardware for the cost estimate."""
+    """One kind of hardware, in Slurm's words. device names the hardware for the cost estimate.
+
+    cpus and memory_gb are what one run needs; a job that packs several on its GPU asks for as many times that.
+    gpu_memory_gb tells which pool is larger when a run outgrows its GPU.
+    """
 
     device: Device
     partition: str
@@ -28,6 +32,7 @@ class Pool(Strict):
     cpus: Annotated[int, Field(strict=True, ge=1)] = 1
     memory_gb: Annotated[float, Field(strict=True, gt=0)] = 8.0
     time_limit_min: Annotated[int, Field(strict=True, ge=1)] = 60
+    gpu_memory_gb: Annotated[float, Field(strict=True, gt=0)] | None = None
     setup: list[str] = []
 
 
@@ -39,10 +44,17 @@ class ClusterFile(Strict):
 
 
 class Rule(Strict):
-    """Send the runs whose axes match `when` to a pool. A value matches itself, a list any of its items."""
+    """Send the runs whose axes match `when` to a pool, or to any of several.
+
+    A value matches itself, a list any of its items.
+    """
 
     when: dict[str, Any] = {}
-    pool: str
+    pool: str | Annotated[list[str], Field(min_length=1)]
+
+    @property
+    def pools(self) -> list[str]:
+        return [self.pool] if isinstance(self.pool, str) else self.pool
 
     def matches(self, axes: Mapping[str, Any]) -> bool:
         """Tell whether a run with these axes falls under the rule."""
@@ -51,6 +63,21 @@ class Rule(Strict):
         )
 
 
-def assign_pool(axes: Mapping[str, Any], rules: Sequence[Rule]) -> str | None:
-    """Give the pool of the first rule that matches, None if none does."""
-    return next((rule.pool for rule in rules if rule.matches(axes)), None)
+def candidate_pools(axes: Mapping[str, Any], rules: Sequence[Rule]) -> list[str]:
+    """Give the pools of the first rule that matches, none if none does."""
+    return next((rule.pools for rule in rules if rule.matches(axes)), [])
+
+
+def spread(costs: Sequence[Mapping[str, float]]) -> list[str]:
+    """Choose a pool for each run, given its seconds in each pool that may take it, so that all pools end early.
+
+    The longest runs choose first, each the pool that would have it finished first. A grid is always spread alike.
+    """
+    loads: dict[str, float] = {}
+    chosen = [""] * len(costs)
+    for index in sorted(range(len(costs)), key=lambda index: -max(costs[index].values())):
+        ends = {pool: loads.get(pool, 0.0) + seconds for pool, seconds in costs[index].items()}
+        chosen[index] = min(ends, key=lambda pool: ends[pool])
+        if len(ends) > 1:
+            loads[chosen[index]] = ends[chosen[index]]
+    return chosen

@@ -1,13 +1,19 @@
-"""Cancel runs: leave each a request that its trainer, wherever it is, looks for every few seconds."""
+"""Cancel runs: leave each a request that its trainer, wherever it is, looks for every few seconds.
+
+A Slurm job none of whose runs is wanted any more is cancelled as well, so that none waits in the queue for nothing.
+"""
 
 from collections.abc import Sequence
 
+from slurm.commands import SlurmError
+from slurm.submission import cancel as cancel_jobs
 from sweep.config import Sweep
 from sweep.errors import InputError, MachineError
 from sweep.plan import PlanRow
 from sweep.retry import nearest_run
 from sweep.status import State
 from sweep.store import SweepFolder
+from sweep.survey import Look
 from trainer.files import write_json
 from trainer.records import CancelRequest, now
 
@@ -43,3 +49,27 @@ def request(sweep: Sweep, run_ids: Sequence[str]) -> None:
             write_json(run_folder.cancel, CancelRequest(run_id=run_id, requested=now()))
     except OSError as error:
         raise MachineError(f"{sweep.folder}: the request could not be written: {error}") from error
+
+
+def cancel_unwanted_jobs(look: Look, cancelled: Sequence[str]) -> int:
+    """Cancel the Slurm jobs that only carry cancelled or ended runs; give their number.
+
+    Raises MachineError when Slurm does not answer: the requests stand, and each job ends when it finds them.
+    """
+    states = {status.id: status.state for status in look.statuses}
+    wanted = {run_id for run_id, state in states.items() if state in CANCELLABLE and run_id not in set(cancelled)}
+    jobs = []
+    for run_id in cancelled:
+        place = look.places.get(run_id)
+        if place is None or place.array is None:
+            continue
+        row = look.queue.tasks.get(place.array.tag, {}).get(place.task)
+        array_job = place.array.job or (row.job.partition("_")[0] if row else None)
+        if array_job and not wanted.intersection(place.array.tasks[place.task]):
+            jobs.append(f"{array_job}_{place.task}")
+    unique = list(dict.fromkeys(jobs))
+    try:
+        cancel_jobs(unique)
+    except SlurmError as error:
+        raise MachineError(f"{error}; the runs stop by themselves once their jobs look for the request") from error
+    return len(unique)

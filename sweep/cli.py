@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -18,14 +18,18 @@ from sweep.config import Sweep, load_sweep
 from sweep.console import Json, confirm, err, out, print_json
 from sweep.data_cli import data_app
 from sweep.errors import InputError, MachineError, SweepError
-from sweep.plan import SUBMITTED, PlanRow, hours, make_plan, planned_run
+from sweep.plan import SUBMITTED, PlanRow, make_plan, planned_run
 from sweep.status import RunStatus, State, counts
-from sweep.survey import survey
+from sweep.survey import Look, look, survey
 from trainer.data.prepared import DataError
 
+if TYPE_CHECKING:
+    from sweep.retry import Remedy
+
 DEFAULT_FILE = Path("configs/thesis.yaml")
-FAILED, UNFINISHED = 3, 4
+DOCTOR_STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red", "skipped": "dim"}
 WATCH_S = 2.0
+WATCH_SLURM_S = 15.0  # the scheduler is everyone's: a watch asks it no more often
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(data_app, name="data")
@@ -37,7 +41,11 @@ Data = Annotated[Path | None, typer.Option(help="folder of prepared datasets ins
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only say what would be done")]
 Workers = Annotated[int | None, typer.Option(min=1, help="worker processes on this machine")]
-Wait = Annotated[bool, typer.Option(help="wait until the runs have ended")]
+Wait = Annotated[
+    bool | None, typer.Option("--wait/--no-wait", help="wait until the runs have ended (by itself: not on Slurm)")
+]
+Local = Annotated[bool, typer.Option("--local", help="execute on this machine, also where Slurm is")]
+Cluster = Annotated[str | None, typer.Option(help="another cluster file than the sweep's: its name or path")]
 
 
 @app.callback()
@@ -46,9 +54,13 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="show tracebacks
 
 
 @app.command()
-def plan(file: File = DEFAULT_FILE, output: Output = None, data: Data = None, json_: Json = False) -> None:
+def plan(
+    file: File = DEFAULT_FILE, output: Output = None, data: Data = None, cluster: Cluster = None, json_: Json = False
+) -> None:
     """Show the grid, its cost, and what is left of it."""
-    sweep = load_sweep(file, output=output, data=data)
+    from sweep.execute import amount
+
+    sweep = load_sweep(file, output=output, data=data, cluster=cluster)
     rows = _plan(sweep)
     if json_:
         print_json(sweep=sweep.name, runs=[_plan_entry(row) for row in rows])
@@ -62,7 +74,7 @@ def plan(file: File = DEFAULT_FILE, output: Output = None, data: Data = None, js
     out.print(plan_tables(rows))
     out.print(f"{len(rows)} runs: {state_line([row.status for row in rows])}", highlight=False)
     left = [row for row in rows if row.status.state in SUBMITTED]
-    out.print(f"'sweep submit {file}' would execute {_amount(left)}", highlight=False)
+    out.print(f"'sweep submit {file}' would execute {amount(left)}", highlight=False)
 
 
 @app.command()
@@ -70,21 +82,28 @@ def submit(
     file: File = DEFAULT_FILE,
     output: Output = None,
     data: Data = None,
+    cluster: Cluster = None,
+    local: Local = False,
     workers: Workers = None,
-    wait: Wait = True,
+    wait: Wait = None,
     stale: Annotated[bool, typer.Option("--stale", help="train stale runs anew, setting their results aside")] = False,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
     """Execute every run that is missing. Done and failed runs are left alone."""
-    sweep = load_sweep(file, output=output, data=data)
-    rows = _plan(sweep)
+    from sweep.execute import Call, Chosen, execute
+
+    sweep = load_sweep(file, output=output, data=data, cluster=cluster)
     wanted = (*SUBMITTED, State.STALE) if stale else SUBMITTED
-    chosen = [row for row in rows if row.status.state in wanted]
-    if not chosen:
-        _nothing_to_submit(file, rows)
-    _require_data(sweep)
-    _execute(sweep, file, chosen, workers=workers, wait=wait, yes=yes, dry_run=dry_run)
+
+    def choose(rows: Sequence[PlanRow], seen: Look) -> Chosen:
+        chosen = [row for row in rows if row.status.state in wanted]
+        if not chosen:
+            _nothing_to_submit(file, rows)
+        _require_data(sweep)
+        return Chosen(chosen)
+
+    execute(sweep, choose, Call(file, workers, wait, yes, dry_run), local=local)
 
 
 @app.command()
@@ -92,28 +111,38 @@ def retry(
     names: Names = None,
     output: Output = None,
     data: Data = None,
-    failed: Annotated[bool, typer.Option("--failed", help="retry every failed run (so without run ids)")] = False,
+    cluster: Cluster = None,
+    local: Local = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="also runs that raised an exception, and would again unless it is mended")
+    ] = False,
     workers: Workers = None,
-    wait: Wait = True,
+    wait: Wait = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Try runs again from their checkpoints: the named ones, or every failed one."""
+    """Try failed and interrupted runs again, or the named ones, each with what its cause calls for."""
+    from sweep.execute import Call, Chosen, execute, ground, read_cluster_limits, target
+    from sweep.retry import choose as choose_remedies
+
     file, run_ids = _split(names)
     if failed and run_ids:
         raise InputError("give '--failed' or run ids, not both")
-    sweep = load_sweep(file, output=output, data=data)
-    from sweep.retry import choose
+    sweep = load_sweep(file, output=output, data=data, cluster=cluster)
+    goal = target(sweep, local=local)
 
-    remedies = choose(_plan(sweep), run_ids)
-    for remedy in remedies:
-        err.print(f"{remedy.row.id} {remedy.words}", highlight=False, soft_wrap=True)
-    chosen = [remedy.row for remedy in remedies if remedy.again]
-    if not chosen:
-        err.print("nothing to retry: no run failed" if not remedies else "nothing to retry", highlight=False)
-        raise typer.Exit
-    _require_data(sweep)
-    _execute(sweep, file, chosen, workers=workers, wait=wait, yes=yes, dry_run=dry_run)
+    def choose(rows: Sequence[PlanRow], seen: Look) -> Chosen:
+        on = ground(sweep, goal, read_cluster_limits(sweep, goal), seen) if goal else None
+        remedies = choose_remedies(rows, run_ids, every=failed, ground=on)
+        _say_remedies(remedies)
+        chosen = [remedy for remedy in remedies if remedy.again]
+        if not chosen:
+            err.print("nothing to retry: no run failed" if not remedies else "nothing to retry", highlight=False)
+            raise typer.Exit
+        _require_data(sweep)
+        return Chosen([remedy.row for remedy in chosen], {remedy.row.id: remedy.change for remedy in chosen})
+
+    execute(sweep, choose, Call(file, workers, wait, yes, dry_run), local=local)
 
 
 @app.command()
@@ -129,11 +158,22 @@ def status(
     ] = False,
 ) -> None:
     """Show how every run stands, and what failed and why."""
+    from sweep.display import queue_problems
+    from sweep.execute import verdict
+
     sweep = load_sweep(file, output=output, data=data)
-    statuses = survey(sweep)
+    seen = look(sweep)
+    statuses = seen.statuses
     shown = [found for found in statuses if found.state is State.FAILED] if failed else statuses
+    for line in queue_problems(seen.queue, statuses):
+        err.print(line, style="yellow", highlight=False, soft_wrap=True)
     if json_:
-        print_json(sweep=sweep.name, counts=counts(statuses), runs=[found._asdict() for found in shown])
+        print_json(
+            sweep=sweep.name,
+            counts=counts(statuses),
+            slurm=seen.queue.model_dump(mode="json", include={"squeue", "sacct"}),
+            runs=[found._asdict() for found in shown],
+        )
     elif not out.is_terminal:
         from sweep.display import plain_line
 
@@ -142,7 +182,7 @@ def status(
     else:
         _draw_status(sweep, file, shown, only_failed=failed, every=all_)
     if exit_code:
-        raise typer.Exit(_verdict(statuses))
+        raise typer.Exit(verdict(statuses))
 
 
 @app.command()
@@ -151,18 +191,21 @@ def watch(file: File = DEFAULT_FILE, output: Output = None, data: Data = None) -
     from rich.console import Group
     from rich.live import Live
 
-    from sweep.display import legend, matrix, run_table
+    from sweep.display import legend, matrix, queue_problems, run_table
+    from sweep.execute import verdict
 
     sweep = load_sweep(file, output=output, data=data)
     with Live(console=out, refresh_per_second=2) as live:
         while True:
-            statuses = survey(sweep)
+            seen = look(sweep, max_age_s=WATCH_SLURM_S)
+            statuses = seen.statuses
             active = [found for found in statuses if found.state is State.RUNNING]
-            live.update(Group(matrix(make_plan(sweep, statuses)), legend(statuses), run_table(active)))
+            notes = "\n".join(queue_problems(seen.queue, statuses))
+            live.update(Group(matrix(make_plan(sweep, statuses)), legend(statuses), notes, run_table(active)))
             if not any(found.state in (State.RUNNING, State.QUEUED) for found in statuses):
                 break
             time.sleep(WATCH_S)
-    raise typer.Exit(_verdict(statuses))
+    raise typer.Exit(verdict(statuses))
 
 
 @app.command()
@@ -195,17 +238,43 @@ def cancel(
     dry_run: DryRun = False,
 ) -> None:
     """Stop runs: the named ones, or all that are queued or running. Their checkpoints stay."""
-    from sweep.cancel import cancellable, request
+    from sweep.cancel import cancel_unwanted_jobs, cancellable, request
 
     file, run_ids = _split(names)
     sweep = load_sweep(file, output=output, data=data)
-    chosen = cancellable(_plan(sweep), run_ids, state)
+    seen = look(sweep, max_age_s=0)
+    chosen = cancellable(make_plan(sweep, seen.statuses), run_ids, state)
     if not chosen:
         err.print("nothing to cancel: no such run is queued or running", highlight=False)
         raise typer.Exit
     confirm(f"cancel {len(chosen)} runs ({_counted([row.status for row in chosen])})", yes=yes, dry_run=dry_run)
     request(sweep, [row.id for row in chosen])
-    err.print(f"cancelled {len(chosen)} runs; those in work stop within seconds", highlight=False)
+    jobs = cancel_unwanted_jobs(seen, [row.id for row in chosen])
+    with_jobs = f" and {jobs} jobs" if jobs else ""
+    err.print(f"cancelled {len(chosen)} runs{with_jobs}; those in work stop within seconds", highlight=False)
+
+
+@app.command()
+def doctor(
+    file: File = DEFAULT_FILE,
+    output: Output = None,
+    data: Data = None,
+    cluster: Cluster = None,
+    probe: Annotated[bool, typer.Option(help="also start a job of a few seconds in each pool, to look from there")] = True,
+    json_: Json = False,
+) -> None:
+    """Check what a sweep needs before it is submitted: Slurm, the pools, folders, data, torch, disk space."""
+    from sweep.doctor import examine
+
+    sweep = load_sweep(file, output=output, data=data, cluster=cluster)
+    checks = []
+    for check in examine(sweep, sweep.cluster.pools if sweep.cluster else {}, probe=probe):
+        checks.append(check)
+        if not json_:
+            out.print(check.line(), style=DOCTOR_STYLES[check.state], highlight=False, soft_wrap=True, markup=False)
+    if json_:
+        print_json(sweep=sweep.name, checks=[check._asdict() for check in checks])
+    raise typer.Exit(MachineError.exit_code if any(check.state == "problem" for check in checks) else 0)
 
 
 @app.command()
@@ -250,36 +319,19 @@ def _plan(sweep: Sweep) -> list[PlanRow]:
     return make_plan(sweep, survey(sweep))
 
 
-def _execute(
-    sweep: Sweep, file: Path, chosen: Sequence[PlanRow], *, workers: int | None, wait: bool, yes: bool, dry_run: bool
-) -> NoReturn:
-    """Ask, start, and wait for the end; exit with what came of it."""
-    from slurm.local import LocalExecutor, cores, default_workers
-    from sweep.display import SubmitProgress, state_line
-    from sweep.submit import Wait as Waiting
-    from sweep.submit import start
-
-    configured = sweep.execution.workers
-    workers = workers or (configured if isinstance(configured, int) else default_workers())
-    count = min(workers, len(chosen))
-    confirm(f"execute {_amount(chosen)} in {count} local workers", yes=yes, dry_run=dry_run)
-    executor = LocalExecutor()
-    submitted = start(sweep, chosen, executor, count, threads=max(1, cores() // workers))
-    if not wait:
-        err.print(f"started; 'sweep watch {file}' shows the progress", highlight=False)
-        raise typer.Exit
-    with SubmitProgress(err, chosen) as progress:
-        finished = Waiting(sweep, submitted, executor, progress.show, progress.say).until_ended()
-    statuses = survey(sweep)
-    err.print(state_line(statuses), highlight=False)
-    if any(found.state is State.FAILED for found in statuses):
-        err.print(f"see what failed with 'sweep status {file} --failed'", highlight=False)
-    if not finished:
-        err.print(f"continue with 'sweep submit {file}'", highlight=False)
-    raise typer.Exit(_verdict(statuses))
+def _say_remedies(remedies: Sequence["Remedy"]) -> None:
+    """Print each remedy once, however many runs share it."""
+    alike: dict[str, list[str]] = {}
+    for remedy in remedies:
+        alike.setdefault(remedy.words, []).append(remedy.row.id)
+    for words, ids in alike.items():
+        more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+        err.print(f"{ids[0]}{more}: {words}", highlight=False, soft_wrap=True)
 
 
 def _nothing_to_submit(file: Path, rows: Sequence[PlanRow]) -> NoReturn:
+    from sweep.execute import verdict
+
     statuses = [row.status for row in rows]
     err.print(f"nothing to submit: {_counted(statuses)}", highlight=False)
     present = {found.state for found in statuses}
@@ -289,7 +341,7 @@ def _nothing_to_submit(file: Path, rows: Sequence[PlanRow]) -> NoReturn:
         err.print(f"stale runs keep their results until 'sweep submit {file} --stale'", highlight=False)
     if State.RUNNING in present or State.QUEUED in present:
         err.print(f"follow the others with 'sweep watch {file}'", highlight=False)
-    raise typer.Exit(_verdict(statuses))
+    raise typer.Exit(verdict(statuses))
 
 
 def _require_data(sweep: Sweep) -> None:
@@ -300,13 +352,6 @@ def _require_data(sweep: Sweep) -> None:
             f"{sweep.data / absent[0]}: {absent[0]} is not prepared; run "
             f"'sweep data prepare {absent[0]} --source ARCHIVE --data {sweep.data}'"
         )
-
-
-def _verdict(statuses: Sequence[RunStatus]) -> int:
-    states = {found.state for found in statuses}
-    if State.FAILED in states:
-        return FAILED
-    return 0 if states == {State.DONE} else UNFINISHED
 
 
 def _why_missing(found: RunStatus) -> str:
@@ -341,10 +386,6 @@ def _plan_entry(row: PlanRow) -> dict[str, Any]:
         "state": row.status.state.value,
         "estimate_s": round(row.estimate_s, 1),
     }
-
-
-def _amount(rows: Sequence[PlanRow]) -> str:
-    return f"{len(rows)} runs, about {hours(sum(row.remaining_s for row in rows))} of one device's time"
 
 
 def _counted(statuses: Sequence[RunStatus]) -> str:

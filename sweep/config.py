@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field, ValidationError
 
-from slurm.pools import LOCAL, ClusterFile, Rule, Strict, assign_pool
+from slurm.pools import LOCAL, ClusterFile, Pool, Rule, Strict, candidate_pools, spread
+from sweep.cost import estimate_s
 from sweep.errors import InputError
 from sweep.grid import AXES, Cell, expand
 from sweep.yaml_file import Location, YamlFile, read_yaml
@@ -23,14 +24,17 @@ MAX_SEED = 2**32 - 1  # scikit-learn's random_state goes no further
 
 
 class ClusterSection(Strict):
-    """`cluster:` of a sweep file: which cluster, and which runs go to which of its pools."""
+    """`cluster:` of a sweep file: which cluster, which runs go to which of its pools, and how they share jobs."""
 
     file: str
     assign: list[Rule]
+    runs_per_gpu: Annotated[int, Field(strict=True, ge=1)] = 1
+    max_parallel: Annotated[int, Field(strict=True, ge=1)] | None = None
+    job_target_min: Annotated[float, Field(strict=True, ge=0)] = 30.0
 
 
 class ExecutionSection(Strict):
-    """`execution:` of a sweep file: how runs execute on this machine. Changes no result beyond rounding."""
+    """`execution:` of a sweep file: how runs execute. Changes no result beyond rounding; workers counts here only."""
 
     workers: Annotated[int, Field(strict=True, ge=1)] | Literal["auto"] = "auto"
     device: str = "auto"
@@ -60,20 +64,31 @@ class PlacedRun(NamedTuple):
     image_size: int
 
 
+class Cluster(NamedTuple):
+    """Where a sweep's runs go on Slurm: the pools of the cluster file, and how the sweep file wants them used."""
+
+    file: Path
+    pools: dict[str, Pool]
+    section: ClusterSection
+
+
 class Sweep(NamedTuple):
     """A sweep file that has passed every check. fingerprints: of the datasets that are prepared, by name."""
 
     file: Path
     name: str
     runs: list[PlacedRun]
+    cluster: Cluster | None
     execution: ExecutionSection
     folder: Path
     data: Path
     fingerprints: dict[str, str]
 
 
-def load_sweep(file: Path, *, output: Path | None = None, data: Path | None = None) -> Sweep:
-    """Read and check a sweep file; output and data override the file's folders.
+def load_sweep(
+    file: Path, *, output: Path | None = None, data: Path | None = None, cluster: str | None = None
+) -> Sweep:
+    """Read and check a sweep file; output and data override the file's folders, cluster its cluster file.
 
     Raises InputError: one sentence with file, line, what was expected and the nearest valid name.
     """
@@ -81,16 +96,21 @@ def load_sweep(file: Path, *, output: Path | None = None, data: Path | None = No
     section = _validate(source, SweepSection)
     grid = _check_grid(source, section.grid)
     cells = _expand(source, grid, section.training)
-    pools = _load_pools(source, section.cluster)
+    target = _load_cluster(source, section.cluster, cluster)
     data = data or Path(section.data)
     facts = {name: _facts(name, data) for name in grid["dataset"]}
-    runs = [_place(source, section, pools, facts[cell.axes["dataset"]], cell) for cell in cells]
+    pools = _choose_pools(source, target, facts, cells)
+    runs = [
+        _place(source, section, target, pool, facts[cell.axes["dataset"]], cell)
+        for cell, pool in zip(cells, pools, strict=True)
+    ]
     if section.cluster:
         _check_rules_used(source, section.cluster, cells)
     return Sweep(
         file=file,
         name=section.name,
         runs=runs,
+        cluster=target,
         execution=section.execution,
         folder=(output or Path(section.output)) / section.name,
         data=data,
@@ -235,31 +255,67 @@ def _expand(source: YamlFile, grid: dict[str, list[Any]], recipe: Recipe) -> lis
         raise source.error(("grid",), f"a combination of the grid: {error.errors()[0]['msg']}") from error
 
 
-def _load_pools(source: YamlFile, cluster: ClusterSection | None) -> dict[str, str]:
-    """Give the device of each pool the cluster file names; without a cluster, this machine is the one pool."""
-    if cluster is None:
-        return {LOCAL: "cpu"}
-    if re.fullmatch(r"[A-Za-z0-9_-]+", cluster.file):
-        path = CLUSTERS / f"{cluster.file}.yaml"
+def _load_cluster(source: YamlFile, section: ClusterSection | None, instead: str | None) -> Cluster | None:
+    """Read the cluster file the sweep names, or the one given instead, and check the rules against its pools."""
+    if section is None:
+        if instead is not None:
+            raise source.error((), f"'--cluster {instead}' needs a 'cluster' section that says which runs go where")
+        return None
+    name = instead or section.file
+    if re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        path = CLUSTERS / f"{name}.yaml"
         if not path.exists():
             known = [found.stem for found in sorted(CLUSTERS.glob("*.yaml"))]
-            raise source.error(("cluster", "file"), f"no cluster '{cluster.file}'{nearest(cluster.file, known)}")
+            if instead:
+                raise InputError(f"--cluster {name}: no such cluster{nearest(name, known)}")
+            raise source.error(("cluster", "file"), f"no cluster '{name}'{nearest(name, known)}")
     else:
-        path = source.path.parent / cluster.file
+        path = Path(name) if instead else source.path.parent / name
     loaded: ClusterFile = _validate(read_yaml(path), ClusterFile)
     axes = list(source.data["grid"])
-    for index, rule in enumerate(cluster.assign):
+    for index, rule in enumerate(section.assign):
         at: Location = ("cluster", "assign", index)
-        if rule.pool not in loaded.pools:
-            raise source.error((*at, "pool"), f"no pool '{rule.pool}' in {path.name}{nearest(rule.pool, loaded.pools)}")
+        for pool in rule.pools:
+            if pool not in loaded.pools:
+                raise source.error((*at, "pool"), f"no pool '{pool}' in {path.name}{nearest(pool, loaded.pools)}")
         for axis in rule.when:
             if axis not in axes:
                 raise source.error((*at, "when", axis), f"'{axis}' is no axis of the grid{nearest(axis, axes)}")
-    return {name: pool.device for name, pool in loaded.pools.items()}
+    return Cluster(path, loaded.pools, section)
 
 
-def _place(source: YamlFile, section: SweepSection, pools: dict[str, str], facts: _Facts, cell: Cell) -> PlacedRun:
-    """Find the run's pool and check that its subset can be trained on."""
+def _choose_pools(
+    source: YamlFile, cluster: Cluster | None, facts: dict[str, "_Facts"], cells: list[Cell]
+) -> list[str]:
+    """Give each cell its pool; without a cluster, this machine is the one pool."""
+    if cluster is None:
+        return [LOCAL] * len(cells)
+    costs = []
+    for cell in cells:
+        candidates = candidate_pools(cell.axes, cluster.section.assign)
+        if not candidates:
+            words = f"no rule gives {cell.spec.run.id} a pool; end the list with a rule without 'when'"
+            raise source.error(("cluster", "assign"), words)
+        fact = facts[cell.axes["dataset"]]
+        costs.append(
+            {
+                pool: estimate_s(
+                    cell.spec,
+                    device=cluster.pools[pool].device,
+                    image_size=fact.image_size,
+                    train_samples=subset_size(cell.spec.run.ratio, fact.train_samples),
+                    val_samples=fact.val_samples,
+                )
+                for pool in candidates
+            }
+        )
+    return spread(costs)
+
+
+def _place(
+    source: YamlFile, section: SweepSection, cluster: Cluster | None, pool: str, facts: "_Facts", cell: Cell
+) -> PlacedRun:
+    """Put a run into its pool and check that its subset can be trained on."""
     run = cell.spec.run
     at: Location = ("grid", "ratio", section.grid["ratio"].index(run.ratio))
     problem = subset_problem(run.ratio, facts.train_samples, facts.classes)
@@ -267,22 +323,17 @@ def _place(source: YamlFile, section: SweepSection, pools: dict[str, str], facts
     problem = problem or replica_problem(train_samples, cell.spec.training)
     if problem:
         raise source.error(at, f"{DATASETS[run.dataset].title}: {problem}")
-    pool: str | None = LOCAL
-    if section.cluster:
-        pool = assign_pool(cell.axes, section.cluster.assign)
-        if pool is None:
-            raise source.error(
-                ("cluster", "assign"), f"no rule gives {run.id} a pool; end the list with a rule without 'when'"
-            )
-    assert pool is not None
-    return PlacedRun(cell, pool, pools[pool], train_samples, facts.val_samples, facts.image_size)
+    device = cluster.pools[pool].device if cluster else "cpu"
+    return PlacedRun(cell, pool, device, train_samples, facts.val_samples, facts.image_size)
 
 
 def _check_rules_used(source: YamlFile, cluster: ClusterSection, cells: list[Cell]) -> None:
     """Refuse a rule that matches no run: it is a typing error or a leftover."""
     for index, rule in enumerate(cluster.assign):
         if not any(rule.matches(cell.axes) for cell in cells):
-            raise source.error(("cluster", "assign", index), f"the rule for pool '{rule.pool}' matches no run")
+            raise source.error(
+                ("cluster", "assign", index), f"the rule for pool '{', '.join(rule.pools)}' matches no run"
+            )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

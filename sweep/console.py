@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -24,9 +25,11 @@ def _json_value(value: Any) -> str:
     return str(value.isoformat())
 
 
-def confirm(action: str, *, yes: bool, dry_run: bool) -> None:
+def confirm(action: str, details: Sequence[str] = (), *, yes: bool, dry_run: bool) -> None:
     """Say what is about to be done; stop there on a dry run; ask where someone can answer."""
     err.print(f"will {action}" if not dry_run else f"would {action}", highlight=False)
+    for line in details:
+        err.print(f"  {line}", highlight=False, soft_wrap=True)
     if dry_run:
         raise typer.Exit
     if not yes and sys.stdin.isatty() and not typer.confirm("go on?", default=True, err=True):

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from rich.box import SIMPLE
 from rich.columns import Columns
@@ -12,6 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from slurm.jobs import ArrayRecord, Snapshot
 from sweep.plan import PlanRow, hours
 from sweep.status import RunStatus, State, counts
 from trainer.data.catalog import DATASETS
@@ -30,6 +31,7 @@ LOOKS = {
 }
 LISTED = 40  # above this many runs only those that someone may want to act on get a line of their own
 OF_INTEREST = (State.RUNNING, State.INTERRUPTED, State.FAILED, State.STALE)
+SHOWN = 3  # names of a group that are spelt out
 LINE_S = 30.0  # how often progress is said where it cannot be drawn
 
 
@@ -137,18 +139,35 @@ def listed(statuses: Sequence[RunStatus]) -> list[RunStatus]:
 
 
 def failures(statuses: Sequence[RunStatus], file: str) -> Text:
-    """Say of each failed run why, where its log is, and what tries it again."""
-    text = Text()
+    """Say of each failure why, where its log is, and what tries it again; equal failures are one, with a count."""
+    alike: dict[tuple[str, str, str | None], list[RunStatus]] = {}
     for status in statuses:
-        if status.state is not State.FAILED:
-            continue
-        cause = status.cause.value if status.cause else "unknown"
-        text.append(f"✗ {status.id}", "bold red")
-        text.append(f"  {cause} on {status.node or 'no node'}, attempt {status.attempt}, epoch {status.epoch}\n")
-        text.append(f"    {last_line(status.message)}\n")
-        text.append(f"    log    {status.log or 'none'}\n")
-        text.append(f"    retry  sweep retry {file} {status.id}\n")
+        if status.state is State.FAILED:
+            key = (status.cause.value if status.cause else "unknown", last_line(status.message), status.frame)
+            alike.setdefault(key, []).append(status)
+    text = Text()
+    for (cause, message, frame), group in sorted(alike.items(), key=lambda item: -len(item[1])):
+        first = group[0]
+        if len(group) == 1:
+            text.append(f"✗ {first.id}", "bold red")
+            text.append(f"  {cause} on {first.node or 'no node'}, attempt {first.attempt}, epoch {first.epoch}")
+            text.append(f", job {first.job}\n" if first.job else "\n")
+        else:
+            text.append(f"✗ {len(group)} runs", "bold red")
+            text.append(f"  {cause} on {_several([status.node or 'no node' for status in group])}\n")
+            text.append(f"    runs   {_several([status.id for status in group])}\n")
+        text.append(f"    {message}{f'  ({frame})' if frame else ''}\n")
+        text.append(f"    log    {first.log or 'none'}\n")
+        text.append(f"    retry  sweep retry {file} {' '.join(status.id for status in group[:SHOWN])}")
+        text.append(" …\n" if len(group) > SHOWN else "\n")
     return text
+
+
+def _several(words: Sequence[str]) -> str:
+    """List a few different words and count the others."""
+    different = list(dict.fromkeys(words))
+    more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+    return ", ".join(different[:SHOWN]) + more
 
 
 def plain_line(status: RunStatus) -> str:
@@ -156,6 +175,32 @@ def plain_line(status: RunStatus) -> str:
     cause = status.cause.value if status.cause else "-"
     fields = (status.id, status.state.value, f"{status.epoch}/{status.epochs}", _accuracy(status) or "-", cause)
     return "\t".join((*fields, last_line(status.message) or "-", status.log or "-"))
+
+
+def array_line(array: ArrayRecord) -> str:
+    """Say in a line what an array asks for."""
+    wanted = array.resources
+    runs = sum(map(len, array.tasks))
+    where = ", ".join(filter(None, (f"partition {wanted.partition}", wanted.gres, wanted.constraint)))
+    needs = f"{wanted.cpus} CPUs, {wanted.memory_gb:g} GB, {wanted.time_limit_min} min"
+    without = f", not on {', '.join(wanted.exclude)}" if wanted.exclude else ""
+    return f"{array.pool}: {runs} runs in {len(array.tasks)} jobs; {where}; {needs}{without}"
+
+
+def queue_problems(queue: Snapshot, statuses: Sequence[RunStatus]) -> list[str]:
+    """Say which of Slurm's answers are missing, and from when what is shown is."""
+    lines = []
+    for name, answer in (("squeue", queue.squeue), ("sacct", queue.sacct)):
+        if answer.problem is None:
+            continue
+        since = f"its answer of {_clock(answer.answered)} stands" if answer.answered else "it has never answered"
+        lines.append(f"{name} does not answer: {answer.problem}; {since}")
+    stale = [status.stale_since for status in statuses if status.problem]
+    known = [moment for moment in stale if moment]
+    if stale:
+        oldest = f" as of {_clock(min(known))}" if known else ""
+        lines.append(f"{len(stale)} runs are shown as last known{oldest}")
+    return lines
 
 
 def last_line(message: str | None) -> str:
@@ -269,6 +314,12 @@ def _samples_table(rows: Sequence[PlanRow]) -> Table:
 
 def _accuracy(status: RunStatus) -> str:
     return "" if status.best_val_accuracy is None else f"{status.best_val_accuracy:.4f}"
+
+
+def _clock(moment: datetime) -> str:
+    """Write a moment as the reader's clock shows it, with its age."""
+    age = max(now() - moment, timedelta())
+    return f"{moment.astimezone():%H:%M:%S} ({hours(age.total_seconds())} ago)"
 
 
 def _age(status: RunStatus) -> str:

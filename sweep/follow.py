@@ -18,15 +18,22 @@ POLL_S = 0.5
 def read_log(sweep: Sweep, run_id: str, *, attempt: int | None, follow: bool) -> Iterator[str]:
     """Give the log of an attempt, the newest by default, piece by piece; with follow until the run has ended.
 
-    Raises InputError for an unknown run and for an attempt that never was.
+    A run whose job died before it began has the job's own output. Raises InputError for an unknown run, for one that
+    has no log, and for an attempt that never was.
     """
     rows = make_plan(sweep, survey(sweep))
-    if run_id not in {row.id for row in rows}:
+    status = next((row.status for row in rows if row.id == run_id), None)
+    if status is None:
         raise InputError(f"no run '{run_id}' in this sweep{nearest_run(run_id, rows)}")
     folder = SweepFolder(sweep.folder).run(run_id)
     numbers = folder.attempt_numbers()
+    died_before = status.log is not None and not Path(status.log).is_relative_to(folder.path)
+    if status.log and died_before and attempt is None:
+        return _pieces(sweep, run_id, Path(status.log), follow=follow)
     if not numbers:
-        raise InputError(f"{run_id} has not been started; it has no log")
+        where = f"; it is {status.state.value} in job {status.job}" if status.job else ""
+        reason = f": {status.message}" if status.message else ""
+        raise InputError(f"{run_id} has not been started and has no log{where}{reason}")
     number = attempt or numbers[-1]
     if number not in numbers:
         raise InputError(f"{run_id} has no attempt {number}; it has {', '.join(map(str, numbers))}")

@@ -1,13 +1,16 @@
-"""How each run stands: a function from what the run left on disk and which jobs live to a state. Pure."""
+"""How each run stands: a function from what the run left on disk and what is known of its jobs to a state. Pure."""
 
+import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from datetime import datetime
 from enum import Enum
+from pathlib import Path
 from typing import NamedTuple
 
+from slurm.jobs import JobView, Phase
 from sweep.config import PlacedRun
-from sweep.store import Evidence, Submission
+from sweep.store import Evidence
 from trainer.records import AttemptRecord, Cause, Result, RunFolder
 
 
@@ -25,7 +28,11 @@ class State(str, Enum):
 
 
 class RunStatus(NamedTuple):
-    """One run as `sweep status` shows it; epoch counts completed ones, updated is the last sign of life."""
+    """One run as `sweep status` shows it; epoch counts completed ones, updated is the last sign of life.
+
+    frame: where an exception was raised. stale_since: when Slurm was last heard of the run's job, where it does not
+    answer now; problem: why.
+    """
 
     id: str
     architecture: str
@@ -43,26 +50,43 @@ class RunStatus(NamedTuple):
     log: str | None = None
     updated: datetime | None = None
     best_val_accuracy: float | None = None
+    frame: str | None = None
+    stale_since: datetime | None = None
+    problem: str | None = None
 
 
-class Jobs(NamedTuple):
-    """What is known of jobs.
+class Held(NamedTuple):
+    """A job that a run is in: the submission's token, and what is known of the job."""
 
-    holders: by run id, the newest submission that lists it and has a living job. dead: the runs whose open attempt's
-    process is known to be gone.
+    token: str
+    job: JobView
+
+
+class Work(NamedTuple):
+    """What is known of who works, or will, on a run.
+
+    newest: its job in the newest submission that lists it. own: the job its newest attempt belongs to, None for one
+    started by hand or here. alive: whether that attempt's process lives, None when that cannot be seen from here.
     """
 
-    holders: Mapping[str, Submission]
-    dead: Collection[str]
+    newest: Held | None = None
+    own: JobView | None = None
+    alive: bool | None = None
+
+
+NOBODY = Work()
+LEFT_TO_JOB = "its job was told to stop, and goes on or ends within minutes"
+# What ended a job before this run's turn, and is no fault of the run: it waits for the next submission.
+BEFORE_ITS_TURN = (Cause.TIMEOUT, Cause.PREEMPTED, Cause.NODE_FAIL, Cause.HOST_OOM, Cause.KILLED)
 
 
 def run_status(
-    placed: PlacedRun, evidence: Evidence, jobs: Jobs, fingerprint: str | None, folder: RunFolder
+    placed: PlacedRun, evidence: Evidence, work: Work, fingerprint: str | None, folder: RunFolder
 ) -> RunStatus:
     """Give the state of one run.
 
-    fingerprint: of the dataset as prepared now, None when it is not. A query that could not be answered is not in
-    `jobs`, so it never makes a run dead.
+    fingerprint: of the dataset as prepared now, None when it is not. A query that could not be answered leaves what was
+    known before, so it never makes a run dead.
     """
     run = placed.cell.spec.run
     blank = RunStatus(
@@ -76,26 +100,27 @@ def run_status(
     )
     if evidence.result is not None:
         return _finished(blank, placed, evidence.result, fingerprint, folder)
-    holder = jobs.holders.get(run.id)
-    attempt = evidence.attempt
-    waiting = holder is not None and (attempt is None or attempt.submission != holder.token)
+    attempt, newest = evidence.attempt, work.newest
+    begun = attempt is not None and newest is not None and attempt.submission == newest.token
+    shown = _with_attempt(blank, attempt, evidence, folder) if attempt else blank
+    if attempt and attempt.outcome is None and _works(attempt, work):
+        return _marked(shown._replace(state=State.RUNNING), work.own)
+    if newest and not evidence.cancelled and not begun:
+        waiting = _before_its_turn(shown, newest.job)
+        if waiting:
+            return waiting
     if attempt is None:
         if evidence.cancelled:
             return blank._replace(state=State.CANCELLED)
-        if waiting:
-            return blank._replace(state=State.QUEUED)
         if evidence.problems:
             return blank._replace(state=State.FAILED, cause=Cause.EXCEPTION, message=evidence.problems[0])
-        return blank
-    shown = _with_attempt(blank, attempt, evidence, folder)
-    if attempt.outcome is None and run.id not in jobs.dead:
-        return shown._replace(state=State.RUNNING)
-    if waiting and not evidence.cancelled:
-        return shown._replace(state=State.QUEUED)
+        return blank._replace(message=_cut_off(newest)) if newest else blank
+    if begun and newest and not evidence.cancelled and _goes_on(attempt, newest.job):
+        return _marked(shown._replace(state=State.QUEUED, message=newest.job.message or LEFT_TO_JOB), newest.job)
     other = _other_work(placed, evidence, fingerprint)
     if other:
         return blank._replace(message=f"an earlier attempt had another {other}; it is set aside when this is submitted")
-    return _ended(shown, attempt, evidence)
+    return _ended(shown, attempt, evidence, work.own)
 
 
 def counts(statuses: Collection[RunStatus]) -> dict[str, int]:
@@ -157,7 +182,60 @@ def _other_work(placed: PlacedRun, evidence: Evidence, fingerprint: str | None) 
     return None
 
 
-def _ended(shown: RunStatus, attempt: AttemptRecord, evidence: Evidence) -> RunStatus:
+def _works(attempt: AttemptRecord, work: Work) -> bool:
+    """Tell whether an open attempt is still worked on; what Slurm says of its job comes before what is seen here."""
+    job = work.own
+    if job is None or job.phase is Phase.UNKNOWN:
+        return work.alive is not False
+    if job.phase is Phase.RUNNING:
+        return job.restarts is None or attempt.restarts >= job.restarts
+    return job.phase is Phase.ENDED and job.gone and work.alive is True
+
+
+def _before_its_turn(shown: RunStatus, job: JobView) -> RunStatus | None:
+    """Give the state of a run that its newest job has not begun; None where an ended job leaves it as it was."""
+    at = shown._replace(job=job.id, node=job.node) if job.id else shown
+    if job.phase is not Phase.ENDED:
+        return _marked(at._replace(state=State.QUEUED, cause=None, message=job.message), job)
+    failed = at._replace(state=State.FAILED, message=job.message, log=job.log)
+    if job.cancelled:
+        return at._replace(state=State.CANCELLED, message=job.message)
+    if job.gone:
+        return failed._replace(
+            cause=Cause.LOST, message=job.message or "Slurm knows no such job, and it left no record"
+        )
+    if job.cause is None or job.cause in BEFORE_ITS_TURN:
+        return None
+    return failed._replace(cause=Cause.LAUNCH_FAILED)
+
+
+def _cut_off(newest: Held) -> str | None:
+    job = newest.job
+    if job.phase is Phase.ENDED and job.cause:
+        return f"its job {job.id} ended before its turn: {job.message or job.cause.value}"
+    return job.message
+
+
+def _goes_on(attempt: AttemptRecord, job: JobView) -> bool:
+    """Tell whether the job that interrupted a run will go on with it: Slurm starts it anew, or is about to."""
+    if job.id is None or attempt.outcome not in (None, "interrupted"):
+        return False
+    if job.phase is Phase.WAITING:
+        return True
+    if job.phase is not Phase.RUNNING:
+        return False
+    anew = job.restarts is not None and attempt.restarts < job.restarts
+    return anew or (attempt.message or "").startswith("stopped by")
+
+
+def _marked(shown: RunStatus, job: JobView | None) -> RunStatus:
+    """Say since when nothing newer is known, where Slurm does not answer."""
+    if job is None or job.problem is None:
+        return shown
+    return shown._replace(stale_since=job.known, problem=job.problem)
+
+
+def _ended(shown: RunStatus, attempt: AttemptRecord, evidence: Evidence, job: JobView | None) -> RunStatus:
     """Say how an attempt that no process works on any more ended."""
     match attempt.outcome:
         case "failed":
@@ -167,6 +245,7 @@ def _ended(shown: RunStatus, attempt: AttemptRecord, evidence: Evidence) -> RunS
                 state=State.FAILED,
                 cause=attempt.cause or Cause.EXCEPTION,
                 message=f"{error.exception}: {error.message}" if error and mine else attempt.message,
+                frame=last_frame(error.traceback) if error and mine else None,
             )
         case "cancelled":
             return shown._replace(state=State.CANCELLED)
@@ -174,6 +253,35 @@ def _ended(shown: RunStatus, attempt: AttemptRecord, evidence: Evidence) -> RunS
             reason = evidence.problems[0] if evidence.problems else "its result.json is gone"
             return shown._replace(state=State.FAILED, cause=Cause.EXCEPTION, message=f"finished, but {reason}")
         case _:
-            message = attempt.message or f"its process on {attempt.host} ended without a word"
-            state = State.CANCELLED if evidence.cancelled else State.INTERRUPTED
-            return shown._replace(state=state, cause=attempt.cause or Cause.KILLED, message=message)
+            return _interrupted(shown, attempt, evidence, job)
+
+
+def _interrupted(shown: RunStatus, attempt: AttemptRecord, evidence: Evidence, job: JobView | None) -> RunStatus:
+    """Name what cut an attempt off: Slurm's word on its job, or what the attempt says itself."""
+    if evidence.cancelled:
+        return shown._replace(state=State.CANCELLED, message=attempt.message)
+    ended = job if job and job.phase is Phase.ENDED else None
+    cause = attempt.cause or Cause.KILLED
+    message = attempt.message or f"its process on {attempt.host} ended without a word"
+    if ended and cause is Cause.KILLED:
+        if ended.cancelled:
+            return shown._replace(state=State.CANCELLED, message=ended.message)
+        if ended.cause:
+            # An exit code that nobody explained is Slurm's for "some process died"; the attempt says no more.
+            cause = Cause.KILLED if ended.cause is Cause.EXCEPTION else ended.cause
+            message = ended.message or message
+        elif attempt.outcome is None:
+            message = ended.message or f"its job {attempt.job} ended without a word"
+    stuck = cause is Cause.TIMEOUT and shown.epoch <= attempt.start_epoch
+    failed = cause in (Cause.HOST_OOM, Cause.CUDA_OOM, Cause.LAUNCH_FAILED) or stuck
+    state = State.FAILED if failed else State.INTERRUPTED
+    return _marked(shown._replace(state=state, cause=cause, message=message), job)
+
+
+FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+
+
+def last_frame(traceback: str) -> str | None:
+    """Give the place an exception was raised, as "file:line in function"."""
+    frames = FRAME.findall(traceback)
+    return f"{Path(frames[-1][0]).name}:{frames[-1][1]} in {frames[-1][2]}" if frames else None

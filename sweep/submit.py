@@ -1,193 +1,259 @@
-"""Start the runs that are to be executed: first the intent on disk, then the jobs, then the wait for them.
+"""Start the runs that are to be executed: first the intent on disk, then the jobs.
 
-Exactly once is not this module's to promise: every job claims a run before it trains it, so two submissions at the
-same moment share the work. Here it is only avoided to ask for what is already on its way.
+Exactly once rests on three things. An intent is a file that only one process can create, so of two who submit at the
+same moment one looks again. An array that Slurm gave no clear answer about is found by its tag later, or withdrawn
+before its runs go into another. And every job claims a run before it trains it, whatever went wrong before.
 """
 
-import contextlib
-import secrets
-import signal
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from types import FrameType
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from slurm.executor import JobRecord
+from slurm.bundles import Sized, bundle_within, chunks
+from slurm.jobs import ArrayRecord, Resources
+from slurm.limits import ClusterLimits
 from slurm.local import LocalExecutor
-from sweep.config import Sweep
-from sweep.errors import MachineError
+from slurm.pools import LOCAL
+from slurm.submission import Refused, Standing, Unclear, resources, send, settle, unusable_folder
+from sweep.config import Cluster, Sweep
+from sweep.errors import InputError, MachineError
 from sweep.plan import PlanRow, plan_record
-from sweep.status import RunStatus, State
+from sweep.retry import Change
+from sweep.status import State
 from sweep.store import Submission, SweepFolder
-from sweep.survey import survey
+from sweep.survey import Look, submitter_alive
+from trainer.claim import close_dead
 from trainer.files import write_json
-from trainer.processes import is_alive
-from trainer.records import Bundle, Commitment, ExitCode, Options, now
+from trainer.processes import is_alive, this_process
+from trainer.records import Bundle, Commitment, Options, RunSpec, now
 
-POLL_S = 0.5
-POLL_SHARE = 20  # looking takes at most a twentieth of a core from the workers, however many runs there are
-IN_GOOD_ORDER = (ExitCode.DONE.value, ExitCode.INTERRUPTED.value)
-STOP_S = 60.0  # a step of the largest network on a slow core, and a checkpoint on a slow disk
+UNCHANGED = Change()
 
 
-class Submitted(NamedTuple):
-    """A submission whose workers run."""
+class Overtaken(Exception):
+    """Someone else made a submission since the look this one was chosen by."""
+
+
+class Sent(NamedTuple):
+    """What became of a submission to Slurm: the arrays it has, and a sentence for each that it has not."""
 
     record: Submission
-    bundle: Path
+    problems: list[str]
+    unclear: bool
 
 
-def start(sweep: Sweep, rows: Sequence[PlanRow], executor: LocalExecutor, workers: int, *, threads: int) -> Submitted:
+def start_local(
+    sweep: Sweep, rows: Sequence[PlanRow], look: Look, executor: LocalExecutor, workers: int, *, threads: int
+) -> Submission:
     """Write the intent and start the workers, each computing with so many threads.
 
     Longest runs go first, so that the last worker to finish finishes early. A cancelled run that is submitted again is
-    no longer cancelled; files of another recipe or dataset are set aside whole. Raises MachineError when the disk or a
-    process fails.
+    no longer cancelled; files of another recipe or dataset are set aside whole. Raises Overtaken, and MachineError when
+    the disk or a process fails.
     """
     folder = SweepFolder(sweep.folder)
-    token = f"{now():%Y%m%dT%H%M%S}-{secrets.token_hex(3)}"
     try:
-        bundle_folder = folder.submissions / token
-        bundle_folder.mkdir(parents=True)
-        folder.runs.mkdir(exist_ok=True)
-        write_json(folder.plan, plan_record(sweep))
-        record = Submission(token=token, created=now(), executor=executor.name, runs=[row.id for row in rows], jobs=[])
-        write_json(folder.submission(token), record)
-        for row in rows:
-            _make_room(folder, sweep, row)
-        bundle = bundle_folder / "bundle.json"
-        write_json(bundle, _bundle(sweep, folder, token, rows, threads))
+        record = _announce(sweep, folder, rows, look, executor.name, [])
+        ordered = sorted(rows, key=lambda row: -row.remaining_s)
+        options = Options(
+            device=sweep.execution.device,
+            threads=threads,
+            checkpoint_interval_s=sweep.execution.checkpoint_interval_s,
+        )
+        bundle = folder.bundle(record.token)
+        write_json(bundle, _bundle(sweep, record.token, LOCAL, options, [[row.placed.cell.spec for row in ordered]]))
         record = record.model_copy(update={"jobs": list(executor.start(bundle, workers))})
-        write_json(folder.submission(token), record)
+        write_json(folder.submission(record.token), record)
     except OSError as error:
         raise MachineError(f"{sweep.folder}: the submission could not be written: {error}") from error
-    return Submitted(record, bundle)
+    return record
 
 
-@dataclass
-class Wait:
-    """Watch a submission until its workers have ended, by themselves or because Ctrl-C asked them to.
+def start_slurm(
+    sweep: Sweep,
+    cluster: Cluster,
+    rows: Sequence[PlanRow],
+    look: Look,
+    limits: ClusterLimits,
+    changes: Mapping[str, Change] | None = None,
+) -> Sent:
+    """Write the intent and send its arrays, one sbatch each. Raises Overtaken, InputError, MachineError.
 
-    show draws the states, report prints a line. A worker that was killed is replaced while runs wait: the run it held
-    is left interrupted and no worker of this submission touches it again, so this ends.
+    changes: by run id, what a retry asks for beyond the pool's. After an unclear answer nothing more is sent: the next
+    command finds out what Slurm took.
     """
+    folder = SweepFolder(sweep.folder.absolute())
+    problem = unusable_folder(folder.path)
+    if problem:
+        raise InputError(problem)
+    try:
+        planned = plan_arrays(cluster, rows, limits, changes or {})
+        record = _announce(sweep, folder, rows, look, "slurm", planned)
+        specs = {row.id: row.placed.cell.spec for row in rows}
+        for number, array in enumerate(record.arrays):
+            tasks = [[specs[run_id] for run_id in task] for task in array.tasks]
+            options = _options(sweep, cluster, array.pool)
+            workers = cluster.section.runs_per_gpu
+            folder.job_folder(record.token, number).mkdir(parents=True, exist_ok=True)
+            bundle = _bundle(sweep, record.token, array.pool, options, tasks, workers)
+            write_json(folder.bundle(record.token, number), bundle)
+        return _send_all(folder, record, cluster.section.max_parallel)
+    except OSError as error:
+        raise MachineError(f"{sweep.folder}: the submission could not be written: {error}") from error
 
-    sweep: Sweep
-    submitted: Submitted
-    executor: LocalExecutor
-    show: Callable[[Sequence[RunStatus]], None]
-    report: Callable[[str], None]
-    seen_to: set[str] = field(default_factory=set)
 
-    def until_ended(self) -> bool:
-        """Wait; tell whether the submission was left to end by itself. A second Ctrl-C kills the workers."""
-        asked_at: float | None = None
-        with _interrupts() as interrupts:
-            while True:
-                looked_at = time.monotonic()
-                statuses = survey(self.sweep, self.executor)
-                self.show(statuses)
-                if interrupts.count and asked_at is None:
-                    asked_at = time.monotonic()
-                    self.report("stopping: the workers finish their step; Ctrl-C again ends them at once")
-                    self._each_job(self.executor.stop)
-                if asked_at is not None and (interrupts.count > 1 or time.monotonic() - asked_at > STOP_S):
-                    self._each_job(self.executor.kill)
-                ended = not self._any_alive()
-                if ended:  # the last may have ended after the look
-                    statuses = survey(self.sweep, self.executor)
-                    self.show(statuses)
-                if asked_at is None:
-                    self._see_to_ended(statuses)
-                if ended and not self._any_alive():
-                    return asked_at is None
-                time.sleep(max(POLL_S, POLL_SHARE * (time.monotonic() - looked_at)))
+def plan_arrays(
+    cluster: Cluster, rows: Sequence[PlanRow], limits: ClusterLimits, changes: Mapping[str, Change]
+) -> list[ArrayRecord]:
+    """Put runs into arrays: one a pool, recipe and set of resources, cut where the cluster allows no longer ones.
 
-    def _any_alive(self) -> bool:
-        return any(self.executor.alive(job) for job in self.submitted.record.jobs)
+    The tags are given when the token is known. Runs beyond what the user may have queued are left out.
+    """
+    section = cluster.section
+    groups: dict[tuple[str, str, str], list[PlanRow]] = {}
+    wanted: dict[tuple[str, str, str], Resources] = {}
+    for row in rows:
+        change = changes.get(row.id, UNCHANGED)
+        pool = change.pool or row.placed.pool
+        asked = change.apply(resources(cluster.pools[pool], section.runs_per_gpu))
+        key = (pool, row.placed.cell.spec.training.hash, asked.model_dump_json())
+        groups.setdefault(key, []).append(row)
+        wanted[key] = asked
+    most = [limit for limit in (limits.max_submit, limits.max_jobs) if limit is not None]
+    left = min(most) if most else None
+    arrays = []
+    for key, group in groups.items():
+        sized = [Sized(row.id, row.remaining_s) for row in group]
+        tasks = bundle_within(
+            sized,
+            target_s=section.job_target_min * 60,
+            limit_s=wanted[key].time_limit_min * 60,
+            workers=section.runs_per_gpu,
+            most=left,
+        )
+        left = None if left is None else left - len(tasks)
+        for piece in chunks(tasks, limits.max_array_size - 1):
+            arrays.append(ArrayRecord(tag="", pool=key[0], resources=wanted[key], tasks=list(piece)))
+    return arrays
 
-    def _each_job(self, act: Callable[[JobRecord], None]) -> None:
-        for job in self.submitted.record.jobs:
-            act(job)
 
-    def _see_to_ended(self, statuses: Sequence[RunStatus]) -> None:
-        """Report each worker that did not end in good order, and replace those that were killed in the middle."""
-        record = self.submitted.record
-        mine = [status for status in statuses if status.id in record.runs]
-        for job in record.jobs:
-            code = self.executor.exit_code(job)
-            if job.id in self.seen_to or code is None:
+def _announce(
+    sweep: Sweep,
+    folder: SweepFolder,
+    rows: Sequence[PlanRow],
+    look: Look,
+    executor: str,
+    arrays: Sequence[ArrayRecord],
+) -> Submission:
+    """Write the intent, then make room for the runs it names. Raises Overtaken and OSError."""
+    folder.submissions.mkdir(parents=True, exist_ok=True)
+    folder.runs.mkdir(exist_ok=True)
+    token = folder.next_token(look.submissions)
+    tagged = [array.model_copy(update={"tag": f"{sweep.name}.{token}.{number}"}) for number, array in enumerate(arrays)]
+    listed = [run_id for array in arrays for task in array.tasks for run_id in task] or [row.id for row in rows]
+    record = Submission(
+        token=token, created=now(), executor=executor, submitter=this_process(), runs=listed, arrays=tagged
+    )
+    if not folder.create_submission(record):
+        raise Overtaken
+    folder.job_folder(token).mkdir(parents=True, exist_ok=True)
+    write_json(folder.plan, plan_record(sweep))
+    _withdraw(folder, look)
+    for row in rows:
+        _make_room(folder, sweep, row)
+    return record
+
+
+def _send_all(folder: SweepFolder, record: Submission, max_parallel: int | None) -> Sent:
+    arrays = list(record.arrays)
+    problems: list[str] = []
+    unclear = False
+
+    def note(number: int, **changes: object) -> None:
+        nonlocal record
+        arrays[number] = arrays[number].model_copy(update=changes)
+        record = record.model_copy(update={"arrays": list(arrays)})
+        write_json(folder.submission(record.token), record)
+
+    # max_parallel counts for a pool, also where its runs are in several arrays.
+    pieces = {array.pool: sum(other.pool == array.pool for other in arrays) for array in arrays}
+    for number, array in enumerate(arrays):
+        runs = sum(map(len, array.tasks))
+        if unclear:
+            note(number, refused="not sent, for Slurm gave no clear answer to the one before")
+            continue
+        note(number, asked=now())
+        share = max(1, max_parallel // pieces[array.pool]) if max_parallel else None
+        job_folder = folder.job_folder(record.token, number)
+        try:
+            note(number, job=send(array, job_folder, folder.bundle(record.token, number), max_parallel=share))
+        except Refused as error:
+            note(number, refused=str(error))
+            problems.append(f"pool '{array.pool}': Slurm refused {runs} runs: {error}")
+        except Unclear as error:
+            unclear = True
+            problems.append(f"pool '{array.pool}': Slurm gave no clear answer about {runs} runs: {error}")
+    return Sent(record, problems, unclear)
+
+
+def _withdraw(folder: SweepFolder, look: Look) -> None:
+    """Make sure that the arrays Slurm was found not to have do no work, should they come to light after all."""
+    for submission in look.submissions:
+        for number, array in enumerate(submission.arrays):
+            if array.refused is not None:
                 continue
-            self.seen_to.add(job.id)
-            trained = [status for status in mine if status.job == job.id]
-            if code < 0:
-                # Running: the worker was killed after its run was looked at.
-                held = [status.id for status in trained if status.state in (State.INTERRUPTED, State.RUNNING)]
-                self.report(f"worker {job.id} was killed" + (f" while it trained {held[0]}" if held else ""))
-                if held and any(status.state in (State.QUEUED, State.PLANNED) for status in mine):
-                    self._start_another()
-            elif code not in IN_GOOD_ORDER and not any(status.state is State.FAILED for status in trained):
-                log = self.executor.log(self.submitted.bundle, job)
-                self.report(f"worker {job.id} ended with exit code {code}; see {log}")
-
-    def _start_another(self) -> None:
-        record = self.submitted.record
-        jobs = [*record.jobs, *self.executor.start(self.submitted.bundle, 1)]
-        record = record.model_copy(update={"jobs": jobs})
-        write_json(SweepFolder(self.sweep.folder).submission(record.token), record)
-        self.submitted = self.submitted._replace(record=record)
+            found = settle(array, submitter_alive(submission), look.queue, now())
+            path = folder.withdrawn(submission.token, number)
+            if found.standing is Standing.REFUSED and not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
 
 
-def _bundle(sweep: Sweep, folder: SweepFolder, token: str, rows: Sequence[PlanRow], threads: int) -> Bundle:
-    execution = sweep.execution
-    ordered = sorted(rows, key=lambda row: -row.remaining_s)
+def _options(sweep: Sweep, cluster: Cluster, pool: str) -> Options:
+    """A GPU pool's runs insist on a GPU: falling back to the CPU would waste days unnoticed."""
+    device = sweep.execution.device
+    if device == "auto":
+        device = "cpu" if cluster.pools[pool].device == "cpu" else "cuda"
+    return Options(
+        device=device,
+        threads=cluster.pools[pool].cpus,
+        checkpoint_interval_s=sweep.execution.checkpoint_interval_s,
+    )
+
+
+def _bundle(
+    sweep: Sweep, token: str, pool: str, options: Options, tasks: list[list[RunSpec]], workers: int = 1
+) -> Bundle:
     return Bundle(
         submission=token,
-        pool="local",
+        pool=pool,
         data=sweep.data.resolve(),
-        runs_folder=folder.runs.resolve(),
-        options=Options(
-            device=execution.device,
-            threads=threads,
-            checkpoint_interval_s=execution.checkpoint_interval_s,
-        ),
-        runs=[row.placed.cell.spec for row in ordered],
+        runs_folder=SweepFolder(sweep.folder).runs.resolve(),
+        options=options,
+        workers=workers,
+        tasks=tasks,
     )
 
 
 def _make_room(folder: SweepFolder, sweep: Sweep, row: PlanRow) -> None:
-    """Clear a run's folder of what would keep it from running: a cancel request, files of other work."""
+    """Clear a run's folder of what would keep it from running: a cancel request, a dead attempt, other work."""
     run_folder = folder.run(row.id)
     run_folder.cancel.unlink(missing_ok=True)
     evidence = folder.read_evidence([row.id])[row.id]
-    if evidence.attempt and evidence.attempt.outcome is None and is_alive(evidence.attempt.process) is not False:
-        return  # begun by someone else since the plan was made
+    attempt = evidence.attempt
+    if attempt and attempt.outcome is None:
+        if attempt.number != row.status.attempt or is_alive(attempt.process):
+            return  # begun by someone else since the plan was made
+        if row.status.state in (State.INTERRUPTED, State.FAILED) and row.status.cause:
+            close_dead(
+                run_folder,
+                attempt.number,
+                outcome="failed" if row.status.state is State.FAILED else "interrupted",
+                cause=row.status.cause,
+                message=row.status.message,
+            )
     spec = row.placed.cell.spec
     fingerprint = sweep.fingerprints.get(spec.run.dataset, "")
     wanted = Commitment(run=spec.run, training=spec.training, data_fingerprint=fingerprint)
     other = evidence.commitment is not None and evidence.commitment != wanted
     if evidence.result is not None or evidence.problems or other:
         folder.set_aside(row.id)
-
-
-class _Interrupts:
-    """Counts Ctrl-C."""
-
-    count = 0
-
-    def __call__(self, number: int, frame: FrameType | None) -> None:
-        self.count += 1
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[_Interrupts]:
-    """Count SIGINT and SIGTERM instead of dying of them."""
-    counter = _Interrupts()
-    previous = {number: signal.signal(number, counter) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield counter
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,51 +1,171 @@
-"""Look at the disk and at the processes, and say how every run of a sweep stands."""
+"""Look at the disk, at the processes and at Slurm, and say how every run of a sweep stands."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
 
+from slurm import queue
 from slurm.executor import Executor
+from slurm.jobs import ArrayRecord, JobView, Phase, Snapshot
 from slurm.local import LocalExecutor
+from slurm.submission import Standing, log_path, settle
 from sweep.config import Sweep
 from sweep.errors import MachineError
-from sweep.status import Jobs, RunStatus, run_status
+from sweep.status import Held, RunStatus, Work, run_status
 from sweep.store import Evidence, Submission, SweepFolder
-from trainer.files import RecordError
+from trainer.files import RecordError, write_json
 from trainer.processes import is_alive
+from trainer.records import now
+
+CACHE_S = 4.0  # commands in quick succession share one answer of Slurm's
+LOG_TAIL = 20_000  # bytes of a job's output that are searched for how it ended
+
+
+class Place(NamedTuple):
+    """Where a submission put a run: the array and the task in it; None for local workers, which share all runs."""
+
+    submission: Submission
+    array: ArrayRecord | None = None
+    number: int = 0
+    task: int = 0
+
+
+class Look(NamedTuple):
+    """How every run stands, in the plan's order; the submissions there are; what Slurm says and how it answered."""
+
+    statuses: list[RunStatus]
+    submissions: list[Submission]
+    queue: Snapshot
+    places: Mapping[str, Place]
 
 
 def survey(sweep: Sweep, executor: Executor | None = None) -> list[RunStatus]:
     """Give the state of every run, in the plan's order. Raises MachineError when the records cannot be read."""
+    return look(sweep, executor).statuses
+
+
+def look(sweep: Sweep, executor: Executor | None = None, *, max_age_s: float = CACHE_S) -> Look:
+    """Look at everything; Slurm is asked when its last answers are older than max_age_s and not yet the last word."""
     folder = SweepFolder(sweep.folder)
-    evidence = folder.read_evidence(placed.cell.spec.run.id for placed in sweep.runs)
-    jobs = Jobs(_holders(living_submissions(folder, executor)), _dead(evidence))
-    return [
-        run_status(
-            placed,
-            evidence[placed.cell.spec.run.id],
-            jobs,
-            sweep.fingerprints.get(placed.cell.spec.run.dataset),
-            folder.run(placed.cell.spec.run.id),
-        )
-        for placed in sweep.runs
-    ]
-
-
-def living_submissions(folder: SweepFolder, executor: Executor | None = None) -> list[Submission]:
-    """Give the submissions that have a job which lives, or of which that cannot be known; oldest first."""
     executor = executor or LocalExecutor()
+    ids = [placed.cell.spec.run.id for placed in sweep.runs]
+    submissions = read_submissions(folder)
+    evidence = folder.read_evidence(ids)
+    snapshot = folder.read_queue()
+    asked = _to_ask(submissions, evidence, snapshot)
+    if asked and _outdated(snapshot, asked, max_age_s):
+        snapshot = queue.refresh(asked, snapshot, since=submissions[0].created)
+        _remember(folder, snapshot)
+        # A job that ended while Slurm was asked has left more than was read before.
+        evidence.update(folder.read_evidence(run_id for run_id in ids if evidence[run_id].result is None))
+    everything = _places(submissions)
+    places: dict[str, Place] = {}
+    statuses = []
+    for placed, run_id in zip(sweep.runs, ids, strict=True):
+        found = evidence[run_id]
+        work = Work()
+        if found.result is None:
+            held = [_held(folder, place, snapshot, executor) for place in everything.get(run_id, [])]
+            attempt = found.attempt
+            newest = next((index for index in reversed(range(len(held))) if held[index]), None)
+            if newest is not None:
+                places[run_id] = everything[run_id][newest]
+            own = next((one.job for one in held if one and attempt and one.token == attempt.submission), None)
+            by_scheduler = own if own and own.id is not None else None
+            alive = is_alive(attempt.process) if attempt and attempt.outcome is None else None
+            work = Work(held[newest] if newest is not None else None, by_scheduler, alive)
+        fingerprint = sweep.fingerprints.get(placed.cell.spec.run.dataset)
+        statuses.append(run_status(placed, found, work, fingerprint, folder.run(run_id)))
+    return Look(statuses, submissions, snapshot, places)
+
+
+def read_submissions(folder: SweepFolder) -> list[Submission]:
+    """Read every submission, oldest first. Raises MachineError for a damaged one."""
     try:
-        submissions = folder.read_submissions()
+        return folder.read_submissions()
     except RecordError as error:
         raise MachineError(f"{error}; look at it, and remove it once none of its jobs runs") from error
-    return [record for record in submissions if any(executor.alive(job) is not False for job in record.jobs)]
 
 
-def _holders(living: list[Submission]) -> Mapping[str, Submission]:
-    return {run_id: record for record in living for run_id in record.runs}
+def submitter_alive(submission: Submission) -> bool | None:
+    """Tell whether the process that wrote a submission is still at it; None when it is on another host."""
+    return is_alive(submission.submitter) if submission.submitter else False
 
 
-def _dead(evidence: Mapping[str, Evidence]) -> set[str]:
-    return {
-        run_id
-        for run_id, found in evidence.items()
-        if found.attempt and found.attempt.outcome is None and is_alive(found.attempt.process) is False
-    }
+def _places(submissions: Sequence[Submission]) -> dict[str, list[Place]]:
+    """List where each run has been put, oldest first."""
+    found: dict[str, list[Place]] = {}
+    for submission in submissions:
+        if not submission.arrays:
+            for run_id in submission.runs:
+                found.setdefault(run_id, []).append(Place(submission))
+        for number, array in enumerate(submission.arrays):
+            for index, task in enumerate(array.tasks):
+                for run_id in task:
+                    found.setdefault(run_id, []).append(Place(submission, array, number, index))
+    return found
+
+
+def _to_ask(
+    submissions: Sequence[Submission], evidence: Mapping[str, Evidence], snapshot: Snapshot
+) -> list[ArrayRecord]:
+    """Choose the arrays of which Slurm may have more to say: some run is not done, and not every job's end is known."""
+    chosen = []
+    for submission in submissions:
+        for array in submission.arrays:
+            if array.asked is None or queue.settled(array, snapshot):
+                continue
+            if settle(array, submitter_alive(submission), snapshot, now()).standing is Standing.REFUSED:
+                continue
+            if not all(_is_done(evidence, run_id) for task in array.tasks for run_id in task):
+                chosen.append(array)
+    return chosen
+
+
+def _is_done(evidence: Mapping[str, Evidence], run_id: str) -> bool:
+    return run_id in evidence and evidence[run_id].result is not None
+
+
+def _outdated(snapshot: Snapshot, arrays: Sequence[ArrayRecord], max_age_s: float) -> bool:
+    asked = snapshot.squeue.asked
+    newest = max(array.asked for array in arrays if array.asked)
+    return asked is None or asked < newest or now() - asked > timedelta(seconds=max_age_s)
+
+
+def _remember(folder: SweepFolder, snapshot: Snapshot) -> None:
+    """Keep Slurm's answers for the next command; one who may only read the folder asks again instead."""
+    try:
+        write_json(folder.queue, snapshot)
+    except OSError:
+        return
+
+
+def _held(folder: SweepFolder, place: Place, snapshot: Snapshot, executor: Executor) -> Held | None:
+    """Say what is known of a run's job in one submission; None if it never had one, or has none any more."""
+    submission, array = place.submission, place.array
+    if array is None:
+        living = any(executor.alive(job) is not False for job in submission.jobs)
+        starting = not submission.jobs and submitter_alive(submission)
+        return Held(submission.token, JobView(Phase.RUNNING)) if living or starting else None
+    if folder.withdrawn(submission.token, place.number).exists():
+        return None
+    settled = settle(array, submitter_alive(submission), snapshot, now())
+    if settled.standing is Standing.REFUSED:
+        return None
+    if settled.standing is Standing.UNCONFIRMED:
+        words = f"{array.tag} is not confirmed: {settled.words}"
+        return Held(submission.token, JobView(Phase.UNKNOWN, message=words))
+    job_folder = folder.job_folder(submission.token, place.number)
+    view = queue.view(array, place.task, snapshot, lambda row: _tail(log_path(job_folder, row.job)))
+    log = log_path(job_folder, view.id) if view.id else None
+    return Held(submission.token, view._replace(log=str(log) if log and log.exists() else None))
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_TAIL))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""

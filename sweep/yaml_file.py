@@ -36,7 +36,7 @@ class YamlFile(NamedTuple):
 class _Loader(yaml.SafeLoader):
     """SafeLoader with YAML 1.2's scalars."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  # PyYAML's own attribute
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # PyYAML's own attribute
 
 
 for _tag, _pattern, _first in (

@@ -15,6 +15,8 @@ import pytest
 from trainer.data.prepare import prepare
 from trainer.data.synthesize import synthesize
 
+pytest_plugins = ("cluster_fixtures",)
+
 REPOSITORY = Path(__file__).parent.parent
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 LONG_S = 120.0

@@ -21,7 +21,7 @@ PREPARATION = (
 )
 ALLOWED = {
     "trainer": ("trainer",),
-    "slurm": ("slurm", *RECORDS),
+    "slurm": ("slurm", *RECORDS, "trainer.claim"),
     "analysis": ("analysis", *RECORDS, *CATALOGS),
     "sweep": ("sweep", "slurm", "analysis", *RECORDS, *CATALOGS, *PREPARATION),
 }

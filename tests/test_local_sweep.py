@@ -244,7 +244,7 @@ def test_logs_can_be_followed_to_the_end(sweep: Command, data: Path, tmp_path: P
     [
         (("logs",), "give one run id"),
         (("logs", "resnet18-cifar10-r0.5-s3"), "no run 'resnet18-cifar10-r0.5-s3' in this sweep; did you mean"),
-        (("logs", "resnet18-cifar10-r0.5-s1"), "has not been started; it has no log"),
+        (("logs", "resnet18-cifar10-r0.5-s1"), "has not been started and has no log"),
         (("retry", "nonsense"), "no run 'nonsense' in this sweep; 'sweep status' lists them"),
         (("retry", "--failed", "resnet18-cifar10-r0.5-s1"), "give '--failed' or run ids, not both"),
         (("cancel", "resnet18-cifar10-r0.5-s1"), "is planned; there is nothing to cancel"),

@@ -1,24 +1,22 @@
 """From evidence to state: every combination a run's folder can show."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from result_fixtures import make_result, planned_run
 
-from slurm.executor import JobRecord
+from slurm.jobs import JobView, Phase
 from sweep.config import PlacedRun
 from sweep.grid import Cell
-from sweep.status import Jobs, State, counts, run_status
-from sweep.store import Evidence, Submission
+from sweep.status import NOBODY, Held, State, Work, counts, last_frame, run_status
+from sweep.store import Evidence
 from trainer.recipe import Recipe
 from trainer.records import AttemptRecord, Cause, Commitment, ErrorRecord, History, Process, Progress, RunFolder, now
 
 RECIPE = Recipe(epochs=4, lr_milestones=(2,))
 PLANNED = planned_run("resnet18", "cifar10", 0.1, 42, training=RECIPE)
 PLACED = PlacedRun(Cell({}, PLANNED, ""), "local", "cpu", 5000, 10_000, 32)
-NOBODY = Jobs({}, ())
 FOLDER = RunFolder(Path("runs/r"))
 
 
@@ -73,33 +71,37 @@ def commitment(recipe: Recipe = RECIPE, fingerprint: str = "data") -> Commitment
     return Commitment(run=PLANNED.run, training=recipe, data_fingerprint=fingerprint)
 
 
-def holder(token: str) -> Mapping[str, Submission]:
-    record = Submission(token=token, created=now(), executor="local", runs=[PLANNED.run.id], jobs=[JobRecord(id="1")])
-    return {PLANNED.run.id: record}
+def holder(token: str) -> Held:
+    """A living local submission."""
+    return Held(token, JobView(Phase.RUNNING))
 
 
-DEAD = (PLANNED.run.id,)
 FAILED = {"outcome": "failed", "cause": Cause.CUDA_OOM, "message": "out of memory"}
 STOPPED = {"outcome": "interrupted", "cause": Cause.KILLED, "message": "stopped by SIGTERM"}
 
 CASES = {
     "nothing": (Evidence(), NOBODY, State.PLANNED, None),
-    "waiting in a living submission": (Evidence(), Jobs(holder("first"), ()), State.QUEUED, None),
-    "cancelled before it began": (Evidence(cancelled=True), Jobs(holder("first"), ()), State.CANCELLED, None),
-    "in work": (Evidence(attempt=attempt(), progress=progress()), Jobs(holder("first"), ()), State.RUNNING, None),
+    "waiting in a living submission": (Evidence(), Work(holder("first")), State.QUEUED, None),
+    "cancelled before it began": (Evidence(cancelled=True), Work(holder("first")), State.CANCELLED, None),
+    "in work": (Evidence(attempt=attempt(), progress=progress()), Work(holder("first")), State.RUNNING, None),
     "in work, host cannot be asked": (Evidence(attempt=attempt()), NOBODY, State.RUNNING, None),
-    "killed": (Evidence(attempt=attempt(), progress=progress()), Jobs({}, DEAD), State.INTERRUPTED, Cause.KILLED),
-    "killed, others go on": (Evidence(attempt=attempt()), Jobs(holder("first"), DEAD), State.INTERRUPTED, Cause.KILLED),
-    "killed, submitted again": (Evidence(attempt=attempt()), Jobs(holder("second"), DEAD), State.QUEUED, None),
+    "killed": (Evidence(attempt=attempt(), progress=progress()), Work(alive=False), State.INTERRUPTED, Cause.KILLED),
+    "killed, others go on": (
+        Evidence(attempt=attempt()),
+        Work(holder("first"), alive=False),
+        State.INTERRUPTED,
+        Cause.KILLED,
+    ),
+    "killed, submitted again": (Evidence(attempt=attempt()), Work(holder("second"), alive=False), State.QUEUED, None),
     "stopped": (Evidence(attempt=attempt(**STOPPED)), NOBODY, State.INTERRUPTED, Cause.KILLED),
     "stopped, then cancelled": (
         Evidence(attempt=attempt(**STOPPED), cancelled=True),
         NOBODY,
         State.CANCELLED,
-        Cause.KILLED,
+        None,
     ),
     "failed": (Evidence(attempt=attempt(**FAILED), error=error()), NOBODY, State.FAILED, Cause.CUDA_OOM),
-    "failed, retried": (Evidence(attempt=attempt(**FAILED)), Jobs(holder("second"), ()), State.QUEUED, None),
+    "failed, retried": (Evidence(attempt=attempt(**FAILED)), Work(holder("second")), State.QUEUED, None),
     "cancelled in work": (
         Evidence(attempt=attempt(outcome="cancelled"), cancelled=True),
         NOBODY,
@@ -129,10 +131,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize(("evidence", "jobs", "state", "cause"), CASES.values(), ids=CASES.keys())
-def test_evidence_decides_the_state(evidence: Evidence, jobs: Jobs, state: State, cause: Cause | None) -> None:
+@pytest.mark.parametrize(("evidence", "work", "state", "cause"), CASES.values(), ids=CASES.keys())
+def test_evidence_decides_the_state(evidence: Evidence, work: Work, state: State, cause: Cause | None) -> None:
     """Each combination of what is on disk and which jobs live has one state and one cause."""
-    found = run_status(PLACED, evidence, jobs, "data", FOLDER)
+    found = run_status(PLACED, evidence, work, "data", FOLDER)
     assert (found.state, found.cause if state is not State.QUEUED else None) == (state, cause)
 
 
@@ -173,10 +175,81 @@ def test_progress_of_an_earlier_attempt_is_not_this_ones_epoch() -> None:
     assert run_status(PLACED, Evidence(attempt=record, progress=progress(1, 1)), NOBODY, None, FOLDER).epoch == 3
 
 
+def slurm(phase: Phase = Phase.ENDED, **known: Any) -> Work:
+    """What is known of a run whose attempt belongs to its newest job, on a node that cannot be looked into."""
+    job = JobView(phase, id="7_0", **known)
+    return Work(Held("first", job), job)
+
+
+OPEN = Evidence(attempt=attempt(), progress=progress())
+UNBEGUN = Evidence()
+STOPPED_ONE = Evidence(attempt=attempt(**STOPPED), progress=progress())
+STUCK = Evidence(attempt=attempt(start_epoch=1), progress=progress())
+
+SLURM_CASES = {
+    "queued": (UNBEGUN, slurm(Phase.WAITING, message="Resources"), State.QUEUED, None),
+    "its job works on others": (UNBEGUN, slurm(Phase.RUNNING, restarts=0), State.QUEUED, None),
+    "not confirmed": (
+        UNBEGUN,
+        Work(Held("first", JobView(Phase.UNKNOWN, message="not confirmed"))),
+        State.QUEUED,
+        None,
+    ),
+    "in work": (OPEN, slurm(Phase.RUNNING, restarts=0), State.RUNNING, None),
+    "in work, no answer ever": (OPEN, slurm(Phase.UNKNOWN, problem="squeue timed out"), State.RUNNING, None),
+    "in work, started anew": (OPEN, slurm(Phase.RUNNING, restarts=1), State.QUEUED, None),
+    "requeued": (OPEN, slurm(Phase.WAITING, restarts=1), State.QUEUED, None),
+    "told to stop": (STOPPED_ONE, slurm(Phase.RUNNING, restarts=0), State.QUEUED, None),
+    "time limit, came further": (OPEN, slurm(cause=Cause.TIMEOUT), State.INTERRUPTED, Cause.TIMEOUT),
+    "time limit, came no further": (STUCK, slurm(cause=Cause.TIMEOUT), State.FAILED, Cause.TIMEOUT),
+    "time limit, stopped in order": (STOPPED_ONE, slurm(cause=Cause.TIMEOUT), State.INTERRUPTED, Cause.TIMEOUT),
+    "preempted": (STOPPED_ONE, slurm(cause=Cause.PREEMPTED), State.INTERRUPTED, Cause.PREEMPTED),
+    "node died": (OPEN, slurm(cause=Cause.NODE_FAIL), State.INTERRUPTED, Cause.NODE_FAIL),
+    "memory": (OPEN, slurm(cause=Cause.HOST_OOM), State.FAILED, Cause.HOST_OOM),
+    "cancelled in Slurm": (STOPPED_ONE, slurm(cancelled=True), State.CANCELLED, None),
+    "cancelled in Slurm before it began": (UNBEGUN, slurm(cancelled=True), State.CANCELLED, None),
+    "exit code without a word": (OPEN, slurm(cause=Cause.EXCEPTION), State.INTERRUPTED, Cause.KILLED),
+    "job gone, attempt left": (OPEN, slurm(gone=True), State.INTERRUPTED, Cause.KILLED),
+    "job gone, no record": (UNBEGUN, slurm(gone=True), State.FAILED, Cause.LOST),
+    "died before Python": (UNBEGUN, slurm(cause=Cause.LAUNCH_FAILED), State.FAILED, Cause.LAUNCH_FAILED),
+    "exit code before a run": (UNBEGUN, slurm(cause=Cause.EXCEPTION), State.FAILED, Cause.LAUNCH_FAILED),
+    "node died before its turn": (UNBEGUN, slurm(cause=Cause.NODE_FAIL), State.PLANNED, None),
+    "stood back": (UNBEGUN, slurm(), State.PLANNED, None),
+    "cancelled, job still queued": (Evidence(cancelled=True), slurm(Phase.WAITING), State.CANCELLED, None),
+    "failed in work, job goes on": (
+        Evidence(attempt=attempt(**FAILED)),
+        slurm(Phase.RUNNING, restarts=0),
+        State.FAILED,
+        Cause.CUDA_OOM,
+    ),
+}
+
+
+@pytest.mark.parametrize(("evidence", "work", "state", "cause"), SLURM_CASES.values(), ids=SLURM_CASES.keys())
+def test_slurm_and_the_runs_files_together_decide(
+    evidence: Evidence, work: Work, state: State, cause: Cause | None
+) -> None:
+    """What Slurm says of a job explains how an attempt ended, and never contradicts what the attempt itself wrote."""
+    found = run_status(PLACED, evidence, work, "data", FOLDER)
+    assert (found.state, found.cause if state is not State.QUEUED else None) == (state, cause)
+
+
+def test_a_state_that_may_be_old_says_since_when() -> None:
+    """A query that failed leaves the last known state, with its age and the reason."""
+    moment = now()
+    found = run_status(PLACED, OPEN, slurm(Phase.RUNNING, restarts=0, known=moment, problem="timed out"), None, FOLDER)
+    assert (found.state, found.stale_since, found.problem) == (State.RUNNING, moment, "timed out")
+
+
+def test_the_last_frame_of_a_traceback_is_where_it_was_raised() -> None:
+    """File, line and function, for grouping equal failures."""
+    text = 'Traceback:\n  File "/a/b.py", line 1, in f\n    f()\n  File "/a/c.py", line 22, in g\n    x\nValueError: no'
+    assert last_frame(text) == "c.py:22 in g"
+    assert last_frame("nothing") is None
+
+
 def test_counts_name_only_states_that_occur() -> None:
     """In the order of the states."""
-    statuses = [
-        run_status(PLACED, Evidence(), jobs, None, FOLDER) for jobs in (NOBODY, Jobs(holder("first"), ()), NOBODY)
-    ]
+    statuses = [run_status(PLACED, Evidence(), work, None, FOLDER) for work in (NOBODY, Work(holder("first")), NOBODY)]
     assert counts(statuses) == {"queued": 1, "planned": 2}
     assert list(counts(statuses)) == ["queued", "planned"]

@@ -19,6 +19,7 @@ from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError
 from trainer.files import RecordError, read_json
 from trainer.models.catalog import ARCHITECTURES
+from trainer.processes import job_name, restarts
 from trainer.recipe import Recipe
 from trainer.records import Bundle, ExitCode, Options, Run, RunFolder, RunSpec
 from trainer.stop import StopSignal
@@ -52,9 +53,11 @@ def _train_bundle(call: argparse.Namespace, stop: StopSignal) -> ExitCode:
         return _refuse(error)
     if bundle is None:
         return _refuse(f"{call.bundle}: no such file")
+    if not 0 <= call.task < len(bundle.tasks):
+        return _refuse(f"{call.bundle}: has no task {call.task}, only {len(bundle.tasks)} of them")
     from trainer.bundle import execute_bundle
 
-    return execute_bundle(bundle, call.job or _job_name(), stop)
+    return execute_bundle(bundle, call.task, call.job or job_name(), restarts(), stop)
 
 
 def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: StopSignal) -> ExitCode:
@@ -93,15 +96,7 @@ def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: 
 def _job(call: argparse.Namespace) -> "Job":
     from trainer.run import Job
 
-    return Job(call.job or _job_name(), None, call.pool)
-
-
-def _job_name() -> str:
-    """Name what runs this process: Slurm's job, or the process itself."""
-    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
-    if array and task:
-        return f"{array}_{task}"
-    return os.environ.get("SLURM_JOB_ID") or f"pid-{os.getpid()}"
+    return Job(call.job or job_name(), None, call.pool, restarts())
 
 
 def _refuse(reason: object) -> ExitCode:
@@ -132,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--pool", default="local", help="recorded in the result")
     how.add_argument("--job", help="recorded with the attempt; Slurm's job id by default")
     parser.add_argument("--bundle", type=Path, metavar="FILE", help="train the runs this file lists instead")
+    parser.add_argument("--task", type=int, default=0, metavar="N", help="those of the bundle's task N")
     return parser
 
 

@@ -13,14 +13,14 @@ from trainer.stop import StopSignal
 log = logging.getLogger("trainer")
 
 
-def execute_bundle(bundle: Bundle, job_id: str, stop: StopSignal) -> ExitCode:
-    """Execute the runs of a bundle in turn; a run that fails does not end the others, a signal does.
+def execute_bundle(bundle: Bundle, task: int, job_id: str, restarts: int, stop: StopSignal) -> ExitCode:
+    """Execute the runs of one task in turn; a run that fails does not end the others, a signal does.
 
     Runs that are done, cancelled or someone else's are passed over. Answers FAILED if any run failed here.
     """
-    job = Job(job_id, bundle.submission, bundle.pool)
+    job = Job(job_id, bundle.submission, bundle.pool, restarts)
     failed = False
-    for spec in bundle.runs:
+    for spec in bundle.tasks[task]:
         if stop.received:
             return ExitCode.INTERRUPTED
         folder = RunFolder(bundle.runs_folder / spec.run.id)

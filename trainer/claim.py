@@ -8,7 +8,7 @@ import time
 from datetime import datetime
 
 from trainer.files import RecordError, create_exclusive, read_json, to_json, write_json
-from trainer.processes import is_alive, this_process
+from trainer.processes import is_alive, node_name, this_process
 from trainer.records import AttemptRecord, Cause, Outcome, Progress, RunFolder, now
 from trainer.stop import ClaimLost
 
@@ -54,20 +54,23 @@ class Claim:
         return [record for record in records if record is not None]
 
 
-def take(folder: RunFolder, *, run_id: str, job: str, submission: str | None) -> Claim:
+def take(folder: RunFolder, *, run_id: str, job: str, submission: str | None, restarts: int = 0) -> Claim:
     """Claim a run's folder as its next attempt. Raises StoodBack while another process owns it.
 
     A dead owner's attempt is closed as interrupted. Within one submission a run is attempted once: a worker that finds
-    it attempted by a fellow worker stands back too.
+    it attempted by a fellow worker stands back too. A job that Slurm has started anew goes on with what it was cut off
+    from: a job is one process tree, so its former self is dead whatever its heartbeat says.
     """
     folder.attempts.mkdir(parents=True, exist_ok=True)
     folder.logs.mkdir(exist_ok=True)
     numbers = folder.attempt_numbers()
     newest = _read(folder, numbers[-1]) if numbers else None
     if newest is not None:
-        if submission is not None and newest.submission == submission:
+        same_job = submission is not None and newest.submission == submission and newest.job == job
+        cut_off = same_job and newest.restarts < restarts and newest.outcome in (None, "interrupted")
+        if submission is not None and newest.submission == submission and not cut_off:
             raise StoodBack(f"{run_id} has had its attempt in this submission")
-        if newest.outcome is None and owner_lives(folder, newest):
+        if newest.outcome is None and not cut_off and owner_lives(folder, newest):
             owner = newest.process
             raise StoodBack(f"{run_id} is being trained by process {owner.pid} on {owner.host} ({newest.job})")
     elif numbers and _shows_life(folder, numbers[-1], None):
@@ -77,17 +80,18 @@ def take(folder: RunFolder, *, run_id: str, job: str, submission: str | None) ->
     record = AttemptRecord(
         number=number,
         started=now(),
-        host=me.host,
+        host=node_name(),
         job=job,
         run_id=run_id,
         submission=submission,
+        restarts=restarts,
         process=me,
         log=str(folder.log(number)),
     )
     if not create_exclusive(folder.attempt(number), to_json(record)):
         raise StoodBack(f"{run_id} was taken by another process at this moment")
     if numbers:
-        _close_dead(folder, numbers[-1])
+        close_dead(folder, numbers[-1])
     return Claim(folder, record)
 
 
@@ -123,25 +127,27 @@ def heartbeat(folder: RunFolder, number: int) -> Progress | None:
     return progress if progress and progress.attempt == number else None
 
 
-def killed(folder: RunFolder, record: AttemptRecord) -> AttemptRecord:
-    """Give an attempt whose process is gone as it must be read: interrupted, killed, ended at its last heartbeat."""
-    last = heartbeat(folder, record.number)
-    return record.model_copy(
-        update={
-            "outcome": "interrupted",
-            "cause": Cause.KILLED,
-            "message": f"process {record.process.pid} on {record.host} ended without a word",
-            "ended": last.heartbeat if last else record.started,
-            "end_epoch": last.epoch if last else record.start_epoch,
-        }
-    )
-
-
-def _close_dead(folder: RunFolder, number: int) -> None:
-    """Close the attempt that was taken over, unless its owner has since said itself how it ended."""
+def close_dead(
+    folder: RunFolder,
+    number: int,
+    *,
+    outcome: Outcome = "interrupted",
+    cause: Cause = Cause.KILLED,
+    message: str | None = None,
+) -> None:
+    """Close an attempt whose process is gone, at its last heartbeat, unless its owner has said how it ended."""
     record = _read(folder, number)
-    if record is not None and record.outcome is None:
-        write_json(folder.attempt(number), killed(folder, record))
+    if record is None or record.outcome is not None:
+        return
+    last = heartbeat(folder, number)
+    ending = {
+        "outcome": outcome,
+        "cause": cause,
+        "message": message or f"process {record.process.pid} on {record.host} ended without a word",
+        "ended": last.heartbeat if last else record.started,
+        "end_epoch": last.epoch if last else record.start_epoch,
+    }
+    write_json(folder.attempt(number), record.model_copy(update=ending))
 
 
 def _read(folder: RunFolder, number: int) -> AttemptRecord | None:

@@ -1,4 +1,4 @@
-"""Which process this is, and whether another one still lives. psutil answers alike on Linux and macOS."""
+"""Which process this is, in which job, and whether another one still lives. psutil answers alike on Linux and macOS."""
 
 import os
 import socket
@@ -31,3 +31,21 @@ def is_alive(process: Process) -> bool | None:
         return abs(found.create_time() - process.started) <= CLOCK_STEP_S
     except psutil.NoSuchProcess:
         return False
+
+
+def job_name() -> str:
+    """Name what runs this process: Slurm's job, or the process itself."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    if array and task:
+        return f"{array}_{task}"
+    return os.environ.get("SLURM_JOB_ID") or f"pid-{os.getpid()}"
+
+
+def restarts() -> int:
+    """Tell how often Slurm has started this job anew, after preemption or a node's failure."""
+    return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+
+
+def node_name() -> str:
+    """Name this machine as its scheduler does; several of Slurm's nodes may share one host."""
+    return os.environ.get("SLURMD_NODENAME") or socket.gethostname()

@@ -195,11 +195,13 @@ class Attempt(Record):
 class AttemptRecord(Versioned, Attempt):
     """attempts/N.json: the history of one attempt and, while it has no outcome, its claim on the run's folder.
 
-    Attempt N+1 exists only if someone took the run over: the highest number owns the folder.
+    Attempt N+1 exists only if someone took the run over: the highest number owns the folder. restarts: how often Slurm
+    had started the job anew by then.
     """
 
     run_id: str
     submission: str | None
+    restarts: int = 0
     process: Process
     log: str
     cause: Cause | None = None
@@ -277,9 +279,10 @@ class Options(Record):
 
 
 class Bundle(Versioned):
-    """The runs one job carries, handed to `python -m trainer --bundle FILE`.
+    """The runs of a submission's jobs, handed to `python -m trainer --bundle FILE --task N`.
 
-    runs_folder holds a folder a run. Several jobs may be handed the same runs: each takes what no other has taken.
+    tasks: the runs of each job, by the index in its array. runs_folder holds a folder a run. workers: how many
+    processes share a job's runs; each takes what no other has taken.
     """
 
     submission: str
@@ -287,7 +290,8 @@ class Bundle(Versioned):
     data: Path
     runs_folder: Path
     options: Options
-    runs: list[RunSpec]
+    workers: int = 1
+    tasks: list[list[RunSpec]]
 
 
 class CancelRequest(Versioned):

@@ -55,11 +55,15 @@ DEFAULT_THREADS = torch.get_num_threads()  # torch's own choice, before any run 
 
 
 class Job(NamedTuple):
-    """What starts the attempt: the executor's name for the job, its submission (None by hand), the pool."""
+    """What starts the attempt: the executor's name for the job, its submission (None by hand), the pool.
+
+    restarts: how often the scheduler has started this job anew.
+    """
 
     id: str
     submission: str | None
     pool: str
+    restarts: int = 0
 
 
 def execute(spec: RunSpec, folder: RunFolder, data: Path, job: Job, options: Options, stop: StopSignal) -> ExitCode:
@@ -78,7 +82,7 @@ def execute(spec: RunSpec, folder: RunFolder, data: Path, job: Job, options: Opt
     check_commitment(folder, commitment)
     kept = choose_images(spec, dataset)
     try:
-        claim = take(folder, run_id=run.id, job=job.id, submission=job.submission)
+        claim = take(folder, run_id=run.id, job=job.id, submission=job.submission, restarts=job.restarts)
     except StoodBack as error:
         log.info("%s", error)
         return ExitCode.STOOD_BACK
@@ -95,7 +99,7 @@ def record_refusal(spec: RunSpec, folder: RunFolder, job: Job, error: Exception)
     Leaves it be when the run is someone else's by now. Raises OSError if the folder cannot be written.
     """
     try:
-        claim = take(folder, run_id=spec.run.id, job=job.id, submission=job.submission)
+        claim = take(folder, run_id=spec.run.id, job=job.id, submission=job.submission, restarts=job.restarts)
         with _log_file(folder.log(claim.record.number)):
             _record_failure(folder, claim, error, Cause.EXCEPTION, end_epoch=0)
     except (StoodBack, ClaimLost) as reason:

@@ -1,0 +1,50 @@
+"""Which runs share a job, by how long they are expected to take. Pure."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeVar
+
+Item = TypeVar("Item")
+
+# The share of a job's time limit that estimates may fill: they are estimates, and a node can be slow.
+LIMIT_SHARE = 0.7
+
+
+class Sized(NamedTuple):
+    """A run and the seconds it is expected to take with a device to itself."""
+
+    id: str
+    seconds: float
+
+
+def bundle(runs: Sequence[Sized], *, target_s: float, limit_s: float, workers: int = 1) -> list[list[str]]:
+    """Fill jobs with runs, longest first, until each lasts about target_s and has work for all its workers.
+
+    Workers on one GPU share its time, so a job's length is the sum of its runs. A job of several runs never fills more
+    than LIMIT_SHARE of the limit; a longer run goes alone, and on from its checkpoint when the limit ends it.
+    """
+    jobs: list[list[str]] = []
+    filled = 0.0
+    for run in sorted(runs, key=lambda run: -run.seconds):
+        enough = filled >= target_s and len(jobs[-1]) >= workers if jobs else True
+        if enough or filled + run.seconds > LIMIT_SHARE * limit_s:
+            jobs.append([])
+            filled = 0.0
+        jobs[-1].append(run.id)
+        filled += run.seconds
+    return jobs
+
+
+def bundle_within(
+    runs: Sequence[Sized], *, target_s: float, limit_s: float, workers: int = 1, most: int | None
+) -> list[list[str]]:
+    """Bundle into at most `most` jobs, with longer ones where need be; the runs beyond that are left out."""
+    jobs = bundle(runs, target_s=target_s, limit_s=limit_s, workers=workers)
+    while most is not None and len(jobs) > most and target_s < limit_s:
+        target_s = max(60.0, 2 * target_s)
+        jobs = bundle(runs, target_s=target_s, limit_s=limit_s, workers=workers)
+    return jobs if most is None else jobs[:most]
+
+
+def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """Cut a sequence into pieces of at most `size`."""
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -1,0 +1,436 @@
+"""What Slurm says of our job arrays: one squeue and one sacct at most, merged into the newest word on every task.
+
+Rows are matched by the job's name, the array's tag: job ids may be unknown (sbatch was cut off) or given anew (after a
+wipe). squeue has the last word on what lives; sacct lags by seconds, and has the last word on how a task ended.
+Everything but `refresh` is pure. Measured on Slurm 22.05.8: a requeue renews the submit time, in squeue and in sacct,
+so the submit time tells a task's incarnations apart.
+"""
+
+import pwd
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime, timedelta, timezone
+from functools import lru_cache
+from typing import NamedTuple
+
+from slurm.causes import Ending, ending, from_log, waiting
+from slurm.commands import NoAnswer, SlurmError, call
+from slurm.jobs import Answer, ArrayRecord, JobView, Phase, Snapshot, StepRow, TaskRow
+from trainer.records import Cause, now
+
+TERMINAL = frozenset(
+    {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
+    | {"PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT"}
+)
+WAITING = frozenset(
+    {"PENDING", "CONFIGURING", "POWER_UP_NODE", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"}
+    | {"SPECIAL_EXIT", "STOPPED", "SUSPENDED"}
+)
+NOT_STARTED = WAITING - {"SUSPENDED", "STOPPED", "CONFIGURING", "POWER_UP_NODE"}
+GRACE_S = 60.0  # sbatch is given 30 s, and a controller that hung answers squeue before it takes the job in
+STEPS_LAG_S = 60.0  # how long a step still "RUNNING" in an ended job may only be accounting's delay
+LONGEST_LIST = 100_000  # characters; Linux takes 131,071 in one argument
+
+# Widths cut what is longer, and squeue's default is 20: each must hold the longest value there is. Names come last.
+SQUEUE_FIELDS = (
+    "ArrayJobID:12|,ArrayTaskID:12|,State:20|,Reason:120|,NodeList:64|,RestartCnt:10|,SubmitTime:20|,StartTime:20|,"
+    "EndTime:20|,exit_code:10|,DerivedEC:10|,Name:{name}"
+)
+SACCT_FIELDS = "JobID,State,ExitCode,DerivedExitCode,NodeList,Submit,Start,End,Reason,JobName"
+
+Tasks = dict[str, dict[int, TaskRow]]
+
+
+class Range(NamedTuple):
+    """sacct's one row for the tasks of an array that have none of their own; indices: None when it was cut short."""
+
+    indices: frozenset[int] | None
+    row: TaskRow
+
+
+class Accounted(NamedTuple):
+    """What sacct says: tasks by tag and index, and the rows that speak for the others of a tag."""
+
+    tasks: Tasks
+    ranges: dict[str, list[Range]]
+
+
+def refresh(arrays: Sequence[ArrayRecord], known: Snapshot, *, since: datetime) -> Snapshot:
+    """Ask Slurm about arrays, and give what is known then.
+
+    since: no array was submitted before. A query that fails says nothing of the jobs: what was known stays.
+    """
+    arrays = [array for array in arrays if array.asked is not None and array.refused is None]
+    if not arrays:
+        return known
+    moment = now()
+    snapshot = _ask_squeue(arrays, known, moment)
+    unsettled = [array for array in arrays if _unsettled(array, snapshot)]
+    if not unsettled:
+        return snapshot.model_copy(update={"sacct": snapshot.sacct.model_copy(update={"problem": None})})
+    return _ask_sacct(unsettled, snapshot, moment, since)
+
+
+def settled(array: ArrayRecord, snapshot: Snapshot) -> bool:
+    """Tell whether Slurm has said its last word on every task of an array, so that nobody need ask again."""
+    rows = snapshot.tasks.get(array.tag, {})
+    return all(index in rows and _final(rows[index], snapshot) for index in range(len(array.tasks)))
+
+
+def view(
+    array: ArrayRecord,
+    index: int,
+    snapshot: Snapshot,
+    log_tail: Callable[[TaskRow], str],
+    log: str | None = None,
+) -> JobView:
+    """Say how a task of an array stands. log_tail gives the last lines of a task's log, log is where it lies."""
+    if array.refused is not None:
+        return JobView(Phase.ENDED, cause=Cause.LAUNCH_FAILED, message=f"Slurm refused it: {array.refused}")
+    squeue, sacct = snapshot.squeue, snapshot.sacct
+    row = snapshot.tasks.get(array.tag, {}).get(index)
+    if row is None:
+        return _never_seen(array, snapshot)
+    shown = JobView(Phase.ENDED, row.job, row.restarts, node=row.node, log=log, known=row.seen)
+    if row.state in TERMINAL:
+        problem = None if _final(row, snapshot) else squeue.problem or sacct.problem
+        return _told(shown, ending(row, log_tail(row)))._replace(problem=problem)
+    if not _vanished(array, index, row, snapshot):
+        waits = row.state in WAITING
+        message = waiting(row) if waits else None
+        return shown._replace(phase=Phase.WAITING if waits else Phase.RUNNING, message=message, problem=squeue.problem)
+    started = row.started is not None and row.state not in NOT_STARTED
+    told = from_log(log_tail(row)) if started else None
+    shown = shown._replace(known=squeue.answered, problem=squeue.problem)
+    if told is not None:
+        return _told(shown, told)
+    if not sacct.disabled and sacct.problem is not None:
+        return shown._replace(
+            message="is no longer in the queue; how it ended is not known while accounting does not answer",
+            problem=sacct.problem,
+        )
+    if not sacct.disabled and row.source == "sacct" and sacct.answered == row.seen:
+        if started:
+            return shown._replace(message="is no longer in the queue; accounting does not say yet how it ended")
+        # Measured: scancel of a waiting task leaves no row, and sacct's row for the rest of its array as it was.
+        return shown._replace(cancelled=True, message="was cancelled while it waited: it left the queue unstarted")
+    return shown._replace(gone=True, message="Slurm knows no such job any more, nor how it ended")
+
+
+def parse_squeue(text: str, tags: Collection[str], seen: datetime) -> Tasks:
+    """Read the answer of squeue -O SQUEUE_FIELDS; rows of other names and rows it cannot read are passed over."""
+    found: Tasks = {tag: {} for tag in tags}
+    for line in text.splitlines():
+        fields = [field.strip() for field in line.split("|", 11)]
+        if len(fields) != 12 or fields[11] not in found or not fields[0].isdecimal() or not fields[1].isdecimal():
+            continue
+        job, task, state, reason, node, restarts, submitted, started, ended, exit_code, derived, tag = fields
+        terminal = state in TERMINAL
+        row = TaskRow.model_construct(
+            job=f"{job}_{task}",
+            state=state,
+            seen=seen,
+            source="squeue",
+            reason=None if reason in ("", "None") else reason,
+            node=node or None,
+            exit_code=_status(exit_code) if terminal else None,
+            derived_exit_code=_status(derived) if terminal else None,
+            restarts=int(restarts) if restarts.isdecimal() else None,
+            submitted=_time(submitted),
+            started=None if state in NOT_STARTED else _time(started),  # of a pending task, a forecast
+            ended=_time(ended) if terminal else None,  # of a running one, its time limit
+            cancelled_by=None,
+            steps=[],
+        )
+        _keep_newer(found[tag], int(task), row)
+    return found
+
+
+def parse_sacct(text: str, tags: Collection[str], seen: datetime) -> Accounted:
+    """Read the answer of sacct -P -n --format=SACCT_FIELDS, with steps; other names' rows are dropped with their steps.
+
+    Steps have names of their own: each belongs to the last row before it that has its job id.
+    """
+    tasks: Tasks = {tag: {} for tag in tags}
+    ranges: dict[str, list[Range]] = {}
+    steps_of: dict[str, list[StepRow]] = {}
+    for line in text.splitlines():
+        fields = line.split("|", 9)
+        if len(fields) != 10:
+            continue
+        job, words, exit_code, derived, node, submitted, started, ended, reason, tag = fields
+        state, _, by = words.partition(" by ")
+        step = ""
+        if "[" not in job:  # a range that was cut short holds dots as well
+            job, _, step = job.partition(".")
+        if step:
+            if job in steps_of:
+                steps_of[job].append(_step(step, state, exit_code))
+            continue
+        steps_of.pop(job, None)
+        _, _, task = job.partition("_")
+        if tag not in tasks or not (task.isdecimal() or task.startswith("[")):
+            continue
+        row = TaskRow.model_construct(
+            job=job,
+            state=state,
+            seen=seen,
+            source="sacct",
+            reason=reason if state == "PENDING" and reason not in ("", "None") else None,
+            node=None if node in ("", "None assigned") else node,
+            exit_code=exit_code or None,
+            derived_exit_code=derived or None,
+            restarts=None,
+            submitted=_time(submitted),
+            started=_time(started),
+            ended=_time(ended),
+            cancelled_by=_user(by) if by else None,
+            steps=[],
+        )
+        if not task.isdecimal():
+            ranges.setdefault(tag, []).append(Range(_indices(task), row))
+            continue
+        if _keep_newer(tasks[tag], int(task), row):
+            steps_of[job] = row.steps
+    return Accounted(tasks, ranges)
+
+
+def _ask_squeue(arrays: Sequence[ArrayRecord], known: Snapshot, moment: datetime) -> Snapshot:
+    tags = [array.tag for array in arrays]
+    names = ",".join(tags)
+    fields = SQUEUE_FIELDS.format(name=max(len(tag) for tag in tags) + 1)
+    chosen = [f"--name={names}"] if len(names) <= LONGEST_LIST else []
+    try:
+        text = call(["squeue", "-a", "-h", "-r", "-t", "all", *chosen, "-O", fields])
+    except SlurmError as error:
+        return known.model_copy(update={"squeue": _failed(known.squeue, "squeue", error, moment)})
+    listed = parse_squeue(text, tags, moment)
+    tasks = dict(known.tasks)
+    for tag, rows in listed.items():
+        merged = dict(tasks.get(tag, {}))
+        for index, row in rows.items():
+            merged[index] = _with_squeue(merged.get(index), row)
+        tasks[tag] = merged
+    present = {**known.present, **{tag: sorted(rows) for tag, rows in listed.items()}}
+    answer = Answer(answered=moment, asked=moment)
+    return known.model_copy(update={"squeue": answer, "tasks": _without_empty(tasks), "present": present})
+
+
+def _ask_sacct(arrays: Sequence[ArrayRecord], known: Snapshot, moment: datetime, since: datetime) -> Snapshot:
+    tags = [array.tag for array in arrays]
+    try:
+        text = call(["sacct", "-a", "-n", "-P", f"--format={SACCT_FIELDS}", *_chosen(arrays, known, moment, since)])
+    except SlurmError as error:
+        if "accounting storage is disabled" in str(error):
+            return known.model_copy(update={"sacct": Answer(asked=moment, disabled=True)})
+        return known.model_copy(update={"sacct": _failed(known.sacct, "sacct", error, moment)})
+    accounted = parse_sacct(text, tags, moment)
+    tasks = dict(known.tasks)
+    for array in arrays:
+        merged = dict(tasks.get(array.tag, {}))
+        live = _listed_alive(array.tag, known, moment)
+        own = accounted.tasks[array.tag]
+        for index, row in own.items():
+            if index not in live:
+                merged[index] = _with_sacct(merged.get(index), row)
+        for indices, row in accounted.ranges.get(array.tag, []):
+            job = row.job.partition("_")[0]
+            for index in range(len(array.tasks)):
+                if index not in live and index not in own and (indices is None or index in indices):
+                    its = row.model_copy(update={"job": f"{job}_{index}"})
+                    merged[index] = _with_sacct(merged.get(index), its)
+        tasks[array.tag] = merged
+    answer = Answer(answered=moment, asked=moment)
+    return known.model_copy(update={"sacct": answer, "tasks": _without_empty(tasks)})
+
+
+def _chosen(arrays: Sequence[ArrayRecord], known: Snapshot, moment: datetime, since: datetime) -> list[str]:
+    """Choose the rows sacct is asked for: by job id, which also shows jobs that were never eligible, or by name."""
+    ids = {_job_id(array, known) for array in arrays}
+    if None not in ids:
+        return ["-j", ",".join(sorted(str(job) for job in ids))]
+    age_s = max(0, int((moment - since).total_seconds())) + 3600  # in sacct's own clock and zone: -S takes no offset
+    names = ",".join(array.tag for array in arrays)
+    return [*([f"--name={names}"] if len(names) <= LONGEST_LIST else []), "-S", f"now-{age_s}seconds"]
+
+
+def _job_id(array: ArrayRecord, known: Snapshot) -> str | None:
+    row = next(iter(known.tasks.get(array.tag, {}).values()), None)
+    return row.job.partition("_")[0] if row else array.job
+
+
+def _failed(before: Answer, name: str, error: SlurmError, moment: datetime) -> Answer:
+    words = str(error).removeprefix(f"{name}: error: ").removeprefix("slurm_load_jobs error: ")
+    problem = words if isinstance(error, NoAnswer) else f"{name} failed: {words}"
+    return before.model_copy(update={"asked": moment, "problem": problem, "disabled": False})
+
+
+def _unsettled(array: ArrayRecord, snapshot: Snapshot) -> bool:
+    """Tell whether squeue left something open about an array."""
+    rows = snapshot.tasks.get(array.tag, {})
+    live = _listed_alive(array.tag, snapshot, snapshot.squeue.asked)
+    return any(
+        index not in live and (index not in rows or not _final(rows[index], snapshot))
+        for index in range(len(array.tasks))
+    )
+
+
+def _listed_alive(tag: str, snapshot: Snapshot, moment: datetime | None) -> set[int]:
+    """List the tasks that squeue showed alive at a moment; none if it did not answer then."""
+    if snapshot.squeue.answered != moment:
+        return set()
+    rows = snapshot.tasks.get(tag, {})
+    return {index for index in snapshot.present.get(tag, []) if index in rows and rows[index].state not in TERMINAL}
+
+
+def _final(row: TaskRow, snapshot: Snapshot) -> bool:
+    """Tell whether a row is Slurm's last word: nothing more will be known, and the task will not start anew.
+
+    While a task is requeued, sacct shows its last incarnation as ended: only squeue, asked at the same time, shows the
+    next one.
+    """
+    if row.state not in TERMINAL or not (row.source == "sacct" or snapshot.sacct.disabled):
+        return False
+    if snapshot.squeue.answered is None or row.seen > snapshot.squeue.answered:
+        return False
+    running = any(step.state == "RUNNING" for step in row.steps)
+    return not running or (row.ended is not None and row.seen - row.ended > timedelta(seconds=STEPS_LAG_S))
+
+
+def _with_squeue(old: TaskRow | None, new: TaskRow) -> TaskRow:
+    """Merge squeue's newest row: it counts, unless it only says with less that the same incarnation has ended."""
+    if old is None or old.source != "sacct" or not _both_ended(old, new) or not _same(old, new):
+        return new
+    return _enriched(old, new).model_copy(update={"seen": new.seen})
+
+
+def _with_sacct(old: TaskRow | None, new: TaskRow) -> TaskRow:
+    """Merge sacct's row on a task that squeue does not show alive: no older word undoes a newer one."""
+    if old is None:
+        return new
+    if not _same(old, new):
+        return new if old.submitted and new.submitted and new.submitted > old.submitted else old
+    if new.state in TERMINAL:
+        return _enriched(new, old)
+    if old.state in TERMINAL:
+        return old
+    lags = old.state not in WAITING and new.state in WAITING
+    shown = {"state": old.state, "node": old.node, "started": old.started} if lags else {}
+    return new.model_copy(update={"restarts": old.restarts, "reason": new.reason or old.reason, **shown})
+
+
+def _enriched(accounted: TaskRow, other: TaskRow) -> TaskRow:
+    """Add to sacct's terminal row what it lacks or garbles, from another row of the same incarnation.
+
+    sacct has no restart count, takes 128 off exit codes above it, and at times gives no derived code.
+    """
+    more: dict[str, object] = {}
+    if accounted.restarts is None:
+        more["restarts"] = other.restarts
+    if accounted.state == "FAILED" and other.state == "FAILED":
+        whole = (other.exit_code or "").partition(":")[0]
+        if whole.isdecimal() and int(whole) > 128:
+            more["exit_code"] = other.exit_code
+        if accounted.derived_exit_code in (None, "0:0"):
+            more["derived_exit_code"] = other.derived_exit_code
+        more["reason"] = accounted.reason or other.reason
+    return accounted.model_copy(update=more)
+
+
+def _same(old: TaskRow, new: TaskRow) -> bool:
+    """Tell whether two rows are of the same incarnation of a task."""
+    if old.restarts is not None and new.restarts is not None and old.restarts != new.restarts:
+        return False
+    return old.submitted is None or new.submitted is None or old.submitted == new.submitted
+
+
+def _both_ended(old: TaskRow, new: TaskRow) -> bool:
+    return old.state in TERMINAL and new.state in TERMINAL
+
+
+def _keep_newer(rows: dict[int, TaskRow], index: int, row: TaskRow) -> bool:
+    old = rows.get(index)
+    if old is not None and old.submitted and row.submitted and row.submitted < old.submitted:
+        return False
+    rows[index] = row
+    return True
+
+
+def _without_empty(tasks: Mapping[str, dict[int, TaskRow]]) -> Tasks:
+    return {tag: rows for tag, rows in tasks.items() if rows}
+
+
+def _told(shown: JobView, told: Ending) -> JobView:
+    return shown._replace(cause=told.cause, message=told.message, cancelled=told.cancelled)
+
+
+def _vanished(array: ArrayRecord, index: int, row: TaskRow, snapshot: Snapshot) -> bool:
+    """Tell whether squeue has answered since a row was seen, and no longer lists its task."""
+    answered = snapshot.squeue.answered
+    if answered is None or answered < row.seen or index in snapshot.present.get(array.tag, []):
+        return False
+    return row.source == "squeue" or _long_after(array, answered)
+
+
+def _never_seen(array: ArrayRecord, snapshot: Snapshot) -> JobView:
+    """Say how a task stands of which Slurm never told: that it is gone takes an answer of both."""
+    squeue, sacct = snapshot.squeue, snapshot.sacct
+    if array.asked is None:
+        return JobView(Phase.UNKNOWN, message="is not submitted yet")
+    if squeue.answered is not None and _long_after(array, squeue.answered):
+        if sacct.disabled or (sacct.problem is None and sacct.answered and _long_after(array, sacct.answered)):
+            words = "Slurm knows no such job: it was cancelled before it began, or never accepted"
+            return JobView(Phase.ENDED, gone=True, message=words, known=squeue.answered, problem=squeue.problem)
+        return JobView(Phase.UNKNOWN, message="is not in the queue", problem=sacct.problem, known=squeue.answered)
+    return JobView(Phase.UNKNOWN, message="is not in the queue yet", problem=squeue.problem)
+
+
+def _long_after(array: ArrayRecord, moment: datetime) -> bool:
+    """Tell whether a moment is so long after sbatch was called that Slurm must have the job, if it ever will."""
+    return array.asked is not None and moment > array.asked + timedelta(seconds=GRACE_S)
+
+
+@lru_cache(maxsize=1024)
+def _step(name: str, state: str, exit_code: str) -> StepRow:
+    """Make a step's row once for all that read alike: most do."""
+    return StepRow.model_construct(name=name, state=state, exit_code=exit_code)
+
+
+@lru_cache(maxsize=4096)
+def _time(text: str) -> datetime | None:
+    """Read a time as seconds since 1970, as we ask for, or as local time, where Slurm does not listen."""
+    try:
+        if text.isdecimal():
+            return datetime.fromtimestamp(int(text), timezone.utc) if int(text) else None
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").astimezone(timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return None  # "N/A", "Unknown", "None"
+
+
+@lru_cache(maxsize=256)
+def _status(text: str) -> str | None:
+    """Write squeue's wait status as sacct would: "code:signal"."""
+    if not text.isdecimal():
+        return None  # -2 is Slurm's for "no value"
+    number = int(text) & 0x7F
+    return f"0:{number}" if number else f"{int(text) >> 8 & 0xFF}:0"
+
+
+@lru_cache(maxsize=256)
+def _user(uid: str) -> str:
+    try:
+        return pwd.getpwuid(int(uid)).pw_name
+    except (KeyError, ValueError):
+        return f"user {uid}"
+
+
+def _indices(brackets: str) -> frozenset[int] | None:
+    """Read "[0-3,7,9-15:2%2]"; None when it is cut short or unreadable, and so may mean any task."""
+    found: set[int] = set()
+    for part in brackets.strip("[]").partition("%")[0].split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
+        if match is None:
+            return None
+        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+        found.update(range(first, last + 1, max(1, step)))
+    return frozenset(found)

@@ -1,0 +1,215 @@
+"""Send job arrays to Slurm through submitit, and settle which were accepted when the answer was not clear.
+
+A job reads its runs from the bundle the submission left on disk, so nothing is pickled, and a job whose submitter died
+at any moment has all it needs. A tag, the array's job name, finds it again in Slurm's own lists.
+"""
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import sys
+from datetime import datetime, timedelta
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from slurm.commands import call
+from slurm.jobs import ArrayRecord, Resources, Snapshot
+from slurm.pools import Pool
+
+if TYPE_CHECKING:
+    from submitit.slurm.slurm import SlurmExecutor
+
+SBATCH_S = 30  # three times the 10 s after which Slurm's clients give up by themselves
+# An sbatch that failed may have been accepted, and seen later: by then slurmctld has worked its queue off or is down.
+SETTLE_S = 30.0
+SIGNAL_S = 90  # how long before its time limit a job is told to stop
+
+# Slurm's answers that leave open whether the job was taken. Any other "submission failed" is a clear no.
+UNCLEAR = re.compile(
+    r"timed out|unable to contact|communication|connection|transport|zero bytes|standby|unexpected message|"
+    r"protocol|insane|authentication|munge|munged|try again|receive",
+    re.IGNORECASE,
+)
+REFUSED = re.compile(r"(?:submission failed: |sbatch: error: |sbatch: )(.+)")
+
+
+class Refused(Exception):
+    """Slurm clearly did not take the array."""
+
+
+class Unclear(Exception):
+    """Slurm gave no clear answer: the array may have been taken."""
+
+
+class Standing(str, Enum):
+    """Whether Slurm has an array."""
+
+    ACCEPTED = "accepted"
+    REFUSED = "refused"
+    UNCONFIRMED = "unconfirmed"
+
+
+class Settled(NamedTuple):
+    """Whether Slurm has an array, and the reason if that is not a plain yes."""
+
+    standing: Standing
+    words: str | None = None
+
+
+def resources(pool: Pool, workers: int) -> Resources:
+    """Give what a job in a pool asks for when it executes `workers` runs at a time."""
+    return Resources(
+        partition=pool.partition,
+        gres=pool.gres,
+        constraint=pool.constraint,
+        account=pool.account,
+        qos=pool.qos,
+        cpus=pool.cpus * workers,
+        memory_gb=pool.memory_gb * workers,
+        time_limit_min=pool.time_limit_min,
+        setup=pool.setup,
+    )
+
+
+def send(array: ArrayRecord, folder: Path, bundle: Path, *, max_parallel: int | None) -> str:
+    """Submit an array; give its job id. folder takes the job script and the jobs' output.
+
+    Raises Refused when Slurm said no, Unclear when nobody can say; then `settle` finds out later.
+    """
+    executor = _executor(folder, _job_command(bundle))
+    wanted = array.resources
+    executor.update_parameters(
+        job_name=array.tag,
+        partition=wanted.partition,
+        gres=wanted.gres,
+        constraint=wanted.constraint,
+        account=wanted.account,
+        qos=wanted.qos,
+        exclude=",".join(wanted.exclude) or None,
+        cpus_per_task=wanted.cpus,
+        mem=f"{round(wanted.memory_gb * 1024)}MB",
+        time=wanted.time_limit_min,
+        setup=wanted.setup or None,
+        signal_delay_s=_signal_delay_s(wanted.time_limit_min),
+        # srun does not take over the CPUs of its job since Slurm 22.05.
+        srun_args=["--cpus-per-task", str(wanted.cpus)],
+        array_parallelism=max_parallel or len(array.tasks),
+        stderr_to_stdout=True,
+        wckey=None,
+        comment=f"sweep: {sum(map(len, array.tasks))} runs",
+        additional_parameters={"requeue": True},
+    )
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    said = io.StringIO()  # submitit prints sbatch's words; they go into the one sentence instead
+    try:
+        with contextlib.redirect_stderr(said):
+            jobs = executor.map_array(len, array.tasks)
+    except FailedJobError as error:
+        raise _read_failure(str(error), error.__cause__) from error
+    except FailedSubmissionError as error:
+        raise Unclear(f"sbatch answered without a job id: {_last_line(str(error))}") from error
+    return jobs[0].job_id.partition("_")[0]
+
+
+def settle(array: ArrayRecord, submitter_alive: bool | None, snapshot: Snapshot, now: datetime) -> Settled:
+    """Find out whether Slurm has an array, from what the submitter wrote down and what Slurm lists. Pure.
+
+    submitter_alive: None when that cannot be known from here. An array nobody lists is called refused only when squeue
+    and sacct (unless accounting is off) have answered long enough after sbatch was called.
+    """
+    if array.refused is not None:
+        return Settled(Standing.REFUSED, array.refused)
+    if array.job is not None or snapshot.tasks.get(array.tag):
+        return Settled(Standing.ACCEPTED)
+    if submitter_alive:
+        return Settled(Standing.UNCONFIRMED, "it is being submitted")
+    if array.asked is None:
+        if submitter_alive is None:
+            return Settled(Standing.UNCONFIRMED, "it is being submitted from another host")
+        return Settled(Standing.REFUSED, "its submission was cut off before sbatch was called")
+    clear_after = array.asked + timedelta(seconds=SETTLE_S)
+    for name, answer in (("squeue", snapshot.squeue), ("sacct", snapshot.sacct)):
+        if answer.disabled:
+            continue
+        if answer.answered is None or answer.answered < clear_after:
+            left = (clear_after - now).total_seconds()
+            when = f"known in {left:.0f} s" if left > 0 else f"{name} has not answered since: {answer.problem or ''}"
+            return Settled(Standing.UNCONFIRMED, f"sbatch gave no clear answer; {when}".rstrip(": "))
+    return Settled(Standing.REFUSED, "sbatch failed, and Slurm never had the job")
+
+
+def cancel(jobs: list[str]) -> None:
+    """Cancel array tasks ("12_3") or whole arrays ("12"). Raises SlurmError."""
+    for start in range(0, len(jobs), 200):
+        call(["scancel", *jobs[start : start + 200]])
+
+
+def log_path(folder: Path, job: str) -> Path:
+    """Give the output file of an array task, named as submitit names it."""
+    return folder / f"{job}_0_log.out"
+
+
+def _executor(folder: Path, command: str) -> "SlurmExecutor":
+    """Make submitit's executor send our command, always as an array, with a timeout, and pickle nothing."""
+    from submitit.core.core import Job
+    from submitit.core.utils import DelayedSubmission
+    from submitit.slurm.slurm import SlurmExecutor, SlurmJob
+
+    class ArrayExecutor(SlurmExecutor):
+        @property
+        def _submitit_command_str(self) -> str:
+            return command
+
+        def _internal_process_submissions(self, delayed_submissions: list[DelayedSubmission]) -> list[Job[object]]:
+            count = self.parameters["map_count"] = len(delayed_submissions)
+            first = self._submit_command(self._submitit_command_str)
+            return [SlurmJob(folder=self.folder, job_id=f"{first.job_id}_{index}", tasks=[0]) for index in range(count)]
+
+        def _make_submission_command(self, submission_file_path: Path) -> list[str]:
+            sbatch = super()._make_submission_command(submission_file_path)
+            return ["timeout", "--kill-after=5", str(SBATCH_S), *sbatch]
+
+    return ArrayExecutor(folder)
+
+
+def _job_command(bundle: Path) -> str:
+    """Give the shell command of a job."""
+    return shlex.join([sys.executable, "-u", "-m", "slurm.task", str(bundle)])
+
+
+def _signal_delay_s(time_limit_min: int) -> int:
+    """A very short job is told as late as its length allows."""
+    return min(SIGNAL_S, time_limit_min * 60 // 4)
+
+
+def _read_failure(words: str, cause: BaseException | None) -> Exception:
+    code = getattr(cause, "returncode", None)
+    if code in (124, 137):
+        return Unclear(f"sbatch did not answer within {SBATCH_S} s")
+    said = REFUSED.findall(words)
+    sentence = said[-1].strip() if said else _last_line(words) or f"sbatch failed with exit code {code}"
+    if not said or UNCLEAR.search(words):
+        return Unclear(sentence)
+    return Refused(sentence)
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def unusable_folder(folder: Path) -> str | None:
+    """Say why Slurm could not write its output under a folder, None if it can: it expands % and a script has lines."""
+    if "%" in str(folder):
+        return f"{folder}: Slurm gives '%' in a path a meaning of its own; choose another --output"
+    if any(not character.isprintable() for character in str(folder)):
+        return f"{str(folder)!r}: a folder for Slurm's output must not hold line breaks; choose another --output"
+    return None
+
+
+def on_login_node() -> bool:
+    """Tell whether jobs can be submitted from here."""
+    return any(os.access(Path(part) / "sbatch", os.X_OK) for part in os.get_exec_path())

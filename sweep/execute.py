@@ -1,0 +1,173 @@
+"""Carry out a submit or a retry: say what will be done, ask, start, wait. On Slurm where the sweep names a cluster."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import typer
+
+from slurm.commands import SlurmError
+from slurm.limits import ClusterLimits, problems, read_limits
+from slurm.submission import on_login_node, resources
+from sweep.config import Cluster, Sweep
+from sweep.console import confirm, err
+from sweep.errors import InputError, MachineError
+from sweep.plan import PlanRow, hours, make_plan
+from sweep.retry import Change, Ground
+from sweep.status import RunStatus, State
+from sweep.submit import Overtaken, plan_arrays, start_local, start_slurm
+from sweep.survey import Look, look
+
+FAILED, UNFINISHED = 3, 4
+LOOKS = 5  # how often a submission that others overtake is chosen anew
+
+
+class Chosen(NamedTuple):
+    """The runs to execute, and what each is given beyond its pool's resources."""
+
+    rows: Sequence[PlanRow]
+    changes: Mapping[str, Change] = {}
+
+
+class Call(NamedTuple):
+    """How the user wants it done. wait: None for the executor's own habit."""
+
+    file: Path
+    workers: int | None
+    wait: bool | None
+    yes: bool
+    dry_run: bool
+
+
+Choose = Callable[[Sequence[PlanRow], Look], Chosen]
+
+
+def target(sweep: Sweep, *, local: bool) -> Cluster | None:
+    """Give the cluster that the runs go to; None for this machine."""
+    return sweep.cluster if sweep.cluster and not local and on_login_node() else None
+
+
+def execute(sweep: Sweep, choose: Choose, call: Call, *, local: bool) -> NoReturn:
+    """Choose runs by a fresh look, ask once, start them, wait if wanted; exit with what came of it.
+
+    When someone else submits between the look and the intent, it is looked again, so that no run is submitted twice.
+    """
+    cluster = target(sweep, local=local)
+    if cluster and call.workers:
+        raise InputError("'--workers' counts for this machine; on Slurm 'cluster.runs_per_gpu' and 'max_parallel' do")
+    if sweep.cluster is None and not local and on_login_node():
+        err.print(f"{call.file} names no cluster: the runs execute on this machine, not on Slurm", highlight=False)
+    limits = read_cluster_limits(sweep, cluster) if cluster else None
+    for number in range(LOOKS):
+        seen = look(sweep, max_age_s=0)
+        chosen = choose(make_plan(sweep, seen.statuses), seen)
+        asked = call if number == 0 else call._replace(yes=True)
+        try:
+            if cluster and limits:
+                _on_slurm(sweep, cluster, limits, chosen, seen, asked)
+            _here(sweep, chosen, seen, asked)
+        except Overtaken:
+            err.print("someone else submitted at this moment; looking again", highlight=False)
+    raise MachineError(f"{sweep.folder}: others submitted {LOOKS} times in a row; try again")
+
+
+def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:
+    """Ask what the cluster allows, and refuse pools that it has not. Raises InputError, MachineError."""
+    try:
+        limits = read_limits()
+    except SlurmError as error:
+        raise MachineError(f"Slurm does not answer, nothing was submitted: {error}; see 'sweep doctor'") from error
+    used = {placed.pool for placed in sweep.runs}
+    for name in sorted(used):
+        wrong = problems(cluster.pools[name], limits, workers=cluster.section.runs_per_gpu)
+        if wrong:
+            raise InputError(f"{cluster.file}: pool '{name}': {wrong[0]}")
+    return limits
+
+
+def ground(sweep: Sweep, cluster: Cluster, limits: ClusterLimits, seen: Look) -> Ground:
+    """Give what remedies may choose from: what the cluster has, and what each run's last job was given."""
+    last = {run_id: place.array for run_id, place in seen.places.items() if place.array is not None}
+    return Ground(
+        pools=cluster.pools,
+        usual={name: resources(pool, cluster.section.runs_per_gpu) for name, pool in cluster.pools.items()},
+        limits=limits,
+        last={run_id: array.resources for run_id, array in last.items()},
+        last_pool={run_id: array.pool for run_id, array in last.items()},
+    )
+
+
+def amount(rows: Sequence[PlanRow]) -> str:
+    """Say how many runs, and for how long they would keep a device busy."""
+    return f"{len(rows)} runs, about {hours(sum(row.remaining_s for row in rows))} of one device's time"
+
+
+def verdict(statuses: Sequence[RunStatus]) -> int:
+    """Give the exit code that says whether runs failed, or are not finished."""
+    states = {found.state for found in statuses}
+    if State.FAILED in states:
+        return FAILED
+    return 0 if states == {State.DONE} else UNFINISHED
+
+
+def _on_slurm(
+    sweep: Sweep, cluster: Cluster, limits: ClusterLimits, chosen: Chosen, seen: Look, call: Call
+) -> NoReturn:
+    from sweep.display import SubmitProgress, array_line
+    from sweep.wait import until_jobs_ended
+
+    arrays = plan_arrays(cluster, chosen.rows, limits, chosen.changes)
+    details = [array_line(array) for array in arrays]
+    left_out = len(chosen.rows) - sum(len(task) for array in arrays for task in array.tasks)
+    if left_out:
+        most = limits.max_submit or limits.max_jobs
+        details.append(f"{left_out} runs are left for later: you may have {most} jobs at a time")
+    jobs = sum(len(array.tasks) for array in arrays)
+    confirm(f"submit {amount(chosen.rows)}, in {jobs} jobs", details, yes=call.yes, dry_run=call.dry_run)
+    sent = start_slurm(sweep, cluster, chosen.rows, seen, limits, chosen.changes)
+    accepted = [array for array in sent.record.arrays if array.job]
+    if accepted:
+        count = sum(len(array.tasks) for array in accepted)
+        ids = ", ".join(array.job or "" for array in accepted)
+        err.print(f"submitted {count} jobs in {len(accepted)} arrays: {ids}", highlight=False)
+    if sent.problems:
+        follow = "; 'sweep status' says what became of it, the next 'sweep submit' sends what Slurm has not"
+        raise MachineError("\n       ".join(sent.problems) + (follow if sent.unclear else ""))
+    if not call.wait:
+        err.print(f"you may log out; 'sweep status {call.file}' shows how far they are", highlight=False)
+        raise typer.Exit
+    with SubmitProgress(err, chosen.rows) as progress:
+        finished = until_jobs_ended(sweep, sent.record, progress.show)
+    _conclude(sweep, call.file, None if finished else f"the jobs go on; see them with 'sweep watch {call.file}'")
+
+
+def _here(sweep: Sweep, chosen: Chosen, seen: Look, call: Call) -> NoReturn:
+    from slurm.local import LocalExecutor, cores, default_workers
+    from sweep.display import SubmitProgress
+    from sweep.wait import LocalWait
+
+    configured = sweep.execution.workers
+    workers = call.workers or (configured if isinstance(configured, int) else default_workers())
+    count = min(workers, len(chosen.rows))
+    confirm(f"execute {amount(chosen.rows)} in {count} local workers", yes=call.yes, dry_run=call.dry_run)
+    executor = LocalExecutor()
+    record = start_local(sweep, chosen.rows, seen, executor, count, threads=max(1, cores() // workers))
+    if call.wait is False:
+        err.print(f"started; 'sweep watch {call.file}' shows the progress", highlight=False)
+        raise typer.Exit
+    with SubmitProgress(err, chosen.rows) as progress:
+        finished = LocalWait(sweep, record, executor, progress.show, progress.say).until_ended()
+    _conclude(sweep, call.file, None if finished else f"continue with 'sweep submit {call.file}'")
+
+
+def _conclude(sweep: Sweep, file: Path, unfinished: str | None) -> NoReturn:
+    """Say what a waited-for submission came to."""
+    from sweep.display import state_line
+
+    statuses = look(sweep).statuses
+    err.print(state_line(statuses), highlight=False)
+    if any(found.state is State.FAILED for found in statuses):
+        err.print(f"see what failed with 'sweep status {file} --failed'", highlight=False)
+    if unfinished:
+        err.print(unfinished, highlight=False)
+    raise typer.Exit(verdict(statuses))

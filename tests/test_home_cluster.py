@@ -1,0 +1,270 @@
+"""The cluster at home: real Slurm that starts in seconds and leaves nothing behind."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+from conftest import REPOSITORY, Command, wait_for
+
+from slurm.home.cluster import HomeCluster
+from slurm.home.config import FOLDER_LENGTH, NODES, PARTITIONS
+from slurm.home.folder import HomeError
+from slurm.pools import ClusterFile
+
+Clusters = Callable[[], HomeCluster]
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Command:
+    """`python -m slurm.home`."""
+    return Command("slurm.home", tmp_path)
+
+
+def submit(cluster: HomeCluster, script: str, *options: str, folder: Path) -> str:
+    """Submit a script that logs to JOB.log in the folder; give the job's id."""
+    options = (*options, "--parsable", f"--output={folder}/%j.log", f"--chdir={folder}")
+    return cluster.run("sbatch", *options, f"--wrap={script}").strip()
+
+
+def state(cluster: HomeCluster, job: str) -> str:
+    """Give a job's state as slurmctld knows it."""
+    words = cluster.run("scontrol", "-o", "show", "job", job).split()
+    return next(word.removeprefix("JobState=") for word in words if word.startswith("JobState="))
+
+
+def belonging(cluster: HomeCluster) -> list[str]:
+    """List what lives and was started for a cluster, by all that can tell: environment, arguments, open files."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.status() == psutil.STATUS_ZOMBIE or process.pid == os.getpid():
+                continue
+            told = [*process.cmdline(), process.environ().get("SLURM_CONF", ""), process.cwd()]
+            told += [file.path for file in process.open_files()]
+            if any(str(cluster.folder) in word for word in told):
+                found.append(f"{process.pid} {process.name()}")
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def test_all_nodes_are_idle_after_the_start_and_accounting_answers(slurm: HomeCluster) -> None:
+    """Four nodes, and a job that ended is in sacct."""
+    assert slurm.nodes() == dict.fromkeys(NODES, "idle")
+    job = slurm.run("sbatch", "--parsable", "--wait", "--output=/dev/null", "--wrap=exit 0").strip()
+    wait_for(lambda: "COMPLETED" in slurm.run("sacct", "-X", "-n", "-j", job, "-o", "State"), "the row in sacct", 20)
+
+
+@pytest.mark.parametrize(
+    ("partition", "gres", "devices"),
+    [
+        ("v100", "gpu:v100:2", 2),
+        ("p100", "gpu:p100:1", 1),
+        ("gpu", "gpu:1", 1),
+        ("urgent", "gpu:v100:4", 4),
+        ("cpu", None, 0),
+    ],
+)
+def test_a_job_sees_the_devices_it_was_given(
+    slurm: HomeCluster, tmp_path: Path, partition: str, gres: str | None, devices: int
+) -> None:
+    """CUDA_VISIBLE_DEVICES names as many as were asked for, and none where none were."""
+    assert partition in PARTITIONS
+    asked = [f"--gres={gres}"] if gres else []
+    job = submit(slurm, "echo [$CUDA_VISIBLE_DEVICES]", "--wait", f"--partition={partition}", *asked, folder=tmp_path)
+    given = (tmp_path / f"{job}.log").read_text().strip().strip("[]")
+    assert len([device for device in given.split(",") if device]) == devices
+
+
+@pytest.mark.parametrize("name", ["narvi", "local"])
+def test_the_pools_of_a_cluster_file_can_be_scheduled(slurm: HomeCluster, name: str) -> None:
+    """Each request as it stands finds a node, and the constraint the right one."""
+    text = (REPOSITORY / "slurm" / "clusters" / f"{name}.yaml").read_text()
+    pools = ClusterFile.model_validate(yaml.safe_load(text)).pools
+    assert {"v100-16gb", "p100-12gb", "v100-32gb"} <= set(pools)
+    expected = {"v100-16gb": "v100-1", "v100-32gb": "v100-2", "p100-12gb": "p100-1", "cpu": "cpu-1"}
+    for pool_name, pool in pools.items():
+        asked = [f"--gres={pool.gres}"] if pool.gres else []
+        asked += [f"--constraint={pool.constraint}"] if pool.constraint else []
+        memory, minutes = f"--mem={pool.memory_gb:.0f}G", f"--time={pool.time_limit_min}"
+        command = ["sbatch", f"--partition={pool.partition}", f"--cpus-per-task={pool.cpus}", memory, minutes, *asked]
+        command.append("--output=/dev/null")
+        done = subprocess.run(
+            [*command, "--test-only", "--wrap=true"], capture_output=True, text=True, env=slurm.environment, timeout=20
+        )
+        assert done.returncode == 0, f"{pool_name}: {done.stderr}"
+        assert f"on nodes {expected[pool_name]} " in done.stderr
+
+
+def test_a_daemon_that_hangs_or_dies_is_back_when_started_again(slurm: HomeCluster) -> None:
+    """What failure tests lean on: hang, crash and power cut are real, and end."""
+    slurm.suspend("slurmctld")
+    with pytest.raises(HomeError):
+        slurm.run("squeue", timeout_s=2)
+    slurm.resume("slurmctld")
+    slurm.run("squeue")
+    slurm.kill("slurmctld")
+    with pytest.raises(HomeError):
+        slurm.run("squeue")
+    slurm.start_daemon("slurmctld")
+    slurm.stop_daemon("slurmdbd")
+    with pytest.raises(HomeError):
+        slurm.run("sacct")
+    assert slurm.start() == ["slurmdbd"]
+    slurm.run("sacct")
+
+
+def test_a_power_cut_takes_the_jobs_of_one_node_only(slurm: HomeCluster, tmp_path: Path) -> None:
+    """The others go on; the node is idle again once it is started."""
+    files = {name: tmp_path / f"{name}.pid" for name in ("cpu", "p100")}
+    for name in files:
+        submit(slurm, f"echo $$ > {name}; mv {name} {name}.pid; sleep 600", f"-p{name}", folder=tmp_path)
+    files = {name: tmp_path / f"{name}.pid" for name in ("cpu", "p100")}
+    wait_for(lambda: all(path.exists() for path in files.values()), "both jobs", 20)
+    pids = {name: int(path.read_text()) for name, path in files.items()}
+    slurm.kill_node("cpu-1")
+    assert not psutil.pid_exists(pids["cpu"]) or psutil.Process(pids["cpu"]).status() == psutil.STATUS_ZOMBIE
+    assert psutil.Process(pids["p100"]).is_running()
+    slurm.start_daemon("slurmd cpu-1")
+    wait_for(lambda: slurm.nodes()["cpu-1"] == "idle", "the node", 30)
+
+
+def test_stop_ends_its_own_and_touches_no_other(make_cluster: Clusters, slurm: HomeCluster, tmp_path: Path) -> None:
+    """Of two clusters the other goes on, with its job; a job that ignores SIGTERM ends; the user's shell stays."""
+    one = make_cluster()
+    one.start(accounting=False)
+    stubborn = "trap '' TERM; touch $SLURM_JOB_ID.up; while true; do sleep 1; done"
+    here = submit(one, stubborn, "--partition=cpu", folder=tmp_path)
+    (tmp_path / "other").mkdir()
+    there = submit(slurm, stubborn, folder=tmp_path / "other")
+    wait_for((tmp_path / f"{here}.up").exists, "the job to end", 20)
+    wait_for((tmp_path / "other" / f"{there}.up").exists, "the job to stay", 20)
+    shell = subprocess.Popen(["sleep", "600"], env=one.environment)
+    try:
+        assert len(belonging(one)) > 6
+        ended = one.stop()
+        assert {"munged", "slurmctld", *(f"slurmd {node}" for node in NODES)} <= set(ended)
+        assert belonging(one) == [f"{shell.pid} sleep"]
+    finally:
+        shell.kill()
+        shell.wait()
+    assert state(slurm, there) == "RUNNING"
+    assert all(slurm.daemons().values())
+    assert one.stop() == []
+
+
+def test_stop_finds_what_no_record_tells_of(make_cluster: Clusters, tmp_path: Path) -> None:
+    """Not even a deleted folder lets a daemon or a job escape."""
+    one = make_cluster()
+    one.start(accounting=False)
+    submit(one, "touch up; sleep 600", "--partition=cpu", folder=tmp_path)
+    wait_for((tmp_path / "up").exists, "the job", 20)
+    shutil.rmtree(one.folder)
+    assert len(HomeCluster(one.folder).stop()) >= 6
+    assert belonging(one) == []
+
+
+def test_a_restart_keeps_what_slurm_knows(make_cluster: Clusters, tmp_path: Path) -> None:
+    """Waiting jobs wait on, ended ones stay told of, running ones are lost with their node, ids go on counting."""
+    one = make_cluster()
+    one.start()
+    ended = submit(one, "true", "--wait", folder=tmp_path)
+    held = submit(one, "true", "--hold", folder=tmp_path)
+    running = submit(one, "touch up; sleep 600", "--no-requeue", folder=tmp_path)
+    wait_for((tmp_path / "up").exists, "the job", 20)
+    ports = (one.folder / "cluster.json").read_text()
+    one.stop()
+    assert belonging(one) == []
+    again = HomeCluster(one.folder)
+    again.start()
+    assert (one.folder / "cluster.json").read_text() == ports
+    assert state(again, held) == "PENDING"
+    assert "COMPLETED" in again.run("sacct", "-X", "-n", "-j", ended, "-o", "State")
+    wait_for(lambda: state(again, running) == "NODE_FAIL", "the lost job to be told of", 60)
+    assert int(submit(again, "true", folder=tmp_path)) == int(running) + 1
+
+
+def test_the_commands_say_what_a_shell_needs(home: Command, make_cluster: Clusters) -> None:
+    """stdout of start can be evaluated; start and stop twice are harmless; status tells by its exit code."""
+    one = make_cluster()
+    home("status", one.folder, expect=1)
+    first = home("start", one.folder, "--no-accounting")
+    assert first.stdout == f"export SLURM_CONF={one.folder}/etc/slurm.conf\n"
+    assert (one.folder / "activate").read_text() == first.stdout
+    listed = subprocess.run(
+        ["sh", "-c", f". {one.folder}/activate && sinfo -h -N -o %N"], capture_output=True, text=True, timeout=20
+    )
+    assert set(listed.stdout.split()) == set(NODES)
+    second = home("start", one.folder)
+    assert second.stdout == first.stdout
+    assert "runs already" in second.stderr
+    assert "idle" in home("status", one.folder).stdout
+    assert "slurmctld" in home("stop", one.folder).stderr
+    assert "nothing runs" in home("stop", one.folder).stderr
+    home("status", one.folder, expect=1)
+    assert belonging(one) == []
+
+
+def test_what_was_started_is_ended_when_a_daemon_fails(make_cluster: Clusters) -> None:
+    """The message names the daemon and shows why."""
+    one = make_cluster()
+    with pytest.raises(HomeError, match=r"(?s)slurmctld ended at once.*NoSuchKey"):
+        one.start(accounting=False, extra=["NoSuchKey=1"])
+    assert belonging(one) == []
+    one.start(extra=["KillWait=7"])
+    assert "KillWait                = 7 sec" in one.run("scontrol", "show", "config")
+
+
+def test_secrets_are_for_their_owner_alone(slurm: HomeCluster) -> None:
+    """Nobody else enters the folder, reads the key, or the database's password."""
+    modes = {"": 0o700, "etc/munge.key": 0o400, "etc/slurmdbd.conf": 0o600, "db": 0o700, "state": 0o700}
+    assert {name: (slurm.folder / name).stat().st_mode & 0o777 for name in modes} == modes
+
+
+def test_ports_that_others_took_are_replaced(make_cluster: Clusters) -> None:
+    """The state stays, the cluster answers."""
+    one = make_cluster()
+    one.start(accounting=False)
+    one.stop()
+    ports = json.loads((one.folder / "cluster.json").read_text())["ports"]
+    with socket.socket() as taken:
+        taken.bind(("", ports["slurmctld"]))
+        taken.listen()
+        one.start()
+        now = json.loads((one.folder / "cluster.json").read_text())["ports"]
+    assert now["slurmctld"] != ports["slurmctld"]
+    assert now["cpu-1"] == ports["cpu-1"]
+    assert set(one.nodes()) == set(NODES)
+
+
+@pytest.mark.parametrize("name", ["with space", "a" * FOLDER_LENGTH, "comma,"])
+def test_a_folder_whose_name_slurm_cannot_bear_is_refused(home: Command, tmp_path: Path, name: str) -> None:
+    """In a sentence, before anything is made."""
+    answer = home("start", tmp_path / name, expect=1)
+    assert len(answer.stderr.splitlines()) == 1
+    assert str(tmp_path / name) in answer.stderr
+    assert not (tmp_path / name).exists()
+
+
+def test_missing_packages_are_named(tmp_path: Path) -> None:
+    """With the line that installs them; nothing is made."""
+    answer = subprocess.run(
+        [sys.executable, "-m", "slurm.home", "start", "/tmp/never"],  # noqa: S108
+        env={"PATH": str(tmp_path)},
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert answer.returncode == 1
+    assert len(answer.stderr.splitlines()) == 1
+    assert "apt-get install slurm-wlm" in answer.stderr
+    assert not Path("/tmp/never").exists()  # noqa: S108
