@@ -11,10 +11,11 @@ QUICKSTART := configs/quickstart.yaml
 DRAWN := data/quickstart
 CLUSTER ?= .cluster
 
-.PHONY: help setup sweep status retry tables cluster cluster-stop test check format requirements clean
+.PHONY: help setup sweep quickstart status retry tables cluster cluster-stop test check format requirements clean
 
 help:
-	@echo "make sweep    the main job: the quickstart sweep on this machine, end to end to tables"
+	@echo "make sweep    the main job: FILE on Slurm where there is a cluster, otherwise 'make quickstart'"
+	@echo "make quickstart  a small sweep on this machine, end to end to tables"
 	@echo "make status   how the runs of FILE stand        (FILE=configs/thesis.yaml)"
 	@echo "make retry    try the failed runs of FILE again"
 	@echo "make tables   write the tables of FILE"
@@ -31,7 +32,16 @@ $(VENV)/ready: requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
-sweep: setup $(DRAWN)/cifar10/manifest.json $(DRAWN)/tinyimagenet/manifest.json
+# On a cluster's login node the study; elsewhere the quickstart, end to end to tables. Slurm's packages alone, without a
+# slurm.conf, make no login node.
+sweep: setup
+	@if command -v sbatch >/dev/null && ! scontrol ping 2>&1 | grep -q 'configuration source'; then \
+		$(SWEEP) submit $(FILE) --yes; \
+	else \
+		$(MAKE) --no-print-directory quickstart; \
+	fi
+
+quickstart: setup $(DRAWN)/cifar10/manifest.json $(DRAWN)/tinyimagenet/manifest.json
 	$(SWEEP) submit $(QUICKSTART) --yes
 	$(SWEEP) tables $(QUICKSTART)
 

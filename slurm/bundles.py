@@ -19,14 +19,14 @@ class Sized(NamedTuple):
 def bundle(runs: Sequence[Sized], *, target_s: float, limit_s: float, workers: int = 1) -> list[list[str]]:
     """Fill jobs with runs, longest first, until each lasts about target_s and has work for all its workers.
 
-    Workers on one GPU share its time, so a job's length is the sum of its runs. A job of several runs never fills more
-    than LIMIT_SHARE of the limit; a longer run goes alone, and on from its checkpoint when the limit ends it.
+    Workers on one GPU share its time, so a job's length is the sum of its runs. A job never has more runs than it has
+    workers if they fill more than LIMIT_SHARE of the limit; what the limit ends goes on from its checkpoint.
     """
     jobs: list[list[str]] = []
     filled = 0.0
     for run in sorted(runs, key=lambda run: -run.seconds):
-        enough = filled >= target_s and len(jobs[-1]) >= workers if jobs else True
-        if enough or filled + run.seconds > LIMIT_SHARE * limit_s:
+        too_long = filled + run.seconds > LIMIT_SHARE * limit_s
+        if not jobs or (len(jobs[-1]) >= workers and (filled >= target_s or too_long)):
             jobs.append([])
             filled = 0.0
         jobs[-1].append(run.id)

@@ -217,7 +217,8 @@ def takes_jobs(state: str) -> bool:
 
 
 def problems(pool: Pool, limits: ClusterLimits, *, workers: int = 1) -> list[str]:
-    """Say what of a pool the cluster does not have, each with what to write instead; nothing: jobs in it can start.
+    """Say what of a pool the cluster does not have, each with what to write instead; nothing: jobs in it can start,
+    once its nodes are in service (`delays` says).
 
     workers: runs that share a job, which asks for as many times the pool's CPUs and memory. Of several partitions
     ("gpu,long") all must exist and one must fit.
@@ -234,10 +235,27 @@ def problems(pool: Pool, limits: ClusterLimits, *, workers: int = 1) -> list[str
     return [] if [] in found else min(found, key=len)
 
 
+def delays(pool: Pool, limits: ClusterLimits, *, workers: int = 1) -> list[str]:
+    """Say what keeps a pool that fits from starting jobs now: a partition or nodes out of service."""
+    found: list[list[str]] = []
+    for name in filter(None, pool.partition.split(",")):
+        partition = limits.partitions.get(name)
+        fitting = [group for group in partition.groups if _fits(pool, group, workers)] if partition else []
+        if partition is None or not fitting:
+            continue
+        if not partition.up:
+            found.append([f"partition '{name}' takes no jobs now; its jobs wait until it does"])
+        elif not any(group.up for group in fitting):
+            count = sum(group.nodes for group in fitting)
+            words = f"the nodes of partition '{name}' that fit are all down or drained ({count})"
+            found.append([f"{words}; 'sinfo -R -p {name}' says why"])
+        else:
+            return []
+    return min(found, key=len, default=[])
+
+
 def _misfits(pool: Pool, partition: PartitionLimits, workers: int) -> Iterator[str]:
     where = f"partition '{partition.name}'"
-    if not partition.up:
-        yield f"{where} takes no jobs now; ask the administrators, or use another 'partition'"
     if not partition.groups:
         yield f"{where} has no nodes; use another 'partition'"
         return
@@ -266,11 +284,6 @@ def _misfits(pool: Pool, partition: PartitionLimits, workers: int) -> Iterator[s
         shown = ", ".join(f"{key} {value}" for key, value in wanted.items() if value is not None)
         look = "'sinfo -N -o \"%N %c %m %G %f\"' shows what they have"
         yield f"no node of {where} has all of it together ({shown}); {look}"
-    elif not any(group.up for group in fitting):
-        count = sum(group.nodes for group in fitting)
-        yield (
-            f"the nodes of {where} that fit are all down or drained ({count}); 'sinfo -R -p {partition.name}' says why"
-        )
 
 
 def _wrong_gres(gres: str | None, partition: PartitionLimits) -> Iterator[str]:

@@ -5,17 +5,18 @@ at any moment has all it needs. A tag, the array's job name, finds it again in S
 """
 
 import contextlib
+import functools
 import io
-import os
 import re
 import shlex
+import shutil
 import sys
 from datetime import datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from slurm.commands import call
+from slurm.commands import SlurmError, call
 from slurm.jobs import ArrayRecord, Resources, Snapshot
 from slurm.pools import Pool
 
@@ -23,8 +24,10 @@ if TYPE_CHECKING:
     from submitit.slurm.slurm import SlurmExecutor
 
 SBATCH_S = 30  # three times the 10 s after which Slurm's clients give up by themselves
-# An sbatch that failed may have been accepted, and seen later: by then slurmctld has worked its queue off or is down.
-SETTLE_S = 30.0
+KILL_AFTER_S = 5  # for an sbatch that does not heed its timeout
+# An sbatch that failed, or outlives its killed submitter, may still be accepted, and seen later: by then it has ended,
+# and slurmctld has worked its queue off or is down.
+SETTLE_S = SBATCH_S + KILL_AFTER_S + 5.0
 SIGNAL_S = 90  # how long before its time limit a job is told to stop
 
 # Slurm's answers that leave open whether the job was taken. Any other "submission failed" is a clear no.
@@ -33,6 +36,7 @@ UNCLEAR = re.compile(
     r"protocol|insane|authentication|munge|munged|try again|receive",
     re.IGNORECASE,
 )
+NOT_CONFIGURED = "Could not establish a configuration source"  # the packages are there, but no slurm.conf
 REFUSED = re.compile(r"(?:submission failed: |sbatch: error: |sbatch: )(.+)")
 
 
@@ -111,7 +115,7 @@ def send(array: ArrayRecord, folder: Path, bundle: Path, *, max_parallel: int | 
     except FailedJobError as error:
         raise _read_failure(str(error), error.__cause__) from error
     except FailedSubmissionError as error:
-        raise Unclear(f"sbatch answered without a job id: {_last_line(str(error))}") from error
+        raise Unclear("sbatch ended without an error, and without naming a job") from error
     return jobs[0].job_id.partition("_")[0]
 
 
@@ -171,7 +175,7 @@ def _executor(folder: Path, command: str) -> "SlurmExecutor":
 
         def _make_submission_command(self, submission_file_path: Path) -> list[str]:
             sbatch = super()._make_submission_command(submission_file_path)
-            return ["timeout", "--kill-after=5", str(SBATCH_S), *sbatch]
+            return ["timeout", f"--kill-after={KILL_AFTER_S}", str(SBATCH_S), *sbatch]
 
     return ArrayExecutor(folder)
 
@@ -210,6 +214,16 @@ def unusable_folder(folder: Path) -> str | None:
     return None
 
 
+@functools.cache
 def on_login_node() -> bool:
-    """Tell whether jobs can be submitted from here."""
-    return any(os.access(Path(part) / "sbatch", os.X_OK) for part in os.get_exec_path())
+    """Tell whether jobs can be submitted from here: Slurm's commands are there, and know of a cluster.
+
+    A cluster that does not answer now is one all the same.
+    """
+    if shutil.which("sbatch") is None:
+        return False
+    try:
+        call(["scontrol", "ping"])
+    except SlurmError as error:
+        return NOT_CONFIGURED not in str(error)
+    return True

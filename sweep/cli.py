@@ -260,7 +260,7 @@ def doctor(
     output: Output = None,
     data: Data = None,
     cluster: Cluster = None,
-    probe: Annotated[bool, typer.Option(help="also start a job of a few seconds in each pool, to look from there")] = True,
+    probe: Annotated[bool, typer.Option(help="also look from a compute node of each pool")] = True,
     json_: Json = False,
 ) -> None:
     """Check what a sweep needs before it is submitted: Slurm, the pools, folders, data, torch, disk space."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from slurm.commands import SlurmError, call
-from slurm.limits import ClusterLimits, problems, read_limits
+from slurm.limits import ClusterLimits, delays, problems, read_limits
 from slurm.local import default_workers
 from slurm.pools import Pool
 from slurm.probe import Findings, mark, read_findings
@@ -137,6 +137,8 @@ class _Cluster:
         if not found:
             self.usable[name] = pool
             asked = [f"partition '{pool.partition}'", pool.gres, pool.constraint, f"{pool.time_limit_min:,} min"]
+            for words in delays(pool, limits, workers=cluster.section.runs_per_gpu if cluster else 1):
+                yield Check(f"pool {name}", "warning", words, "its jobs wait until then; ask the administrators")
             yield Check(f"pool {name}", "ok", f"the cluster has it: {', '.join(filter(None, asked))}")
         yield from _account(name, pool, limits, where)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple, NoReturn
 import typer
 
 from slurm.commands import SlurmError
-from slurm.limits import ClusterLimits, problems, read_limits
+from slurm.limits import ClusterLimits, delays, problems, read_limits
 from slurm.submission import on_login_node, resources
 from sweep.config import Cluster, Sweep
 from sweep.console import confirm, err
@@ -16,7 +16,7 @@ from sweep.plan import PlanRow, hours, make_plan
 from sweep.retry import Change, Ground
 from sweep.status import RunStatus, State
 from sweep.submit import Overtaken, plan_arrays, start_local, start_slurm
-from sweep.survey import Look, look
+from sweep.survey import Look, look, unconfirmed
 
 FAILED, UNFINISHED = 3, 4
 LOOKS = 5  # how often a submission that others overtake is chosen anew
@@ -55,11 +55,11 @@ def execute(sweep: Sweep, choose: Choose, call: Call, *, local: bool) -> NoRetur
     cluster = target(sweep, local=local)
     if cluster and call.workers:
         raise InputError("'--workers' counts for this machine; on Slurm 'cluster.runs_per_gpu' and 'max_parallel' do")
-    if sweep.cluster is None and not local and on_login_node():
-        err.print(f"{call.file} names no cluster: the runs execute on this machine, not on Slurm", highlight=False)
     limits = read_cluster_limits(sweep, cluster) if cluster else None
     for number in range(LOOKS):
         seen = look(sweep, max_age_s=0)
+        for line in unconfirmed(seen):
+            err.print(line, highlight=False, soft_wrap=True)
         chosen = choose(make_plan(sweep, seen.statuses), seen)
         asked = call if number == 0 else call._replace(yes=True)
         try:
@@ -122,6 +122,9 @@ def _on_slurm(
     if left_out:
         most = limits.max_submit or limits.max_jobs
         details.append(f"{left_out} runs are left for later: you may have {most} jobs at a time")
+    for name in dict.fromkeys(array.pool for array in arrays):
+        waits = delays(cluster.pools[name], limits, workers=cluster.section.runs_per_gpu)
+        details += [f"{name}: {words}" for words in waits]
     jobs = sum(len(array.tasks) for array in arrays)
     confirm(f"submit {amount(chosen.rows)}, in {jobs} jobs", details, yes=call.yes, dry_run=call.dry_run)
     sent = start_slurm(sweep, cluster, chosen.rows, seen, limits, chosen.changes)
@@ -149,7 +152,8 @@ def _here(sweep: Sweep, chosen: Chosen, seen: Look, call: Call) -> NoReturn:
     configured = sweep.execution.workers
     workers = call.workers or (configured if isinstance(configured, int) else default_workers())
     count = min(workers, len(chosen.rows))
-    confirm(f"execute {amount(chosen.rows)} in {count} local workers", yes=call.yes, dry_run=call.dry_run)
+    details = ["on this machine, for the sweep names no cluster"] if on_login_node() and not sweep.cluster else []
+    confirm(f"execute {amount(chosen.rows)} in {count} local workers", details, yes=call.yes, dry_run=call.dry_run)
     executor = LocalExecutor()
     record = start_local(sweep, chosen.rows, seen, executor, count, threads=max(1, cores() // workers))
     if call.wait is False:

@@ -65,8 +65,8 @@ class Remedy(NamedTuple):
 def choose(rows: Sequence[PlanRow], names: Sequence[str], *, every: bool, ground: Ground | None) -> list[Remedy]:
     """Give the remedy of each named run, or of each failed or interrupted one when none is named.
 
-    every: exceptions too, as if the user had named those runs. ground: None without Slurm. Raises InputError for a name that
-    is no run, and for a run that is done or on its way.
+    every: exceptions too, as if the user had named those runs. ground: None without Slurm. Raises InputError for a name
+    that is no run, and for a run that is done or on its way.
     """
     if names:
         return [remedy(_named(rows, name), asked=True, ground=ground) for name in names]
@@ -87,13 +87,14 @@ def remedy(row: PlanRow, *, asked: bool, ground: Ground | None = None) -> Remedy
             return Remedy(row, True, f"{start}; it ran out of memory: give it more with '--workers 1'")
         return Remedy(row, True, start)
     had = ground.last[row.id]
-    kept = _kept(had, ground.usual[ground.last_pool[row.id]])
+    usual = ground.usual[ground.last_pool[row.id]]
+    kept = _kept(had, usual)
     partition = ground.limits.partitions.get(had.partition)
     match cause:
         case Cause.HOST_OOM:
-            return _more_memory(row, start, kept, had, partition)
+            return _more_memory(row, start, kept, had, usual, partition)
         case Cause.TIMEOUT:
-            return _more_time(row, start, kept, had, partition, asked=asked)
+            return _more_time(row, start, kept, had, usual, partition, asked=asked)
         case Cause.CUDA_OOM:
             return _larger_gpu(row, start, kept, ground, asked=asked)
         case Cause.NODE_FAIL | Cause.LAUNCH_FAILED if row.status.node:
@@ -111,8 +112,10 @@ def _kept(had: Resources, usual: Resources) -> Change:
     )
 
 
-def _more_memory(row: PlanRow, start: str, kept: Change, had: Resources, partition: PartitionLimits | None) -> Remedy:
-    wanted = had.memory_gb * MORE_MEMORY
+def _more_memory(
+    row: PlanRow, start: str, kept: Change, had: Resources, usual: Resources, partition: PartitionLimits | None
+) -> Remedy:
+    wanted = max(had.memory_gb * MORE_MEMORY, usual.memory_gb)  # the cluster file may have been mended meanwhile
     cap = partition and min(partition.node_memory_gb, partition.max_memory_gb or partition.node_memory_gb)
     if cap is not None and wanted > cap:
         if had.memory_gb >= cap:
@@ -125,9 +128,16 @@ def _more_memory(row: PlanRow, start: str, kept: Change, had: Resources, partiti
 
 
 def _more_time(
-    row: PlanRow, start: str, kept: Change, had: Resources, partition: PartitionLimits | None, *, asked: bool
+    row: PlanRow,
+    start: str,
+    kept: Change,
+    had: Resources,
+    usual: Resources,
+    partition: PartitionLimits | None,
+    *,
+    asked: bool,
 ) -> Remedy:
-    wanted = round(had.time_limit_min * MORE_TIME)
+    wanted = max(round(had.time_limit_min * MORE_TIME), usual.time_limit_min)
     cap = partition.time_limit_min if partition else None
     if cap is not None and wanted > cap:
         wanted = max(cap, had.time_limit_min)

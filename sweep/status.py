@@ -56,10 +56,11 @@ class RunStatus(NamedTuple):
 
 
 class Held(NamedTuple):
-    """A job that a run is in: the submission's token, and what is known of the job."""
+    """A job that a run is in: the submission's token, what is known of the job, and whether it has begun any run."""
 
     token: str
     job: JobView
+    began: bool = True
 
 
 class Work(NamedTuple):
@@ -106,7 +107,7 @@ def run_status(
     if attempt and attempt.outcome is None and _works(attempt, work):
         return _marked(shown._replace(state=State.RUNNING), work.own)
     if newest and not evidence.cancelled and not begun:
-        waiting = _before_its_turn(shown, newest.job)
+        waiting = _before_its_turn(shown, newest)
         if waiting:
             return waiting
     if attempt is None:
@@ -192,8 +193,9 @@ def _works(attempt: AttemptRecord, work: Work) -> bool:
     return job.phase is Phase.ENDED and job.gone and work.alive is True
 
 
-def _before_its_turn(shown: RunStatus, job: JobView) -> RunStatus | None:
+def _before_its_turn(shown: RunStatus, held: Held) -> RunStatus | None:
     """Give the state of a run that its newest job has not begun; None where an ended job leaves it as it was."""
+    job = held.job
     at = shown._replace(job=job.id, node=job.node) if job.id else shown
     if job.phase is not Phase.ENDED:
         return _marked(at._replace(state=State.QUEUED, cause=None, message=job.message), job)
@@ -204,7 +206,9 @@ def _before_its_turn(shown: RunStatus, job: JobView) -> RunStatus | None:
         return failed._replace(
             cause=Cause.LOST, message=job.message or "Slurm knows no such job, and it left no record"
         )
-    if job.cause is None or job.cause in BEFORE_ITS_TURN:
+    if not held.began and job.cause in (Cause.HOST_OOM, Cause.TIMEOUT):
+        return failed._replace(cause=job.cause)
+    if job.cause is None or (job.cause in BEFORE_ITS_TURN and (held.began or job.cause is not Cause.KILLED)):
         return None
     return failed._replace(cause=Cause.LAUNCH_FAILED)
 

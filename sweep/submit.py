@@ -20,7 +20,7 @@ from sweep.plan import PlanRow, plan_record
 from sweep.retry import Change
 from sweep.status import State
 from sweep.store import Submission, SweepFolder
-from sweep.survey import Look, submitter_alive
+from sweep.survey import Look
 from trainer.claim import close_dead
 from trainer.files import write_json
 from trainer.processes import is_alive, this_process
@@ -201,7 +201,7 @@ def _withdraw(folder: SweepFolder, look: Look) -> None:
         for number, array in enumerate(submission.arrays):
             if array.refused is not None:
                 continue
-            found = settle(array, submitter_alive(submission), look.queue, now())
+            found = settle(array, look.submitting[submission.token], look.queue, now())
             path = folder.withdrawn(submission.token, number)
             if found.standing is Standing.REFUSED and not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -239,6 +239,8 @@ def _make_room(folder: SweepFolder, sweep: Sweep, row: PlanRow) -> None:
     run_folder = folder.run(row.id)
     run_folder.cancel.unlink(missing_ok=True)
     evidence = folder.read_evidence([row.id])[row.id]
+    if evidence.result is not None and row.status.state is not State.STALE:
+        return  # finished since the plan was made
     attempt = evidence.attempt
     if attempt and attempt.outcome is None:
         if attempt.number != row.status.attempt or is_alive(attempt.process):

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from trainer.data.prepare import prepare
 from trainer.data.synthesize import synthesize
 
-pytest_plugins = ("cluster_fixtures",)
+pytest_plugins = ("cluster_fixtures", "slurm_fixtures")
 
 REPOSITORY = Path(__file__).parent.parent
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
@@ -45,9 +45,10 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 class Command:
     """A command of the project, run as a process of its own in a folder of its own."""
 
-    def __init__(self, module: str, folder: Path) -> None:
+    def __init__(self, module: str, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.module = module
         self.folder = folder
+        self.environment = {**ONE_THREAD, **(environment or {})}
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
@@ -55,7 +56,7 @@ class Command:
         process = subprocess.Popen(
             [sys.executable, "-m", self.module, *map(str, arguments)],
             cwd=self.folder,
-            env=ONE_THREAD,
+            env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -34,11 +34,12 @@ def test_no_job_of_several_runs_outgrows_its_limit_and_every_run_is_in_one(seed:
     seconds = {run.id: run.seconds for run in runs}
     jobs = bundle(runs, target_s=drawn.choice([0, 600, 1800, 9000]), limit_s=2 * HOUR, workers=workers)
     assert sorted(run for job in jobs for run in job) == sorted(seconds)
-    assert all(len(job) == 1 or sum(seconds[run] for run in job) <= LIMIT_SHARE * 2 * HOUR for job in jobs)
+    assert all(len(job) <= workers or sum(seconds[run] for run in job) <= LIMIT_SHARE * 2 * HOUR for job in jobs)
 
 
 def test_a_job_that_packs_several_runs_on_its_gpu_has_work_for_all_of_them() -> None:
-    """Even where one run alone would fill the target."""
+    """Even where one run alone would fill the target, or the time limit."""
+    assert [len(job) for job in bundle(sized(*[HOUR] * 6), target_s=HOUR / 2, limit_s=HOUR / 4, workers=3)] == [3, 3]
     assert [len(job) for job in bundle(sized(*[HOUR] * 6), target_s=HOUR / 2, limit_s=24 * HOUR, workers=3)] == [3, 3]
 
 

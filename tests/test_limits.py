@@ -8,6 +8,7 @@ from slurm.commands import SlurmError
 from slurm.limits import (
     ClusterLimits,
     PartitionLimits,
+    delays,
     parse_associations,
     parse_caps,
     parse_config,
@@ -202,7 +203,6 @@ BEYOND = {
     "no such partition": (pool("gpux"), "partition 'gpux' does not exist; did you mean 'gpu'?"),
     "one of two absent": (pool("gpu,gpux"), "partition 'gpux' does not exist; did you mean 'gpu'?"),
     "nothing like it": (pool("zzz"), "partition 'zzz' does not exist; expected one of: cpu, gpu, night, none"),
-    "inactive": (pool("night"), "partition 'night' takes no jobs now"),
     "empty": (pool("none", time_limit_min=30), "partition 'none' has no nodes"),
     "too long": (
         pool(time_limit_min=20000),
@@ -264,7 +264,14 @@ def test_a_pool_whose_nodes_are_all_out_of_service_is_told() -> None:
     """Its jobs would wait without an end in sight."""
     rows = SINFO.replace("v100,v100-16gb,skylake|idle", "v100,v100-16gb,skylake|drained")
     limits = ClusterLimits(1001, 10000, 10.0, None, parse_partitions(rows, {}))
-    assert problems(pool(constraint="v100-16gb"), limits) == [
+    assert problems(pool(constraint="v100-16gb"), limits) == []
+    assert delays(pool(constraint="v100-16gb"), limits) == [
         "the nodes of partition 'gpu' that fit are all down or drained (1); 'sinfo -R -p gpu' says why"
     ]
-    assert problems(pool(gres="gpu:v100:1"), limits) == []
+    assert delays(pool(gres="gpu:v100:1"), limits) == []
+
+
+def test_a_partition_that_takes_no_jobs_delays_what_fits_it(limits: ClusterLimits) -> None:
+    """Submitting into it is no mistake: the jobs wait."""
+    assert delays(pool("night"), limits) == ["partition 'night' takes no jobs now; its jobs wait until it does"]
+    assert problems(pool("night"), limits) == []

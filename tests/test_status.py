@@ -214,6 +214,19 @@ SLURM_CASES = {
     "died before Python": (UNBEGUN, slurm(cause=Cause.LAUNCH_FAILED), State.FAILED, Cause.LAUNCH_FAILED),
     "exit code before a run": (UNBEGUN, slurm(cause=Cause.EXCEPTION), State.FAILED, Cause.LAUNCH_FAILED),
     "node died before its turn": (UNBEGUN, slurm(cause=Cause.NODE_FAIL), State.PLANNED, None),
+    "memory before any run": (
+        UNBEGUN,
+        Work(Held("first", JobView(Phase.ENDED, id="7_0", cause=Cause.HOST_OOM), began=False)),
+        State.FAILED,
+        Cause.HOST_OOM,
+    ),
+    "killed before any run": (
+        UNBEGUN,
+        Work(Held("first", JobView(Phase.ENDED, id="7_0", cause=Cause.KILLED), began=False)),
+        State.FAILED,
+        Cause.LAUNCH_FAILED,
+    ),
+    "memory, in another run": (UNBEGUN, slurm(cause=Cause.HOST_OOM), State.PLANNED, None),
     "stood back": (UNBEGUN, slurm(), State.PLANNED, None),
     "cancelled, job still queued": (Evidence(cancelled=True), slurm(Phase.WAITING), State.CANCELLED, None),
     "failed in work, job goes on": (

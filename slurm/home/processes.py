@@ -22,7 +22,7 @@ class StillAlive(Exception):
 
 
 def start(command: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path) -> int:
-    """Start a process in a session and a folder of its own, its output added to a file; give its pid. Raises OSError."""
+    """Start a process in a session of its own, its output added to a file; give its pid. Raises OSError."""
     with output.open("ab") as file:
         child = subprocess.Popen(
             command,
@@ -116,12 +116,22 @@ def _lives(process: psutil.Process) -> bool:
 def _with_environment(slurm_conf: str) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            environment = process.environ()
+            environment = _environment(process)
             if environment.get("SLURM_CONF") == slurm_conf and process.status() != psutil.STATUS_ZOMBIE:
                 yield process, environment
 
 
+def _environment(process: psutil.Process) -> dict[str, str]:
+    """Read a process's environment. Raises OSError.
+
+    slurmstepd and slurmscriptd write their title over it and leave the last variable only, after hundreds of empty ones
+    (22.05); psutil's own reading stops at the first empty one.
+    """
+    words = Path(f"/proc/{process.pid}/environ").read_bytes().decode(errors="replace").split("\0")
+    return dict(word.partition("=")[::2] for word in words)
+
+
 def _node(process: psutil.Process) -> str | None:
-    with contextlib.suppress(psutil.Error):
-        return process.environ().get("SLURMD_NODENAME")
+    with contextlib.suppress(psutil.Error, OSError):
+        return _environment(process).get("SLURMD_NODENAME")
     return None

@@ -1,0 +1,77 @@
+"""What the tests on real Slurm share: sweep files for the cluster at home, and the commands run against it."""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Command, wait_for
+
+from slurm.home.cluster import HomeCluster
+
+POOLS: dict[str, dict[str, Any]] = {
+    "v100": {"device": "cpu", "partition": "v100", "gres": "gpu:v100:1", "memory_gb": 2, "time_limit_min": 60},
+    "p100": {"device": "cpu", "partition": "p100", "gres": "gpu:p100:1", "memory_gb": 2, "time_limit_min": 60},
+    "cpu": {"device": "cpu", "partition": "cpu", "memory_gb": 2, "time_limit_min": 60},
+}
+LONG = 100_000  # epochs that no test waits for
+
+
+def slurm_file(
+    folder: Path,
+    data: Path,
+    *,
+    seeds: Sequence[int] = (1,),
+    ratios: Sequence[float] = (1.0,),
+    epochs: int = 2,
+    pool: str | Sequence[str] = "cpu",
+    pools: dict[str, dict[str, Any]] | None = None,
+    assign: Sequence[dict[str, Any]] | None = None,
+    name: str = "study",
+    **section: Any,
+) -> Path:
+    """Write a sweep file and its cluster file; give the sweep file. Every run has a job of its own unless asked."""
+    (folder / "cluster.yaml").write_text(json.dumps({"name": "test", "pools": pools or POOLS}))
+    sweep = {
+        "name": name,
+        "grid": {"architecture": ["resnet18"], "dataset": ["cifar10"], "ratio": list(ratios), "seed": list(seeds)},
+        "training": {"epochs": epochs, "batch_size": 8, "lr_milestones": []},
+        "cluster": {
+            "file": "./cluster.yaml",
+            "assign": list(assign or [{"pool": pool if isinstance(pool, str) else list(pool)}]),
+            "job_target_min": 0,
+            **section,
+        },
+        "execution": {"checkpoint_interval_s": 0},
+        "output": str(folder / "runs"),
+        "data": str(data),
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(json.dumps(sweep))
+    return path
+
+
+@pytest.fixture
+def on_slurm(slurm: HomeCluster, tmp_path: Path) -> Iterator[Command]:
+    """`python -m sweep` on the login node of a clean cluster at home."""
+    command = Command("sweep", tmp_path, slurm.environment)
+    yield command
+    command.end()
+
+
+def states(command: Command, file: Path) -> dict[str, dict[str, Any]]:
+    """Give every run's entry of `sweep status --json`, by id."""
+    return {run["id"]: run for run in command.json("status", file)["runs"]}
+
+
+def wait_for_state(command: Command, file: Path, run_id: str, *wanted: str, seconds: float = 90.0) -> dict[str, Any]:
+    """Wait until a run is in one of some states; give its entry."""
+    found: dict[str, Any] = {}
+
+    def arrived() -> bool:
+        found.update(states(command, file)[run_id])
+        return found["state"] in wanted
+
+    wait_for(arrived, f"{run_id} to be {' or '.join(wanted)}, last {found.get('state')}", seconds)
+    return found
