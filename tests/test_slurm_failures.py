@@ -1,0 +1,407 @@
+"""Every way a job can fail on a real cluster, from `sweep submit` to what `sweep status` then says of the run."""
+
+import json
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import Command, metrics, read, wait_for
+from rich.console import Console
+from slurm_fixtures import LONG, POOLS, slurm_file, states
+
+from slurm.home.cluster import HomeCluster
+from slurm.task import count_oom_kills
+from sweep.display import failures
+from sweep.status import RunStatus, State
+from trainer.records import Cause, RunFolder
+
+CPU = POOLS["cpu"]
+ENDED = {"done", "failed", "interrupted", "cancelled"}
+GONE_ON_S = 60.0
+
+
+def run_id(seed: int) -> str:
+    """Name the run of a seed in the files these tests write."""
+    return f"resnet18-cifar10-r1.0-s{seed}"
+
+
+def folder_of(tmp_path: Path, seed: int, name: str = "study") -> RunFolder:
+    """Give a run's folder."""
+    return RunFolder(tmp_path / "runs" / name / "runs" / run_id(seed))
+
+
+def trainer_of(folder: RunFolder) -> int | None:
+    """Give the process of a run's newest attempt, None before there is one."""
+    numbers = folder.attempt_numbers()
+    return read(folder.attempt(numbers[-1]))["process"]["pid"] if numbers else None
+
+
+def wait_for_checkpoints(folders: Sequence[RunFolder]) -> None:
+    """Wait until each run has something to go on from."""
+    wait_for(lambda: all(any(folder.checkpoints.glob("*")) for folder in folders), "a checkpoint of every run")
+
+
+def by_seed(command: Command, file: Path) -> dict[int, dict[str, Any]]:
+    """Give every run's entry of `sweep status --json`, by seed."""
+    return {run["seed"]: run for run in states(command, file).values()}
+
+
+def wait_for_all(
+    command: Command, file: Path, hold: Callable[[dict[int, dict[str, Any]]], bool], what: str, seconds: float = 90.0
+) -> dict[int, dict[str, Any]]:
+    """Wait until something holds of the runs by seed; give them."""
+    found: dict[int, dict[str, Any]] = {}
+
+    def holds() -> bool:
+        found.update(by_seed(command, file))
+        return hold(found)
+
+    wait_for(holds, what, seconds)
+    return found
+
+
+def all_ended(found: dict[int, dict[str, Any]]) -> bool:
+    """Tell whether nothing more is to come."""
+    return {run["state"] for run in found.values()} <= ENDED
+
+
+class Frozen:
+    """Processes that hang until they are killed, as on a file server that does not answer: SIGCONT does not help."""
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self.pids = pids
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._hold)
+
+    def __enter__(self) -> "Frozen":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+    def _hold(self) -> None:
+        while not self.over.wait(0.02):
+            for pid in self.pids:
+                if psutil.pid_exists(pid):
+                    os.kill(pid, signal.SIGSTOP)
+
+
+BEFORE_IT_BEGAN: dict[str, tuple[dict[str, Any], str, str]] = {
+    "the job script ends by itself": ({"setup": ["exit 3"]}, "launch_failed", "Slurm: FAILED 3:0"),
+    "there is no srun": ({"setup": ["export PATH=/nowhere"]}, "launch_failed", "srun: command not found"),
+    "there is no Python": (
+        {"setup": ["srun() { command srun /no/such/python; }"]},
+        "launch_failed",
+        "execve(): /no/such/python: No such file or directory",
+    ),
+    "there is no such module": (
+        {"setup": ["module load python || exit"]},
+        "launch_failed",
+        "module: command not found",
+    ),
+    "memory is too small for torch": ({"memory_gb": 0.2}, "host_oom", "exceeded"),
+}
+
+
+def test_a_job_that_dies_before_its_run_begins_says_why(on_slurm: Command, data: Path, tmp_path: Path) -> None:
+    """Exit code, missing commands, memory: failed, each with its cause, Slurm's evidence, job, node and log."""
+    pools = {f"pool{seed}": {**CPU, **case[0]} for seed, case in enumerate(BEFORE_IT_BEGAN.values())}
+    rules = [{"when": {"seed": seed}, "pool": f"pool{seed}"} for seed in range(len(pools))]
+    file = slurm_file(tmp_path, data, seeds=range(len(pools)), pools=pools, assign=rules)
+    on_slurm("submit", file, "--yes")
+    found = wait_for_all(on_slurm, file, all_ended, "every job to die")
+    for seed, (name, (_, cause, words)) in enumerate(BEFORE_IT_BEGAN.items()):
+        assert (found[seed]["state"], found[seed]["cause"]) == ("failed", cause), name
+        assert words.lower() in found[seed]["message"].lower(), name
+        assert found[seed]["job"], name
+        assert found[seed]["node"] == "cpu-1", name
+        assert Path(found[seed]["log"]).exists(), name
+
+
+def test_an_exception_and_a_divergence_name_the_line_and_are_told_once(
+    on_slurm: Command, data: Path, tmp_path: Path
+) -> None:
+    """Data that went between submit and start, and a learning rate that blows up: cause, message, last frame."""
+    copied = tmp_path / "data"
+    shutil.copytree(data, copied)
+    file = slurm_file(tmp_path, copied, seeds=(1, 2), name="broken", pool="v100")
+    wild = slurm_file(tmp_path, data, name="wild", pools=POOLS)
+    sweep = read(wild)
+    sweep["training"]["lr"] = 1e30
+    wild.write_text(json.dumps(sweep))
+    on_slurm("submit", file, "--yes")
+    for path in copied.glob("cifar10/*.npy"):
+        path.unlink()
+    on_slurm("submit", wild, "--yes")
+    diverged = wait_for_all(on_slurm, wild, all_ended, "the wild run to fail")[1]
+    assert (diverged["state"], diverged["cause"]) == ("failed", "diverged")
+    assert " in " in diverged["frame"]
+    found = wait_for_all(on_slurm, file, all_ended, "both runs to fail")
+    assert {(run["state"], run["cause"]) for run in found.values()} == {("failed", "exception")}
+    assert len({(run["message"], run["frame"]) for run in found.values()}) == 1, "alike, so that they are told once"
+    assert "npy" in found[1]["message"]
+
+
+def test_whatever_ends_a_running_job_the_run_is_told_truly(
+    slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
+) -> None:
+    """Killed in part, killed whole, cancelled, warned of its limit, at its limit, hung at its limit with and without
+    a checkpoint. What was warned goes on by itself, what hung is interrupted, or failed where it came no further."""
+    trainer_killed, task_killed, cancelled, warned, at_limit, hung, stuck = range(1, 8)
+    file = slurm_file(tmp_path, data, seeds=range(1, 8), epochs=LONG)
+    on_slurm("submit", file, "--yes")
+    folders = {seed: folder_of(tmp_path, seed) for seed in range(1, 8)}
+    wait_for(lambda: trainer_of(folders[stuck]) is not None, "the last run to start")
+    stuck_pids = _with_parent(trainer_of(folders[stuck]))
+    with Frozen(stuck_pids):
+        wait_for_checkpoints([folders[seed] for seed in range(1, 7)])
+        before = by_seed(on_slurm, file)
+        assert {run["state"] for run in before.values()} == {"running"}
+        jobs = {seed: run["job"] for seed, run in before.items()}
+        pids = {seed: _with_parent(trainer_of(folder)) for seed, folder in folders.items()}
+        os.kill(pids[trainer_killed][0], signal.SIGKILL)
+        for pid in reversed(pids[task_killed]):
+            os.kill(pid, signal.SIGKILL)
+        slurm.run("scancel", jobs[cancelled])
+        slurm.run("scontrol", "update", f"jobid={jobs[warned]}", "EndTime=now+60seconds")
+        for seed in (at_limit, hung, stuck):
+            slurm.run("scontrol", "update", f"jobid={jobs[seed]}", "EndTime=now+1seconds")
+        with Frozen(pids[hung]):
+            found = wait_for_all(
+                on_slurm,
+                file,
+                lambda now: (
+                    all(now[seed]["state"] in ENDED for seed in (1, 2, 3, hung, stuck))
+                    and all(now[seed]["attempt"] == 2 for seed in (warned, at_limit))
+                ),
+                "every job to end or to go on",
+            )
+    told = {seed: (run["state"], run["cause"]) for seed, run in found.items()}
+    assert told[trainer_killed] == ("interrupted", "killed")
+    assert found[trainer_killed]["message"] == "killed by SIGKILL"
+    assert told[task_killed] == ("interrupted", "killed")
+    assert "was killed by SIGKILL" in found[task_killed]["message"]
+    assert told[cancelled] == ("cancelled", None)
+    assert told[hung] == ("interrupted", "timeout")
+    assert found[hung]["epoch"] >= 1
+    assert told[stuck] == ("failed", "timeout")
+    for seed in (warned, at_limit):
+        first = read(folders[seed].attempt(1))
+        assert (first["outcome"], first["message"]) == ("interrupted", "stopped by SIGUSR2")
+        assert found[seed]["state"] == "running"
+        assert found[seed]["job"] == jobs[seed]
+        wait_for(lambda seed=seed: read(folders[seed].attempt(2))["start_epoch"] >= 1, "a start from the checkpoint")
+    on_slurm("cancel", file, "--yes")
+
+
+def _with_parent(pid: int | None) -> list[int]:
+    """Give a trainer and the task that started it."""
+    assert pid is not None
+    parent = psutil.Process(pid).parent()
+    assert parent is not None
+    return [pid, parent.pid]
+
+
+def test_what_slurm_takes_away_goes_on_by_itself_to_the_same_result(
+    slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
+) -> None:
+    """Preempted with a grace time and without one, and on a node that goes down: queued, then done, by itself, with
+    the history of a run that nothing disturbed."""
+    graced, at_once, on_node = 1, 2, 3
+    rules = [{"when": {"seed": 1}, "pool": "p100"}, {"when": {"seed": 2}, "pool": "cpu"}, {"pool": "v100"}]
+    epochs = 10
+    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=epochs, assign=rules)
+    on_slurm("submit", file, "--yes")
+    folders = {seed: folder_of(tmp_path, seed) for seed in (graced, at_once, on_node)}
+    wait_for_checkpoints(list(folders.values()))
+    for node in ("p100-1", "cpu-1"):
+        slurm.run("sbatch", "--partition=urgent", f"--nodelist={node}", "--exclusive", "--wrap=sleep 3")
+    node = by_seed(on_slurm, file)[on_node]["node"]
+    slurm.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    seen: dict[int, set[str]] = {seed: set() for seed in folders}
+
+    def all_queued_since() -> bool:
+        for seed, run in by_seed(on_slurm, file).items():
+            seen[seed].add(run["state"])
+        return all("queued" in states_seen for states_seen in seen.values())
+
+    wait_for(all_queued_since, "each run to be back in the queue")
+    reference = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=epochs, pool="v100", name="undisturbed")
+    on_slurm("submit", reference, "--yes")
+    found = wait_for_all(on_slurm, file, all_ended, "the runs to go on to their end", GONE_ON_S)
+    assert {run["state"] for run in found.values()} == {"done"}
+    wait_for_all(on_slurm, reference, all_ended, "the undisturbed runs to end", GONE_ON_S)
+    for seed, folder in folders.items():
+        result = read(folder.result)
+        assert [attempt["outcome"] for attempt in result["attempts"]] == ["interrupted", "done"]
+        assert result["attempts"][1]["start_epoch"] >= 1
+        assert metrics(folder.result) == metrics(folder_of(tmp_path, seed, "undisturbed").result)
+    assert seen == {seed: seen[seed] & {"running", "queued", "done"} for seed in seen}, "never anything else between"
+
+
+def test_a_preemption_that_cancels_and_a_prolog_that_fails_are_told(
+    make_cluster: Callable[[], HomeCluster], data: Path, tmp_path: Path
+) -> None:
+    """Cancelled for another: interrupted, preempted, and the next submit goes on. A failed prolog: queued, with
+    Slurm's reason and the command that releases it, after which it runs."""
+    home = make_cluster()
+    prolog, broken = tmp_path / "prolog", tmp_path / "broken"
+    prolog.write_text(f'#!/bin/sh\n[ "$SLURMD_NODENAME" != v100-1 ] || [ ! -e "{broken}" ]\n')
+    prolog.chmod(0o755)
+    broken.touch()
+    cancelling = "PartitionName=yielding Nodes=p100-1 PriorityTier=1 PreemptMode=CANCEL"
+    home.start(extra=[f"Prolog={prolog}", cancelling])
+    sweep = Command("sweep", tmp_path, home.environment)
+    home.run("scontrol", "update", "nodename=v100-2", "state=drain", "reason=test")
+    pools = {"yielding": {**POOLS["p100"], "partition": "yielding"}, "v100": POOLS["v100"]}
+    rules = [{"when": {"seed": 1}, "pool": "yielding"}, {"pool": "v100"}]
+    file = slurm_file(tmp_path, data, seeds=(1, 2), epochs=6, pools=pools, assign=rules)
+    sweep("submit", file, "--yes")
+    wait_for_checkpoints([folder_of(tmp_path, 1)])
+    home.run("sbatch", "--partition=urgent", "--nodelist=p100-1", "--exclusive", "--wrap=sleep 2")
+    preempted = wait_for_all(sweep, file, lambda now: now[1]["state"] in ENDED, "the preemption")[1]
+    assert (preempted["state"], preempted["cause"]) == ("interrupted", "preempted")
+    assert preempted["epoch"] >= 1
+
+    held = wait_for_all(sweep, file, lambda now: "release" in (now[2]["message"] or ""), "the failed launch")[2]
+    assert held["state"] == "queued"
+    assert "launch failed on a node" in held["message"]
+    assert f"scontrol release {held['job']}" in held["message"]
+    broken.unlink()
+    home.run("scontrol", "update", "nodename=v100-1", "state=resume")
+    home.run("scontrol", "release", held["job"])
+    assert "will submit 1 runs" in sweep("submit", file, "--yes").stderr, "the preempted one"
+    found = wait_for_all(sweep, file, lambda now: {run["state"] for run in now.values()} == {"done"}, "both to finish")
+    assert found[1]["attempt"] == 2
+
+
+def test_a_job_that_waits_says_for_what_and_whether_that_can_end(
+    slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
+) -> None:
+    """Held, not yet eligible, impossible, closed, drained: queued with Slurm's reason. Cancelled in the queue:
+    cancelled. Its output folder gone when it starts: a failed launch."""
+    held, later, too_large, never, dropped, closed, no_folder = range(1, 8)
+    for node in slurm.nodes():
+        slurm.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
+    rules = [
+        {"when": {"seed": no_folder}, "pool": "v100"},
+        {"when": {"seed": closed}, "pool": "p100"},
+        {"pool": "cpu"},
+    ]
+    file = slurm_file(tmp_path, data, seeds=range(1, 8), assign=rules)
+    on_slurm("submit", file, "--yes")
+    jobs = {seed: run["job"] for seed, run in by_seed(on_slurm, file).items()}
+    dead = slurm.run("sbatch", "--parsable", "--hold", "--output=/dev/null", "--wrap=true").strip()
+    slurm.run("scancel", dead)
+    slurm.run("scontrol", "hold", jobs[held])
+    slurm.run("scontrol", "update", f"jobid={jobs[later]}", "StartTime=now+1hour")
+    slurm.run("scontrol", "update", f"jobid={jobs[too_large]}", "NumNodes=5")
+    slurm.run("scontrol", "update", f"jobid={jobs[never]}", f"dependency=afterok:{dead}")
+    slurm.run("scontrol", "update", "partitionname=p100", "state=DOWN")
+    slurm.run("scancel", jobs[dropped])
+    lost = Path(on_slurm.folder / "runs" / "study" / "submissions")
+    folder = next(path for path in lost.glob("*-*/*") if no_folder in _seeds(path))
+    folder.rename(tmp_path / "elsewhere")
+    slurm.run("scontrol", "update", "nodename=v100-1", "state=resume")
+    words = {
+        held: f"waits until 'scontrol release {jobs[held]}'",
+        later: "waits for its start time",
+        too_large: "it would wait for ever",
+        never: "it would wait for ever",
+        closed: "its partition is closed",
+    }
+    found = wait_for_all(
+        on_slurm,
+        file,
+        lambda now: (
+            now[no_folder]["state"] in ENDED
+            and now[dropped]["state"] in ENDED
+            and all(text in (now[seed]["message"] or "") for seed, text in words.items())
+        ),
+        "every job to wait for its reason",
+    )
+    assert {found[seed]["state"] for seed in words} == {"queued"}
+    assert (found[dropped]["state"], found[dropped]["cause"]) == ("cancelled", None)
+    assert (found[no_folder]["state"], found[no_folder]["cause"]) == ("failed", "launch_failed")
+    assert "its log could not be created" in found[no_folder]["message"]
+    on_slurm("cancel", file, "--yes")
+
+
+def _seeds(job_folder: Path) -> set[int]:
+    """Give the seeds of an array's runs."""
+    return {spec["run"]["seed"] for task in read(job_folder / "bundle.json")["tasks"] for spec in task}
+
+
+def test_a_job_that_dies_in_its_second_run_keeps_the_first_and_spares_the_third(
+    on_slurm: Command, data: Path, tmp_path: Path
+) -> None:
+    """The first stays done, the second has the cause, the third waits for a submit, which sends only these two."""
+    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=4, job_target_min=30)
+    assert "in 1 jobs" in on_slurm("submit", file, "--yes").stderr
+    order = [seed for task in _tasks(tmp_path) for seed in task]
+    second = folder_of(tmp_path, order[1])
+    wait_for_checkpoints([second])
+    for pid in reversed(_with_parent(trainer_of(second))):
+        os.kill(pid, signal.SIGKILL)
+    found = wait_for_all(on_slurm, file, lambda now: now[order[1]]["state"] == "interrupted", "the job to die")
+    assert [found[seed]["state"] for seed in order] == ["done", "interrupted", "planned"]
+    assert found[order[1]]["cause"] == "killed"
+    assert "ended before its turn" in found[order[2]]["message"]
+    result = folder_of(tmp_path, order[0]).result.read_bytes()
+    assert "will submit 2 runs" in on_slurm("submit", file, "--yes").stderr
+    found = wait_for_all(on_slurm, file, lambda now: {run["state"] for run in now.values()} == {"done"}, "the rest")
+    assert [found[seed]["attempt"] for seed in order] == [1, 2, 1]
+    assert folder_of(tmp_path, order[0]).result.read_bytes() == result
+
+
+def _tasks(tmp_path: Path) -> list[list[int]]:
+    """Give the seeds of the only array's jobs, in the order they are worked off."""
+    (bundle,) = (tmp_path / "runs" / "study" / "submissions").glob("*/0/bundle.json")
+    return [[spec["run"]["seed"] for spec in task] for task in read(bundle)["tasks"]]
+
+
+def test_forty_equal_failures_are_one_line() -> None:
+    """One line with the count, the last frame and some names; a different failure has its own."""
+    alike = RunStatus("", "vit", "cifar10", 1.0, 1, State.FAILED, Cause.EXCEPTION, "ValueError: no", node="v100-1")
+    runs = [alike._replace(id=f"run{seed}", seed=seed, frame="loop.py:7 in step") for seed in range(40)]
+    other = alike._replace(id="other", cause=Cause.HOST_OOM, message="used more memory", frame=None)
+    console = Console(width=200, record=True)
+    console.print(failures([*runs, other], "study.yaml"))
+    text = console.export_text()
+    assert "✗ 40 runs  exception on v100-1" in text
+    assert text.count("ValueError: no  (loop.py:7 in step)") == 1
+    assert "run0, run1, run2 and 37 more" in text
+    assert text.count("✗") == 2
+    assert "✗ other  host_oom on v100-1" in text
+
+
+@pytest.mark.parametrize(
+    ("own", "file", "text", "kills"),
+    [
+        ("0::/slurm/job_1\n", "slurm/job_1/memory.events", "low 0\noom 3\noom_kill 2\n", 2),
+        (
+            "9:cpu,cpuacct:/\n4:memory:/slurm/job_1\n",
+            "memory/slurm/job_1/memory.oom_control",
+            "oom_kill_disable 0\nunder_oom 0\noom_kill 1\n",
+            1,
+        ),
+        ("4:memory:/slurm/job_1\n", "memory/slurm/job_1/memory.oom_control", "under_oom 0\n", 0),
+        ("0::/slurm/job_1\n", "elsewhere/memory.events", "oom_kill 5\n", 0),
+        ("", "memory.events", "oom_kill 5\n", 0),
+    ],
+    ids=["version 2", "version 1", "a kernel that does not count", "another group's file", "no group"],
+)
+def test_the_kernels_kills_for_memory_are_counted(own: str, file: str, text: str, kills: int, tmp_path: Path) -> None:
+    """Of this job's own control group, in both versions; where nothing is said, none."""
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(text)
+    (tmp_path / "own").write_text(own)
+    assert count_oom_kills(tmp_path, tmp_path / "own") == kills
