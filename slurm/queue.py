@@ -382,7 +382,8 @@ def _never_seen(array: ArrayRecord, snapshot: Snapshot) -> JobView:
             words = "Slurm knows no such job: it was cancelled before it began, or never accepted"
             return JobView(Phase.ENDED, gone=True, message=words, known=squeue.answered, problem=squeue.problem)
         return JobView(Phase.UNKNOWN, message="is not in the queue", problem=sacct.problem, known=squeue.answered)
-    return JobView(Phase.UNKNOWN, message="is not in the queue yet", problem=squeue.problem)
+    words = "is not in the queue yet" if squeue.problem is None else "whether it is in the queue is not known"
+    return JobView(Phase.UNKNOWN, message=words, problem=squeue.problem)
 
 
 def _long_after(array: ArrayRecord, moment: datetime) -> bool:

@@ -57,8 +57,9 @@ def cancel_unwanted_jobs(look: Look, cancelled: Sequence[str]) -> int:
     Raises MachineError when Slurm does not answer: the requests stand, and each job ends when it finds them.
     """
     states = {status.id: status.state for status in look.statuses}
-    wanted = {run_id for run_id, state in states.items() if state in CANCELLABLE and run_id not in set(cancelled)}
-    jobs = []
+    wanted = {run_id for run_id, state in states.items() if state in CANCELLABLE} - set(cancelled)
+    tasks: dict[str, set[int]] = {}
+    whole: dict[str, int] = {}
     for run_id in cancelled:
         place = look.places.get(run_id)
         if place is None or place.array is None:
@@ -66,10 +67,13 @@ def cancel_unwanted_jobs(look: Look, cancelled: Sequence[str]) -> int:
         row = look.queue.tasks.get(place.array.tag, {}).get(place.task)
         array_job = place.array.job or (row.job.partition("_")[0] if row else None)
         if array_job and not wanted.intersection(place.array.tasks[place.task]):
-            jobs.append(f"{array_job}_{place.task}")
-    unique = list(dict.fromkeys(jobs))
+            tasks.setdefault(array_job, set()).add(place.task)
+            whole[array_job] = len(place.array.tasks)
+    jobs = []
+    for job, numbers in tasks.items():
+        jobs += [job] if len(numbers) == whole[job] else [f"{job}_{number}" for number in sorted(numbers)]
     try:
-        cancel_jobs(unique)
+        cancel_jobs(jobs)
     except SlurmError as error:
         raise MachineError(f"{error}; the runs stop by themselves once their jobs look for the request") from error
-    return len(unique)
+    return sum(map(len, tasks.values()))

@@ -1,5 +1,6 @@
 """Draw plans, states and progress: tables on a terminal, plain lines in a pipe. Decides nothing."""
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -143,20 +144,23 @@ def failures(statuses: Sequence[RunStatus], file: str) -> Text:
     alike: dict[tuple[str, str, str | None], list[RunStatus]] = {}
     for status in statuses:
         if status.state is State.FAILED:
-            key = (status.cause.value if status.cause else "unknown", last_line(status.message), status.frame)
+            # Job numbers and spool folders differ between failures that are the same.
+            message = re.sub(r"\d+", "#", last_line(status.message))
+            key = (status.cause.value if status.cause else "unknown", message, status.frame)
             alike.setdefault(key, []).append(status)
     text = Text()
-    for (cause, message, frame), group in sorted(alike.items(), key=lambda item: -len(item[1])):
+    for (cause, _, frame), group in sorted(alike.items(), key=lambda item: -len(item[1])):
         first = group[0]
         if len(group) == 1:
             text.append(f"✗ {first.id}", "bold red")
-            text.append(f"  {cause} on {first.node or 'no node'}, attempt {first.attempt}, epoch {first.epoch}")
+            begun = f"attempt {first.attempt}, epoch {first.epoch}" if first.attempt else "before it began"
+            text.append(f"  {cause} on {first.node or 'no node'}, {begun}")
             text.append(f", job {first.job}\n" if first.job else "\n")
         else:
             text.append(f"✗ {len(group)} runs", "bold red")
             text.append(f"  {cause} on {_several([status.node or 'no node' for status in group])}\n")
             text.append(f"    runs   {_several([status.id for status in group])}\n")
-        text.append(f"    {message}{f'  ({frame})' if frame else ''}\n")
+        text.append(f"    {last_line(first.message)}{f'  ({frame})' if frame else ''}\n")
         text.append(f"    log    {first.log or 'none'}\n")
         text.append(f"    retry  sweep retry {file} {' '.join(status.id for status in group[:SHOWN])}")
         text.append(" …\n" if len(group) > SHOWN else "\n")

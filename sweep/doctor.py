@@ -4,59 +4,30 @@ Looks and reports; decides nothing and mends nothing. What it has to write to lo
 """
 
 import contextlib
-import os
-import re
 import secrets
-import shlex
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 from slurm.commands import SlurmError, call
 from slurm.limits import ClusterLimits, delays, problems, read_limits
 from slurm.local import default_workers
 from slurm.pools import Pool
-from slurm.probe import Findings, mark, read_findings
+from slurm.probe import Findings
+from sweep.check import CAPABILITY, Check, kernels, listed
 from sweep.config import Sweep
+from sweep.probing import look_here, marked, probe_pools
 from sweep.store import SweepFolder
 from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError, open_dataset
 
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo", "srun")
-FREE_NODE_S = 30  # how long a probe waits for a node
-PROBE_MIN = 2
-PROBE_MEMORY_GB = 4.0  # importing torch and starting CUDA takes two
-PROBE_S = FREE_NODE_S + 60 * PROBE_MIN + 30.0  # Slurm ends a probe before this
-HERE_S = 120.0  # importing torch from a cold network file system has been seen to take a minute
-POLL_S = 0.1
-
 # Parameters with 200 classes at 64 pixels, the larger of the two datasets: within 3 % of the smaller.
 PARAMETERS = {"resnet18": 11_279_112, "vit": 3_280_840}
 BYTES_A_PARAMETER = 3 * 4  # fp32: the weight and AdamW's two moments
 CHECKPOINTS = 2
-
-CAPABILITY = {"p100": "sm_60", "v100": "sm_70", "a100": "sm_80", "h100": "sm_90"}
-NEWER_TORCH = "pip install 'torch==2.7.1' (it has sm_60 to sm_90)"
-
-State = Literal["ok", "warning", "problem", "skipped"]
-
-
-class Check(NamedTuple):
-    """What was looked at and what was found. remedy: what to do or type, of every warning and problem."""
-
-    name: str
-    state: State
-    words: str
-    remedy: str | None = None
-
-    def line(self) -> str:
-        """Give it as one line of text."""
-        return f"{self.state} {self.name}: {self.words}" + (f"; {self.remedy}" if self.remedy else "")
 
 
 def examine(sweep: Sweep, pools: Mapping[str, Pool], *, probe: bool) -> Iterator[Check]:
@@ -71,7 +42,7 @@ def examine(sweep: Sweep, pools: Mapping[str, Pool], *, probe: bool) -> Iterator
     nonce = secrets.token_hex(8)
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(_marked(sweep.folder, nonce))
+            stack.enter_context(marked(sweep.folder, nonce))
         except OSError as error:
             words = f"{sweep.folder} cannot be written: {error.strerror or error}"
             remedy = f"choose another folder with 'output:' in {sweep.file} or with '--output DIR'"
@@ -86,8 +57,8 @@ def examine(sweep: Sweep, pools: Mapping[str, Pool], *, probe: bool) -> Iterator
         if probe and cluster.usable and not writable:
             yield Check("nodes", "skipped", "there is no output folder for them to look at")
         elif probe:
-            yield from _probe(sweep, cluster.usable, nonce, seen)
-        yield from _torch(_look_here(sweep, nonce), asked, seen)
+            yield from probe_pools(sweep, cluster.usable, nonce, seen)
+        yield from _torch(look_here(sweep, nonce), asked, seen)
 
 
 class _Cluster:
@@ -236,20 +207,6 @@ def _parallel(sweep: Sweep, pools: Mapping[str, Pool]) -> int | None:
     return workers if isinstance(workers, int) else default_workers()
 
 
-def _look_here(sweep: Sweep, nonce: str) -> Findings | str:
-    """Run the probe on this machine, in a process of its own; words when it told nothing."""
-    command = [sys.executable, *_probe_arguments(sweep, nonce)]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=HERE_S, stdin=subprocess.DEVNULL
-        )
-    except subprocess.TimeoutExpired:
-        return f"importing torch took more than {HERE_S:.0f} s"
-    except OSError as error:
-        return str(error)
-    return read_findings(done.stdout, nonce) or _last_line(done.stderr) or f"exit code {done.returncode}"
-
-
 def _torch(here: Findings | str, pools: Mapping[str, Pool], seen: Mapping[str, Findings]) -> Iterator[Check]:
     """Check that torch imports, and has kernels for the GPUs: those of the pools, or those of this machine."""
     broken = here if isinstance(here, str) else here.problems.get("torch")
@@ -257,210 +214,14 @@ def _torch(here: Findings | str, pools: Mapping[str, Pool], seen: Mapping[str, F
         remedy = f"reinstall it: '{sys.executable} -m pip install --force-reinstall torch==2.7.1'"
         yield Check("torch", "problem", f"cannot be imported by {sys.executable}: {broken}", remedy)
     elif not isinstance(here, str):
-        yield Check("torch", "ok", f"torch {here.torch}, Python {here.python}, kernels for {_listed(here.archs)}")
+        yield Check("torch", "ok", f"torch {here.torch}, Python {here.python}, kernels for {listed(here.archs)}")
         if not pools:
-            yield from (_kernels("torch", here, gpu.capability, gpu.name) for gpu in dict.fromkeys(here.gpus))
+            yield from (kernels("torch", here, gpu.capability, gpu.name) for gpu in dict.fromkeys(here.gpus))
     for name, pool in pools.items():
         wanted = CAPABILITY.get(pool.device)
         there = seen.get(name) or here
         if wanted and not isinstance(there, str) and there.torch and (name not in seen or not there.gpus):
-            yield _kernels(f"torch {name}", there, wanted, pool.device)
-
-
-def _kernels(name: str, findings: Findings, capability: str, device: str) -> Check:
-    if has_kernels(findings.archs, capability):
-        return Check(name, "ok", f"torch {findings.torch} has kernels for {device} ({capability})")
-    words = f"torch {findings.torch} has no kernels for {device} ({capability}), only for {_listed(findings.archs)}"
-    return Check(name, "problem", words, NEWER_TORCH)
-
-
-def has_kernels(archs: Collection[str], capability: str) -> bool:
-    """Tell whether code built for these architectures runs on a GPU: sm_XY runs on later minor versions of major X."""
-    major, minor = _version(capability)
-    built = [_version(arch) for arch in archs if re.fullmatch(r"sm_\d+", arch)]
-    return any(of == major and least <= minor for of, least in built) or f"{capability}a" in archs
-
-
-def _version(capability: str) -> tuple[int, int]:
-    digits = capability.removeprefix("sm_")
-    return int(digits[:-1]), int(digits[-1])
-
-
-class _Probe(NamedTuple):
-    """A probe under way: the pool, srun's process, and the files that take what it prints."""
-
-    name: str
-    pool: Pool
-    process: "subprocess.Popen[bytes]"
-    out: Path
-    err: Path
-
-
-def _probe(sweep: Sweep, pools: Mapping[str, Pool], nonce: str, seen: dict[str, Findings]) -> Iterator[Check]:
-    """Look around on a node of each pool, all pools at once; what was found goes into `seen`, by pool."""
-    job_name = f"sweep-doctor-{nonce}"
-    with tempfile.TemporaryDirectory(prefix="sweep-doctor-") as scratch:
-        probes = []
-        try:
-            for number, (name, pool) in enumerate(pools.items()):
-                out, err = Path(scratch, f"{number}.out"), Path(scratch, f"{number}.err")
-                command = srun_command(pool, job_name, [sys.executable, *_probe_arguments(sweep, nonce)])
-                with out.open("wb") as stdout, err.open("wb") as stderr:
-                    process = subprocess.Popen(
-                        command,
-                        stdin=subprocess.DEVNULL,
-                        stdout=stdout,
-                        stderr=stderr,
-                        env=_outside_of_jobs(os.environ),
-                        start_new_session=True,  # Ctrl-C ends the doctor, and the doctor its probes
-                    )
-                probes.append(_Probe(name, pool, process, out, err))
-            deadline = time.monotonic() + PROBE_S
-            waiting = list(probes)
-            while waiting and time.monotonic() < deadline:
-                for probe in [probe for probe in waiting if probe.process.poll() is not None]:
-                    waiting.remove(probe)
-                    yield from _read_probe(sweep, probe, nonce, seen)
-                time.sleep(POLL_S)
-            for probe in waiting:
-                words = f"the probe did not end within {PROBE_S:.0f} s"
-                yield Check(f"node {probe.name}", "problem", words, f"look at 'sinfo -p {probe.pool.partition}'")
-        except OSError as error:
-            yield Check("nodes", "skipped", f"srun could not be started: {error}")
-        finally:
-            _end([probe.process for probe in probes], job_name)
-
-
-def srun_command(pool: Pool, job_name: str, command: Sequence[str]) -> list[str]:
-    """Give the srun that runs a command on a node of a pool, as its jobs would be, if one is free soon."""
-    options = {
-        "job-name": job_name,
-        "partition": pool.partition,
-        "gres": pool.gres,
-        "constraint": pool.constraint,
-        "account": pool.account,
-        "qos": pool.qos,
-        "nodes": "1",
-        "ntasks": "1",
-        "cpus-per-task": "1",
-        "mem": f"{round(min(pool.memory_gb, PROBE_MEMORY_GB) * 1024)}M",
-        "time": str(PROBE_MIN),
-        "immediate": str(FREE_NODE_S),
-    }
-    script = "\n".join([*pool.setup, f"exec {shlex.join(command)}"])
-    return ["srun", *(f"--{key}={value}" for key, value in options.items() if value), "bash", "-c", script]
-
-
-def _probe_arguments(sweep: Sweep, nonce: str) -> list[str]:
-    folder, data = str(sweep.folder.absolute()), str(sweep.data.absolute())
-    return ["-m", "slurm.probe", "--folder", folder, "--data", data, "--nonce", nonce]
-
-
-def _outside_of_jobs(environment: Mapping[str, str]) -> dict[str, str]:
-    """Leave out what would make srun a step of the job this shell runs in, or change what it asks for."""
-    kept = ("SLURM_CONF", "SLURM_CLUSTERS")
-    return {key: value for key, value in environment.items() if key in kept or not key.startswith(("SLURM_", "SRUN_"))}
-
-
-def _end(processes: Sequence["subprocess.Popen[bytes]"], job_name: str) -> None:
-    """End the probes that still run: srun gives its job back when asked to; the rest is cancelled by name."""
-    running = [process for process in processes if process.poll() is None]
-    for process in running:
-        process.terminate()
-    for process in running:
-        try:
-            process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if running:
-        with contextlib.suppress(SlurmError):  # Slurm ends them after PROBE_MIN by itself
-            call(["scancel", f"--name={job_name}"])
-
-
-def _read_probe(sweep: Sweep, probe: _Probe, nonce: str, seen: dict[str, Findings]) -> Iterator[Check]:
-    name = f"node {probe.name}"
-    said = probe.err.read_text(errors="replace")
-    found = read_findings(probe.out.read_text(errors="replace"), nonce)
-    if found is not None:
-        seen[probe.name] = found
-        yield from judge(sweep, name, probe.pool, found)
-    elif re.search(r"nodes are busy|Immediate execution impossible|Resources temporarily unavailable", said, re.I):
-        words = f"no node of pool {probe.name} was free within {FREE_NODE_S} s"
-        yield Check(name, "skipped", f"{words}; the check is repeated by the next 'sweep doctor'")
-    elif "Unable to allocate resources" in said or "srun: error: Invalid" in said:
-        words = f"Slurm refuses its jobs: {_last_line(said).removeprefix('srun: error: ')}"
-        where = sweep.cluster.file if sweep.cluster else sweep.file
-        yield Check(name, "problem", words, f"edit pool '{probe.name}' in {where}")
-    else:
-        said = _last_line(_without_srun(said)) or f"exit code {probe.process.returncode}"
-        what = "setup or Python" if probe.pool.setup else "Python"
-        words = f"{what} failed there, before {sys.executable} could tell anything: {said}"
-        remedy = f"keep {sys.prefix} on a file system that the nodes see; 'setup' of the pool can load what it needs"
-        yield Check(name, "problem", words, remedy)
-
-
-def judge(sweep: Sweep, name: str, pool: Pool, found: Findings) -> Iterator[Check]:
-    """Say what of a node's findings stands in the way of runs; if nothing does, what it has."""
-    output, data = sweep.folder.absolute(), sweep.data.absolute()
-    other = "choose a folder that the nodes share with this machine, with"
-    checks: list[tuple[bool, str, str, str]] = [
-        (found.folder, "folder", f"does not see {output}", f"{other} 'output:' or '--output DIR'"),
-        (found.writable, "writable", f"cannot write {output}", f"{other} 'output:' or '--output DIR'"),
-        (found.data or not data.exists(), "data", f"does not see {data}", f"{other} 'data:' or '--data DIR'"),
-        (found.torch is not None, "torch", "cannot import torch", f"'{sys.executable} -m pip install torch==2.7.1'"),
-    ]
-    wrong = [
-        Check(name, "problem", f"{found.node} {words}" + _because(found, key), remedy)
-        for fine, key, words, remedy in checks
-        if not fine
-    ]
-    if found.torch is not None and pool.device != "cpu":
-        wrong += _judge_gpus(name, pool, found)
-    yield from wrong
-    if not any(check.state == "problem" for check in wrong):
-        gpus = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in found.gpus) or "no GPU"
-        has = f"Python {found.python}, torch {found.torch}, {gpus}"
-        shares = "sees the output folder" + (" and the data" if found.data else "")
-        yield Check(name, "ok", f"{found.node} {shares}, and writes; {has}")
-
-
-def _judge_gpus(name: str, pool: Pool, found: Findings) -> Iterator[Check]:
-    if not found.gpus or "gpus" in found.problems:
-        words = f"torch {found.torch} can use no GPU on {found.node}" + _because(found, "gpus")
-        asked = f"srun -p {pool.partition} --gres={pool.gres or 'gpu:1'} nvidia-smi"
-        yield Check(name, "problem", words, f"set 'gres' of the pool; '{asked}' shows what its jobs get")
-    for gpu in dict.fromkeys(found.gpus):
-        check = _kernels(name, found, gpu.capability, f"{gpu.name} on {found.node}")
-        if check.state == "problem":
-            yield check
-        expected = CAPABILITY.get(pool.device)
-        if expected and gpu.capability != expected:
-            words = f"{found.node} has {gpu.name} ({gpu.capability}), the pool says device '{pool.device}' ({expected})"
-            right = next((device for device, has in CAPABILITY.items() if has == gpu.capability), None)
-            remedy = f"set 'device: {right}'" if right else "choose the nearest 'device'"
-            yield Check(name, "warning", words, f"{remedy} or another 'gres'; the cost estimates go by it")
-
-
-def _because(found: Findings, key: str) -> str:
-    return f" ({found.problems[key]})" if key in found.problems else ""
-
-
-@contextlib.contextmanager
-def _marked(folder: Path, nonce: str) -> Iterator[None]:
-    """Leave a mark in a folder for probes to find, and remove it, with the folders made for it, in the end."""
-    made = [path for path in (folder, *folder.parents) if not path.exists()]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        mark(folder, nonce).write_bytes(b"\n")
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            for path in folder.glob(f"{mark(folder, nonce).name}*"):  # also what a killed probe left
-                path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):  # something else has moved in meanwhile
-            for path in made:
-                path.rmdir()
+            yield kernels(f"torch {name}", there, wanted, pool.device)
 
 
 def _existing(path: Path) -> Path:
@@ -469,15 +230,3 @@ def _existing(path: Path) -> Path:
 
 def _gigabytes(count: int) -> str:
     return f"{count / 1e9:,.1f} GB"
-
-
-def _listed(archs: Sequence[str]) -> str:
-    return ", ".join(archs) or "no GPU at all"
-
-
-def _last_line(text: str) -> str:
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
-
-
-def _without_srun(text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if not line.startswith(("srun:", "slurmstepd:")))

@@ -222,14 +222,17 @@ def _cut_off(newest: Held) -> str | None:
 
 def _goes_on(attempt: AttemptRecord, job: JobView) -> bool:
     """Tell whether the job that interrupted a run will go on with it: Slurm starts it anew, or is about to."""
-    if job.id is None or attempt.outcome not in (None, "interrupted"):
+    if attempt.outcome not in (None, "interrupted"):
         return False
+    told_to_stop = (attempt.message or "").startswith("stopped by")
+    if job.id is None:
+        return told_to_stop and job.phase is Phase.UNKNOWN and job.problem is not None
     if job.phase is Phase.WAITING:
         return True
     if job.phase is not Phase.RUNNING:
         return False
     anew = job.restarts is not None and attempt.restarts < job.restarts
-    return anew or (attempt.message or "").startswith("stopped by")
+    return anew or told_to_stop
 
 
 def _marked(shown: RunStatus, job: JobView | None) -> RunStatus:
@@ -271,9 +274,10 @@ def _interrupted(shown: RunStatus, attempt: AttemptRecord, evidence: Evidence, j
         if ended.cancelled:
             return shown._replace(state=State.CANCELLED, message=ended.message)
         if ended.cause:
-            # An exit code that nobody explained is Slurm's for "some process died"; the attempt says no more.
-            cause = Cause.KILLED if ended.cause is Cause.EXCEPTION else ended.cause
-            message = ended.message or message
+            # An exit code that nobody explained is Slurm's for "some process died"; the attempt may say more.
+            unexplained = ended.cause is Cause.EXCEPTION
+            cause = Cause.KILLED if unexplained else ended.cause
+            message = (attempt.message if unexplained else None) or ended.message or message
         elif attempt.outcome is None:
             message = ended.message or f"its job {attempt.job} ended without a word"
     stuck = cause is Cause.TIMEOUT and shown.epoch <= attempt.start_epoch

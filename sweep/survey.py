@@ -19,6 +19,7 @@ from trainer.processes import is_alive
 from trainer.records import now
 
 CACHE_S = 4.0  # commands in quick succession share one answer of Slurm's
+SUBMITTING_S = 600.0  # a submission takes seconds; on another host only its age tells that it was cut off
 LOG_TAIL = 20_000  # bytes of a job's output that are searched for how it ended
 
 
@@ -80,7 +81,8 @@ def look(sweep: Sweep, executor: Executor | None = None, *, max_age_s: float = C
             if newest is not None:
                 places[run_id] = everything[run_id][newest]
             own = next((one.job for one in held if one and attempt and one.token == attempt.submission), None)
-            by_scheduler = own if own and own.id is not None else None
+            # A job without an id that is not in doubt is a local worker: whether that lives, its process tells.
+            by_scheduler = own if own and (own.id is not None or own.phase is Phase.UNKNOWN) else None
             alive = is_alive(attempt.process) if attempt and attempt.outcome is None else None
             work = Work(held[newest] if newest is not None else None, by_scheduler, alive)
         fingerprint = sweep.fingerprints.get(placed.cell.spec.run.dataset)
@@ -99,6 +101,8 @@ def read_submissions(folder: SweepFolder) -> tuple[list[Submission], dict[str, b
     try:
         for record in folder.read_submissions():
             alive = is_alive(record.submitter) if record.submitter else False
+            if alive is None and now() - record.created > timedelta(seconds=SUBMITTING_S):
+                alive = False  # and should it live after all: its runs' new submission withdraws what it may yet send
             last = read_json(folder.submission(record.token), Submission) if alive is False else None
             submissions.append(last or record)
             submitting[record.token] = alive

@@ -16,8 +16,10 @@ from conftest import REPOSITORY
 from slurm.pools import Pool
 from slurm.probe import Findings, Gpu, read_findings
 from slurm.probe import examine as look
+from sweep.check import Check, has_kernels
 from sweep.config import Sweep, load_sweep
-from sweep.doctor import PARAMETERS, Check, examine, has_kernels, judge, srun_command
+from sweep.doctor import PARAMETERS, examine
+from sweep.probing import judge, srun_command
 from trainer.models.build import build_model, parameter_count
 from trainer.recipe import Recipe
 

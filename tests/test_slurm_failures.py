@@ -4,94 +4,34 @@ import json
 import os
 import shutil
 import signal
-import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 from conftest import Command, metrics, read, wait_for
 from rich.console import Console
-from slurm_fixtures import LONG, POOLS, slurm_file, states
+from slurm_fixtures import LONG, POOLS, slurm_file
+from slurm_runs import (
+    ENDED,
+    Frozen,
+    all_ended,
+    by_seed,
+    folder_of,
+    trainer_of,
+    wait_for_all,
+    wait_for_checkpoints,
+    with_parent,
+)
 
 from slurm.home.cluster import HomeCluster
 from slurm.task import count_oom_kills
 from sweep.display import failures
 from sweep.status import RunStatus, State
-from trainer.records import Cause, RunFolder
+from trainer.records import Cause
 
 CPU = POOLS["cpu"]
-ENDED = {"done", "failed", "interrupted", "cancelled"}
 GONE_ON_S = 60.0
-
-
-def run_id(seed: int) -> str:
-    """Name the run of a seed in the files these tests write."""
-    return f"resnet18-cifar10-r1.0-s{seed}"
-
-
-def folder_of(tmp_path: Path, seed: int, name: str = "study") -> RunFolder:
-    """Give a run's folder."""
-    return RunFolder(tmp_path / "runs" / name / "runs" / run_id(seed))
-
-
-def trainer_of(folder: RunFolder) -> int | None:
-    """Give the process of a run's newest attempt, None before there is one."""
-    numbers = folder.attempt_numbers()
-    return read(folder.attempt(numbers[-1]))["process"]["pid"] if numbers else None
-
-
-def wait_for_checkpoints(folders: Sequence[RunFolder]) -> None:
-    """Wait until each run has something to go on from."""
-    wait_for(lambda: all(any(folder.checkpoints.glob("*")) for folder in folders), "a checkpoint of every run")
-
-
-def by_seed(command: Command, file: Path) -> dict[int, dict[str, Any]]:
-    """Give every run's entry of `sweep status --json`, by seed."""
-    return {run["seed"]: run for run in states(command, file).values()}
-
-
-def wait_for_all(
-    command: Command, file: Path, hold: Callable[[dict[int, dict[str, Any]]], bool], what: str, seconds: float = 90.0
-) -> dict[int, dict[str, Any]]:
-    """Wait until something holds of the runs by seed; give them."""
-    found: dict[int, dict[str, Any]] = {}
-
-    def holds() -> bool:
-        found.update(by_seed(command, file))
-        return hold(found)
-
-    wait_for(holds, what, seconds)
-    return found
-
-
-def all_ended(found: dict[int, dict[str, Any]]) -> bool:
-    """Tell whether nothing more is to come."""
-    return {run["state"] for run in found.values()} <= ENDED
-
-
-class Frozen:
-    """Processes that hang until they are killed, as on a file server that does not answer: SIGCONT does not help."""
-
-    def __init__(self, pids: Sequence[int]) -> None:
-        self.pids = pids
-        self.over = threading.Event()
-        self.thread = threading.Thread(target=self._hold)
-
-    def __enter__(self) -> "Frozen":
-        self.thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.over.set()
-        self.thread.join()
-
-    def _hold(self) -> None:
-        while not self.over.wait(0.02):
-            for pid in self.pids:
-                if psutil.pid_exists(pid):
-                    os.kill(pid, signal.SIGSTOP)
 
 
 BEFORE_IT_BEGAN: dict[str, tuple[dict[str, Any], str, str]] = {
@@ -135,7 +75,7 @@ def test_an_exception_and_a_divergence_name_the_line_and_are_told_once(
     file = slurm_file(tmp_path, copied, seeds=(1, 2), name="broken", pool="v100")
     wild = slurm_file(tmp_path, data, name="wild", pools=POOLS)
     sweep = read(wild)
-    sweep["training"]["lr"] = 1e30
+    sweep["training"]["learning_rate"] = 1e30
     wild.write_text(json.dumps(sweep))
     on_slurm("submit", file, "--yes")
     for path in copied.glob("cifar10/*.npy"):
@@ -160,13 +100,13 @@ def test_whatever_ends_a_running_job_the_run_is_told_truly(
     on_slurm("submit", file, "--yes")
     folders = {seed: folder_of(tmp_path, seed) for seed in range(1, 8)}
     wait_for(lambda: trainer_of(folders[stuck]) is not None, "the last run to start")
-    stuck_pids = _with_parent(trainer_of(folders[stuck]))
+    stuck_pids = with_parent(trainer_of(folders[stuck]))
     with Frozen(stuck_pids):
         wait_for_checkpoints([folders[seed] for seed in range(1, 7)])
         before = by_seed(on_slurm, file)
         assert {run["state"] for run in before.values()} == {"running"}
         jobs = {seed: run["job"] for seed, run in before.items()}
-        pids = {seed: _with_parent(trainer_of(folder)) for seed, folder in folders.items()}
+        pids = {seed: with_parent(trainer_of(folder)) for seed, folder in folders.items()}
         os.kill(pids[trainer_killed][0], signal.SIGKILL)
         for pid in reversed(pids[task_killed]):
             os.kill(pid, signal.SIGKILL)
@@ -202,14 +142,6 @@ def test_whatever_ends_a_running_job_the_run_is_told_truly(
     on_slurm("cancel", file, "--yes")
 
 
-def _with_parent(pid: int | None) -> list[int]:
-    """Give a trainer and the task that started it."""
-    assert pid is not None
-    parent = psutil.Process(pid).parent()
-    assert parent is not None
-    return [pid, parent.pid]
-
-
 def test_what_slurm_takes_away_goes_on_by_itself_to_the_same_result(
     slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
@@ -217,7 +149,7 @@ def test_what_slurm_takes_away_goes_on_by_itself_to_the_same_result(
     the history of a run that nothing disturbed."""
     graced, at_once, on_node = 1, 2, 3
     rules = [{"when": {"seed": 1}, "pool": "p100"}, {"when": {"seed": 2}, "pool": "cpu"}, {"pool": "v100"}]
-    epochs = 10
+    epochs = 8
     file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=epochs, assign=rules)
     on_slurm("submit", file, "--yes")
     folders = {seed: folder_of(tmp_path, seed) for seed in (graced, at_once, on_node)}
@@ -225,7 +157,8 @@ def test_what_slurm_takes_away_goes_on_by_itself_to_the_same_result(
     for node in ("p100-1", "cpu-1"):
         slurm.run("sbatch", "--partition=urgent", f"--nodelist={node}", "--exclusive", "--wrap=sleep 3")
     node = by_seed(on_slurm, file)[on_node]["node"]
-    slurm.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+    slurm.kill_node(node)
+    slurm.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")  # at once, not when it is missed
     seen: dict[int, set[str]] = {seed: set() for seed in folders}
 
     def all_queued_since() -> bool:
@@ -288,7 +221,7 @@ def test_a_job_that_waits_says_for_what_and_whether_that_can_end(
 ) -> None:
     """Held, not yet eligible, impossible, closed, drained: queued with Slurm's reason. Cancelled in the queue:
     cancelled. Its output folder gone when it starts: a failed launch."""
-    held, later, too_large, never, dropped, closed, no_folder = range(1, 8)
+    held, by_admin, later, too_large, never, dropped, closed, no_folder = range(1, 9)
     for node in slurm.nodes():
         slurm.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
     rules = [
@@ -296,14 +229,15 @@ def test_a_job_that_waits_says_for_what_and_whether_that_can_end(
         {"when": {"seed": closed}, "pool": "p100"},
         {"pool": "cpu"},
     ]
-    file = slurm_file(tmp_path, data, seeds=range(1, 8), assign=rules)
+    file = slurm_file(tmp_path, data, seeds=range(1, 9), assign=rules)
     on_slurm("submit", file, "--yes")
     jobs = {seed: run["job"] for seed, run in by_seed(on_slurm, file).items()}
     dead = slurm.run("sbatch", "--parsable", "--hold", "--output=/dev/null", "--wrap=true").strip()
     slurm.run("scancel", dead)
-    slurm.run("scontrol", "hold", jobs[held])
+    slurm.run("scontrol", "uhold", jobs[held])
+    slurm.run("scontrol", "hold", jobs[by_admin])
     slurm.run("scontrol", "update", f"jobid={jobs[later]}", "StartTime=now+1hour")
-    slurm.run("scontrol", "update", f"jobid={jobs[too_large]}", "NumNodes=5")
+    slurm.run("scontrol", "update", f"jobid={jobs[too_large]}", "NumNodes=2-2")
     slurm.run("scontrol", "update", f"jobid={jobs[never]}", f"dependency=afterok:{dead}")
     slurm.run("scontrol", "update", "partitionname=p100", "state=DOWN")
     slurm.run("scancel", jobs[dropped])
@@ -313,6 +247,7 @@ def test_a_job_that_waits_says_for_what_and_whether_that_can_end(
     slurm.run("scontrol", "update", "nodename=v100-1", "state=resume")
     words = {
         held: f"waits until 'scontrol release {jobs[held]}'",
+        by_admin: "held by an administrator",
         later: "waits for its start time",
         too_large: "it would wait for ever",
         never: "it would wait for ever",
@@ -349,7 +284,7 @@ def test_a_job_that_dies_in_its_second_run_keeps_the_first_and_spares_the_third(
     order = [seed for task in _tasks(tmp_path) for seed in task]
     second = folder_of(tmp_path, order[1])
     wait_for_checkpoints([second])
-    for pid in reversed(_with_parent(trainer_of(second))):
+    for pid in reversed(with_parent(trainer_of(second))):
         os.kill(pid, signal.SIGKILL)
     found = wait_for_all(on_slurm, file, lambda now: now[order[1]]["state"] == "interrupted", "the job to die")
     assert [found[seed]["state"] for seed in order] == ["done", "interrupted", "planned"]

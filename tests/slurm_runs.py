@@ -1,0 +1,93 @@
+"""Looking at runs of a sweep on Slurm and at the processes that train them: what the tests of failures share."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import Command, read, wait_for
+from slurm_fixtures import states
+
+from trainer.records import RunFolder
+
+ENDED = {"done", "failed", "interrupted", "cancelled"}
+SHOWN = ("seed", "state", "cause", "message", "epoch", "attempt", "job", "node", "problem")
+
+
+def run_id(seed: int) -> str:
+    """Name the run of a seed in the files these tests write."""
+    return f"resnet18-cifar10-r1.0-s{seed}"
+
+
+def folder_of(tmp_path: Path, seed: int, name: str = "study") -> RunFolder:
+    """Give a run's folder."""
+    return RunFolder(tmp_path / "runs" / name / "runs" / run_id(seed))
+
+
+def trainer_of(folder: RunFolder) -> int | None:
+    """Give the process of a run's newest attempt, None before there is one."""
+    numbers = folder.attempt_numbers()
+    return read(folder.attempt(numbers[-1]))["process"]["pid"] if numbers else None
+
+
+def wait_for_checkpoints(folders: Sequence[RunFolder]) -> None:
+    """Wait until each run has something to go on from."""
+    wait_for(lambda: all(any(folder.checkpoints.glob("*")) for folder in folders), "a checkpoint of every run")
+
+
+def by_seed(command: Command, file: Path) -> dict[int, dict[str, Any]]:
+    """Give every run's entry of `sweep status --json`, by seed."""
+    return {run["seed"]: run for run in states(command, file).values()}
+
+
+def wait_for_all(
+    command: Command, file: Path, hold: Callable[[dict[int, dict[str, Any]]], bool], what: str, seconds: float = 90.0
+) -> dict[int, dict[str, Any]]:
+    """Wait until something holds of the runs by seed; give them."""
+    deadline = time.monotonic() + seconds
+    while not hold(found := by_seed(command, file)):
+        if time.monotonic() > deadline:
+            told = "\n".join(str({key: run[key] for key in SHOWN}) for run in found.values())
+            pytest.fail(f"waited {seconds} s in vain for {what}:\n{told}")
+    return found
+
+
+def all_ended(found: dict[int, dict[str, Any]]) -> bool:
+    """Tell whether nothing more is to come."""
+    return {run["state"] for run in found.values()} <= ENDED
+
+
+class Frozen:
+    """Processes that hang until they are killed, as on a file server that does not answer: SIGCONT does not help."""
+
+    def __init__(self, pids: Sequence[int]) -> None:
+        self.pids = pids
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._hold)
+
+    def __enter__(self) -> "Frozen":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+    def _hold(self) -> None:
+        while not self.over.wait(0.02):
+            for pid in self.pids:
+                if psutil.pid_exists(pid):
+                    os.kill(pid, signal.SIGSTOP)
+
+
+def with_parent(pid: int | None) -> list[int]:
+    """Give a trainer and the task that started it."""
+    assert pid is not None
+    parent = psutil.Process(pid).parent()
+    assert parent is not None
+    return [pid, parent.pid]
