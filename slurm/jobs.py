@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 
-from trainer.records import Cause, Record, Versioned
+from trainer.records import Cause, Process, Record, Versioned
 
 WITHDRAWN = "withdrawn.json"  # beside an array's bundle: it was given up, its runs went into another
 
@@ -22,6 +22,13 @@ class Resources(Record):
     time_limit_min: int = 60
     setup: list[str] = []
     exclude: list[str] = []
+
+
+class WorkerRecord(Record):
+    """A local worker that was started."""
+
+    id: str
+    process: Process
 
 
 class ArrayRecord(Record):

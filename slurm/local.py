@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from slurm.executor import JobRecord
+from slurm.jobs import WorkerRecord
 from trainer.processes import describe, is_alive
 
 MEMORY_PER_WORKER = 3 * 2**30  # a step of the ViT takes 2 GiB, TinyImageNet whole another 1.2
@@ -29,38 +29,36 @@ class LocalExecutor:
     def __init__(self) -> None:
         self._started: dict[int, subprocess.Popen[bytes]] = {}
 
-    def start(self, bundle: Path, count: int) -> Sequence[JobRecord]:
+    def start(self, bundle: Path, count: int) -> Sequence[WorkerRecord]:
         """Start workers on a bundle file; their output goes to worker-N.log beside it."""
         taken = len(list(bundle.parent.glob("worker-*.log")))
         return [self._start_one(bundle, taken + index + 1) for index in range(count)]
 
-    def alive(self, job: JobRecord) -> bool | None:
+    def alive(self, job: WorkerRecord) -> bool | None:
         """Tell whether a worker still runs; None for one on another host."""
-        if job.process is None:
-            return None
         ours = self._started.get(job.process.pid)
         if ours is not None:
             return ours.poll() is None  # and takes notice of its end, so that no zombie stays
         return is_alive(job.process)
 
-    def exit_code(self, job: JobRecord) -> int | None:
+    def exit_code(self, job: WorkerRecord) -> int | None:
         """Give the exit code of an ended worker that this object started, negative for a signal; None otherwise."""
-        ours = self._started.get(job.process.pid) if job.process else None
+        ours = self._started.get(job.process.pid)
         return ours.poll() if ours else None
 
-    def log(self, bundle: Path, job: JobRecord) -> Path:
+    def log(self, bundle: Path, job: WorkerRecord) -> Path:
         """Give the file of a worker's output."""
         return bundle.parent / f"worker-{job.id.rpartition('-')[2]}.log"
 
-    def stop(self, job: JobRecord) -> None:
+    def stop(self, job: WorkerRecord) -> None:
         """Ask a worker to finish its step and end."""
         self._signal(job, signal.SIGTERM)
 
-    def kill(self, job: JobRecord) -> None:
+    def kill(self, job: WorkerRecord) -> None:
         """End a worker at once; its run goes on from the checkpoint another time."""
         self._signal(job, signal.SIGKILL)
 
-    def _start_one(self, bundle: Path, number: int) -> JobRecord:
+    def _start_one(self, bundle: Path, number: int) -> WorkerRecord:
         job_id = f"{bundle.parent.parent.name}-{number}"
         environment = dict(os.environ)
         gpus = gpu_count()
@@ -77,10 +75,10 @@ class LocalExecutor:
                 start_new_session=True,
             )
         self._started[process.pid] = process
-        return JobRecord(id=job_id, process=describe(process.pid))
+        return WorkerRecord(id=job_id, process=describe(process.pid))
 
-    def _signal(self, job: JobRecord, number: signal.Signals) -> None:
-        if job.process is not None and self.alive(job):
+    def _signal(self, job: WorkerRecord, number: signal.Signals) -> None:
+        if self.alive(job):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(job.process.pid, number)
 

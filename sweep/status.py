@@ -76,6 +76,7 @@ class Work(NamedTuple):
 
 
 NOBODY = Work()
+STARTED_ANEW = "its job has started anew and goes on with it"
 LEFT_TO_JOB = "its job was told to stop, and goes on or ends within minutes"
 # What ended a job before this run's turn, and is no fault of the run: it waits for the next submission.
 BEFORE_ITS_TURN = (Cause.TIMEOUT, Cause.PREEMPTED, Cause.NODE_FAIL, Cause.HOST_OOM, Cause.KILLED)
@@ -117,7 +118,8 @@ def run_status(
             return blank._replace(state=State.FAILED, cause=Cause.EXCEPTION, message=evidence.problems[0])
         return blank._replace(message=_cut_off(newest)) if newest else blank
     if begun and newest and not evidence.cancelled and _goes_on(attempt, newest.job):
-        return _marked(shown._replace(state=State.QUEUED, message=newest.job.message or LEFT_TO_JOB), newest.job)
+        on_its_way = STARTED_ANEW if newest.job.phase is Phase.RUNNING and _anew(attempt, newest.job) else LEFT_TO_JOB
+        return _marked(shown._replace(state=State.QUEUED, message=newest.job.message or on_its_way), newest.job)
     other = _other_work(placed, evidence, fingerprint)
     if other:
         return blank._replace(message=f"an earlier attempt had another {other}; it is set aside when this is submitted")
@@ -231,8 +233,11 @@ def _goes_on(attempt: AttemptRecord, job: JobView) -> bool:
         return True
     if job.phase is not Phase.RUNNING:
         return False
-    anew = job.restarts is not None and attempt.restarts < job.restarts
-    return anew or told_to_stop
+    return _anew(attempt, job) or told_to_stop
+
+
+def _anew(attempt: AttemptRecord, job: JobView) -> bool:
+    return job.restarts is not None and attempt.restarts < job.restarts
 
 
 def _marked(shown: RunStatus, job: JobView | None) -> RunStatus:

@@ -11,8 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
-from slurm.executor import JobRecord
-from slurm.jobs import WITHDRAWN, ArrayRecord, Snapshot
+from slurm.jobs import WITHDRAWN, ArrayRecord, Snapshot, WorkerRecord
 from trainer.files import RecordError, create_exclusive, read_json, to_json
 from trainer.records import (
     AttemptRecord,
@@ -41,7 +40,7 @@ class Submission(Versioned):
     executor: str
     submitter: Process | None = None
     runs: list[str]
-    jobs: list[JobRecord] = []
+    jobs: list[WorkerRecord] = []
     arrays: list[ArrayRecord] = []
 
 

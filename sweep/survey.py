@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from slurm import queue
-from slurm.executor import Executor
 from slurm.jobs import ArrayRecord, JobView, Phase, Snapshot
 from slurm.local import LocalExecutor
 from slurm.submission import Standing, log_path, settle
@@ -49,12 +48,12 @@ class Look(NamedTuple):
     places: Mapping[str, Place]
 
 
-def survey(sweep: Sweep, executor: Executor | None = None) -> list[RunStatus]:
+def survey(sweep: Sweep, executor: LocalExecutor | None = None) -> list[RunStatus]:
     """Give the state of every run, in the plan's order. Raises MachineError when the records cannot be read."""
     return look(sweep, executor).statuses
 
 
-def look(sweep: Sweep, executor: Executor | None = None, *, max_age_s: float = CACHE_S) -> Look:
+def look(sweep: Sweep, executor: LocalExecutor | None = None, *, max_age_s: float = CACHE_S) -> Look:
     """Look at everything; Slurm is asked when its last answers are older than max_age_s and not yet the last word."""
     folder = SweepFolder(sweep.folder)
     executor = executor or LocalExecutor()
@@ -188,7 +187,7 @@ def _remember(folder: SweepFolder, snapshot: Snapshot) -> None:
 
 
 def _held(
-    folder: SweepFolder, place: Place, snapshot: Snapshot, executor: Executor, evidence: Mapping[str, Evidence]
+    folder: SweepFolder, place: Place, snapshot: Snapshot, executor: LocalExecutor, evidence: Mapping[str, Evidence]
 ) -> Held | None:
     """Say what is known of a run's job in one submission; None if it never had one, or has none any more."""
     submission, array = place.submission, place.array

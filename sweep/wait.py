@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from slurm.executor import JobRecord
+from slurm.jobs import WorkerRecord
 from slurm.local import LocalExecutor
 from sweep.config import Sweep
 from sweep.status import RunStatus, State
@@ -85,7 +85,7 @@ class LocalWait:
     def _any_alive(self) -> bool:
         return any(self.executor.alive(job) for job in self.record.jobs)
 
-    def _each_job(self, act: Callable[[JobRecord], None]) -> None:
+    def _each_job(self, act: Callable[[WorkerRecord], None]) -> None:
         for job in self.record.jobs:
             act(job)
 

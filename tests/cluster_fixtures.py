@@ -1,6 +1,7 @@
 """Real Slurm for tests: a cluster of the session, given clean to each test, and clusters of a test's own.
 
-A test that asks for one is slow and slurm by that, and all of them run in one worker, one after the other.
+A test that asks for one is slow and slurm by that. Those of a file run in one worker, one after the other; each worker
+has a cluster of its own.
 """
 
 import contextlib
@@ -29,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what uses a cluster."""
     for item in items:
         if FIXTURES & set(getattr(item, "fixturenames", ())):
-            for mark in (pytest.mark.slow, pytest.mark.slurm, pytest.mark.xdist_group("slurm")):
+            for mark in (pytest.mark.slow, pytest.mark.slurm, pytest.mark.xdist_group(f"slurm-{item.path.stem}")):
                 item.add_marker(mark)
 
 

@@ -35,9 +35,32 @@ def trainer_of(folder: RunFolder) -> int | None:
     return read(folder.attempt(numbers[-1]))["process"]["pid"] if numbers else None
 
 
+def has_checkpoint(folder: RunFolder) -> bool:
+    """Tell whether a run has a checkpoint that is wholly written."""
+    return any(folder.checkpoints.glob("epoch-*.safetensors"))
+
+
 def wait_for_checkpoints(folders: Sequence[RunFolder]) -> None:
     """Wait until each run has something to go on from."""
-    wait_for(lambda: all(any(folder.checkpoints.glob("*")) for folder in folders), "a checkpoint of every run")
+    wait_for(
+        lambda: all(any(folder.checkpoints.glob("epoch-*.safetensors")) for folder in folders),
+        "a checkpoint of every run",
+    )
+
+
+def hold_at_checkpoint(folders: Sequence[RunFolder]) -> None:
+    """Stop each run's trainer once there is something to go on from, so that what comes next finds it at work."""
+    left = list(folders)
+
+    def all_held() -> bool:
+        for folder in list(filter(has_checkpoint, left)):
+            pid = trainer_of(folder)
+            assert pid is not None
+            os.kill(pid, signal.SIGSTOP)
+            left.remove(folder)
+        return not left
+
+    wait_for(all_held, "a checkpoint of every run")
 
 
 def by_seed(command: Command, file: Path) -> dict[int, dict[str, Any]]:

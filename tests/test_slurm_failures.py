@@ -18,6 +18,7 @@ from slurm_runs import (
     all_ended,
     by_seed,
     folder_of,
+    hold_at_checkpoint,
     trainer_of,
     wait_for_all,
     wait_for_checkpoints,
@@ -149,13 +150,15 @@ def test_what_slurm_takes_away_goes_on_by_itself_to_the_same_result(
     the history of a run that nothing disturbed."""
     graced, at_once, on_node = 1, 2, 3
     rules = [{"when": {"seed": 1}, "pool": "p100"}, {"when": {"seed": 2}, "pool": "cpu"}, {"pool": "v100"}]
-    epochs = 8
+    epochs = 4
     file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=epochs, assign=rules)
     on_slurm("submit", file, "--yes")
     folders = {seed: folder_of(tmp_path, seed) for seed in (graced, at_once, on_node)}
-    wait_for_checkpoints(list(folders.values()))
+    hold_at_checkpoint(list(folders.values()))
     for node in ("p100-1", "cpu-1"):
-        slurm.run("sbatch", "--partition=urgent", f"--nodelist={node}", "--exclusive", "--wrap=sleep 3")
+        slurm.run(
+            "sbatch", "--partition=urgent", f"--nodelist={node}", "--exclusive", "--output=/dev/null", "--wrap=sleep 3"
+        )
     node = by_seed(on_slurm, file)[on_node]["node"]
     slurm.kill_node(node)
     slurm.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")  # at once, not when it is missed
@@ -183,8 +186,8 @@ def test_what_slurm_takes_away_goes_on_by_itself_to_the_same_result(
 def test_a_preemption_that_cancels_and_a_prolog_that_fails_are_told(
     make_cluster: Callable[[], HomeCluster], data: Path, tmp_path: Path
 ) -> None:
-    """Cancelled for another: interrupted, preempted, and the next submit goes on. A failed prolog: queued, with
-    Slurm's reason and the command that releases it, after which it runs."""
+    """Cancelled for another: what noticed goes back into the queue by itself; what hung is interrupted, preempted, and
+    the next submit goes on with it. A failed prolog: queued, with Slurm's reason and the command that releases it."""
     home = make_cluster()
     prolog, broken = tmp_path / "prolog", tmp_path / "broken"
     prolog.write_text(f'#!/bin/sh\n[ "$SLURMD_NODENAME" != v100-1 ] || [ ! -e "{broken}" ]\n')
@@ -195,25 +198,33 @@ def test_a_preemption_that_cancels_and_a_prolog_that_fails_are_told(
     sweep = Command("sweep", tmp_path, home.environment)
     home.run("scontrol", "update", "nodename=v100-2", "state=drain", "reason=test")
     pools = {"yielding": {**POOLS["p100"], "partition": "yielding"}, "v100": POOLS["v100"]}
-    rules = [{"when": {"seed": 1}, "pool": "yielding"}, {"pool": "v100"}]
-    file = slurm_file(tmp_path, data, seeds=(1, 2), epochs=6, pools=pools, assign=rules)
+    hung, on_prolog, noticed = 1, 2, 3
+    rules = [{"when": {"seed": on_prolog}, "pool": "v100"}, {"pool": "yielding"}]
+    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=3, pools=pools, assign=rules)
     sweep("submit", file, "--yes")
-    wait_for_checkpoints([folder_of(tmp_path, 1)])
-    home.run("sbatch", "--partition=urgent", "--nodelist=p100-1", "--exclusive", "--wrap=sleep 2")
-    preempted = wait_for_all(sweep, file, lambda now: now[1]["state"] in ENDED, "the preemption")[1]
+    hold_at_checkpoint([folder_of(tmp_path, seed) for seed in (hung, noticed)])
+    home.run("scontrol", "update", f"jobid={by_seed(sweep, file)[hung]['job']}", "Requeue=0")
+    urgent = ("--partition=urgent", "--nodelist=p100-1", "--exclusive", "--output=/dev/null")
+    with Frozen(with_parent(trainer_of(folder_of(tmp_path, hung)))):
+        home.run("sbatch", *urgent, "--wrap=sleep 2")
+        found = wait_for_all(sweep, file, lambda now: now[hung]["state"] in ENDED, "the preemption")
+    preempted = found[hung]
     assert (preempted["state"], preempted["cause"]) == ("interrupted", "preempted")
     assert preempted["epoch"] >= 1
 
-    held = wait_for_all(sweep, file, lambda now: "release" in (now[2]["message"] or ""), "the failed launch")[2]
-    assert held["state"] == "queued"
-    assert "launch failed on a node" in held["message"]
-    assert f"scontrol release {held['job']}" in held["message"]
+    held = wait_for_all(sweep, file, lambda now: "release" in (now[on_prolog]["message"] or ""), "the failed launch")
+    job = held[on_prolog]["job"]
+    assert held[on_prolog]["state"] == "queued"
+    assert "launch failed on a node" in held[on_prolog]["message"]
+    assert f"scontrol release {job}" in held[on_prolog]["message"]
     broken.unlink()
     home.run("scontrol", "update", "nodename=v100-1", "state=resume")
-    home.run("scontrol", "release", held["job"])
-    assert "will submit 1 runs" in sweep("submit", file, "--yes").stderr, "the preempted one"
-    found = wait_for_all(sweep, file, lambda now: {run["state"] for run in now.values()} == {"done"}, "both to finish")
-    assert found[1]["attempt"] == 2
+    home.run("scontrol", "release", job)
+    wait_for_all(sweep, file, lambda now: now[noticed]["attempt"] == 2, "the job that noticed to go on")
+    assert "will submit 1 runs" in sweep("submit", file, "--yes").stderr, "the one that hung"
+    found = wait_for_all(sweep, file, lambda now: {run["state"] for run in now.values()} == {"done"}, "all to finish")
+    assert [found[seed]["attempt"] for seed in (hung, on_prolog, noticed)] == [2, 1, 2]
+    assert read(folder_of(tmp_path, noticed).attempt(2))["job"] == read(folder_of(tmp_path, noticed).attempt(1))["job"]
 
 
 def test_a_job_that_waits_says_for_what_and_whether_that_can_end(

@@ -76,10 +76,13 @@ def take(folder: RunFolder, *, run_id: str, job: str, submission: str | None, re
     elif numbers and _shows_life(folder, numbers[-1], None):
         raise StoodBack(f"{folder.attempt(numbers[-1])} cannot be read, and its owner gives signs of life")
     number = numbers[-1] + 1 if numbers else 1
+    reached = _reached(folder, newest) if newest else 0
     me = this_process()
     record = AttemptRecord(
         number=number,
         started=now(),
+        start_epoch=reached,  # until the checkpoint is read, which says it exactly
+        end_epoch=reached,
         host=node_name(),
         job=job,
         run_id=run_id,
@@ -148,6 +151,12 @@ def close_dead(
         "end_epoch": last.epoch if last else record.start_epoch,
     }
     write_json(folder.attempt(number), record.model_copy(update=ending))
+
+
+def _reached(folder: RunFolder, record: AttemptRecord) -> int:
+    """Give the epochs an attempt had completed, as far as its files say."""
+    last = heartbeat(folder, record.number)
+    return max(record.end_epoch, last.epoch if last else 0)
 
 
 def _read(folder: RunFolder, number: int) -> AttemptRecord | None:
