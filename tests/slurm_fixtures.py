@@ -1,12 +1,13 @@
 """What the tests on real Slurm share: sweep files for the cluster at home, and the commands run against it."""
 
 import json
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Command, wait_for
+from conftest import Command
 
 from slurm.home.cluster import HomeCluster
 
@@ -67,11 +68,7 @@ def states(command: Command, file: Path) -> dict[str, dict[str, Any]]:
 
 def wait_for_state(command: Command, file: Path, run_id: str, *wanted: str, seconds: float = 90.0) -> dict[str, Any]:
     """Wait until a run is in one of some states; give its entry."""
-    found: dict[str, Any] = {}
-
-    def arrived() -> bool:
-        found.update(states(command, file)[run_id])
-        return found["state"] in wanted
-
-    wait_for(arrived, f"{run_id} to be {' or '.join(wanted)}, last {found.get('state')}", seconds)
+    deadline = time.monotonic() + seconds
+    while (found := states(command, file)[run_id])["state"] not in wanted:
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {' or '.join(wanted)}: {found}"
     return found

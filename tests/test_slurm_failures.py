@@ -121,7 +121,8 @@ def test_whatever_ends_a_running_job_the_run_is_told_truly(
                 file,
                 lambda now: (
                     all(now[seed]["state"] in ENDED for seed in (1, 2, 3, hung, stuck))
-                    and all(now[seed]["attempt"] == 2 for seed in (warned, at_limit))
+                    and now[warned]["attempt"] >= 2
+                    and (now[at_limit]["attempt"] >= 2 or now[at_limit]["state"] in ENDED)
                 ),
                 "every job to end or to go on",
             )
@@ -134,10 +135,13 @@ def test_whatever_ends_a_running_job_the_run_is_told_truly(
     assert told[hung] == ("interrupted", "timeout")
     assert found[hung]["epoch"] >= 1
     assert told[stuck] == ("failed", "timeout")
-    for seed in (warned, at_limit):
+    # Warned and limited in one sweep of slurmctld's: where the step in work takes longer than KillWait, it is killed.
+    in_time = found[at_limit]["attempt"] >= 2
+    assert in_time or told[at_limit] == ("interrupted", "timeout")
+    for seed in (warned, at_limit) if in_time else (warned,):
         first = read(folders[seed].attempt(1))
         assert (first["outcome"], first["message"]) == ("interrupted", "stopped by SIGUSR2")
-        assert found[seed]["state"] == "running"
+        assert found[seed]["state"] in ("running", "queued")
         assert found[seed]["job"] == jobs[seed]
         wait_for(lambda seed=seed: read(folders[seed].attempt(2))["start_epoch"] >= 1, "a start from the checkpoint")
     on_slurm("cancel", file, "--yes")

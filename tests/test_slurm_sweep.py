@@ -189,36 +189,3 @@ def test_the_run_that_died_unnoticed_is_named_and_retried_with_more_memory(
     tables = (tmp_path / "runs" / "study" / "tables" / "table-4.5.md").read_text()
     assert run_id not in tables
     assert metrics(tmp_path / "runs" / "study" / "runs" / run_id / "result.json")
-
-
-@pytest.mark.parametrize("blow", ["its node goes down", "it is preempted"])
-def test_a_run_cut_off_by_the_cluster_goes_on_by_itself_to_the_same_history(
-    slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path, blow: str
-) -> None:
-    """Nobody submits again: the job is queued anew, goes on from its checkpoint, and nothing in its result differs."""
-    file = slurm_file(tmp_path, data, epochs=16, pool="v100")
-    run_id = "resnet18-cifar10-r1.0-s1"
-    on_slurm("submit", file, "--yes")
-    found: dict[str, Any] = {}
-
-    def under_way() -> bool:
-        found.update(states(on_slurm, file)[run_id])
-        return found["state"] == "running" and found["epoch"] >= 3
-
-    wait_for(under_way, "three epochs")
-    if blow == "it is preempted":
-        urgent = ("sbatch", "-p", "urgent", "-w", found["node"], "--exclusive", "-o", "/dev/null", "--wrap", "sleep 2")
-        slurm.run(*urgent)
-    else:
-        slurm.run("scontrol", "update", f"nodename={found['node']}", "state=down", "reason=test")
-    wait_for_state(on_slurm, file, run_id, "queued")
-    last = wait_for_state(on_slurm, file, run_id, "done")
-    assert last["attempt"] == 2
-    result = read(tmp_path / "runs" / "study" / "runs" / run_id / "result.json")
-    assert [attempt["outcome"] for attempt in result["attempts"]] == ["interrupted", "done"]
-    assert result["attempts"][1]["start_epoch"] >= 2
-
-    whole = tmp_path / "whole"
-    on_slurm("submit", file, "--yes", "--local", "--workers", 2, "--output", whole)  # one thread each, as in the pool
-    reference = whole / "study" / "runs" / run_id / "result.json"
-    assert metrics(reference) == metrics(tmp_path / "runs" / "study" / "runs" / run_id / "result.json")
