@@ -16,12 +16,14 @@ from types import FrameType
 
 from slurm.commands import SlurmError, call
 from slurm.jobs import WITHDRAWN
+from slurm.limits import parse_minutes
 from trainer.claim import close_dead
 from trainer.files import RecordError, read_json, write_json
 from trainer.processes import job_name, restarts
 from trainer.records import AttemptRecord, Bundle, Cause, ExitCode, RunFolder, RunSpec
 
 POLL_S = 0.2
+NEAR_LIMIT_MIN = 3  # twice the time that a job is warned before its limit
 
 
 class Task:
@@ -56,7 +58,7 @@ class Task:
                 self.workers.remove(worker)
                 self._see_to(worker)
             time.sleep(POLL_S)
-        if self.signal and self._unfinished() and self._may_go_on():
+        if self.signal and self._unfinished():
             self._go_on_later()
         if self.signal:
             return int(ExitCode.INTERRUPTED)
@@ -79,32 +81,21 @@ class Task:
         kills = count_oom_kills()
         out_of_memory = kills > self.oom_kills
         self.oom_kills = kills
-        name = signal.Signals(-code).name
-        for run, record in self._newest_attempts():
-            if record.process.pid == worker.pid and record.outcome is None:
-                folder = RunFolder(self.bundle.runs_folder / run.run.id)
-                if out_of_memory:
-                    words = "the node's kernel killed it: the job's memory was full"
-                    close_dead(folder, record.number, outcome="failed", cause=Cause.HOST_OOM, message=words)
-                else:
-                    close_dead(folder, record.number, cause=Cause.KILLED, message=f"killed by {name}")
-                print(f"{run.run.id}: killed by {name}{', out of memory' if out_of_memory else ''}", flush=True)
-        if self._unfinished() and not self.signal:
+        words = f"killed by {signal.Signals(-code).name}"
+        if out_of_memory:
+            words += " of the node's kernel (oom-kill: the job's memory was full)"
+        held = [(run, record) for run, record in self._newest_attempts() if _is_held_by(record, worker.pid)]
+        for run, record in held:
+            folder = RunFolder(self.bundle.runs_folder / run.run.id)
+            if out_of_memory:
+                close_dead(folder, record.number, outcome="failed", cause=Cause.HOST_OOM, message=words)
+            else:
+                close_dead(folder, record.number, message=words)
+            print(f"{run.run.id}: {words}", flush=True)
+        if not held:  # another would fare no better
+            print(f"a trainer was {words} before it took a run", flush=True)
+        elif self._unfinished() and not self.signal:
             self._start()
-
-    def _may_go_on(self) -> bool:
-        """Tell whether the signal leaves the job a future: the warning before its time limit, or a preemption's grace.
-
-        A job that ends itself within the grace time counts as failed, and Slurm does not requeue it (22.05). One that
-        was cancelled, or has reached its limit, is no longer running when it is told.
-        """
-        if self.signal is signal.SIGUSR2:
-            return True
-        try:
-            state = call(["squeue", "--noheader", "--jobs", os.environ["SLURM_JOB_ID"], "--format", "%T"])
-        except SlurmError:
-            return False
-        return state.strip() == "RUNNING"
 
     def _unfinished(self) -> list[str]:
         """List the runs that this job could still bring further."""
@@ -114,15 +105,11 @@ class Task:
             folder = RunFolder(self.bundle.runs_folder / run.run.id)
             record = attempts.get(run.run.id)
             ours = record is not None and record.submission == self.bundle.submission
-            if folder.result.exists() or folder.cancel.exists():
-                continue
-            if ours and record is not None and not self._interrupted_by_signal(record):
-                continue
-            left.append(run.run.id)
+            # Within one life of the job a run is attempted once; the next takes up what a signal cut off.
+            over = ours and record is not None and (record.outcome != "interrupted" or self.signal is None)
+            if not (over or folder.result.exists() or folder.cancel.exists()):
+                left.append(run.run.id)
         return left
-
-    def _interrupted_by_signal(self, record: AttemptRecord) -> bool:
-        return record.outcome == "interrupted" and self.signal is not None
 
     def _newest_attempts(self) -> list[tuple[RunSpec, AttemptRecord]]:
         found = []
@@ -135,22 +122,43 @@ class Task:
         return found
 
     def _go_on_later(self) -> None:
-        """Put this job back into the queue, to go on from the checkpoints; not with runs that came no further."""
-        stuck = [(run, record) for run, record in self._newest_attempts() if self._made_nothing_twice(run, record)]
-        if stuck:
-            for run, record in stuck:
-                folder = RunFolder(self.bundle.runs_folder / run.run.id)
-                words = "its time limit came twice before a checkpoint; give it more time with 'sweep retry'"
-                changes = {"outcome": "failed", "cause": Cause.TIMEOUT, "message": words}
-                write_json(folder.attempt(record.number), record.model_copy(update=changes))
-                print(f"{run.run.id}: {words}", flush=True)
-            if not self._unfinished():
-                return
+        """Put this job back into the queue, to go on from the checkpoints, if the signal leaves it a future.
+
+        That is so after the warning before its time limit and in a preemption's grace: a job that ends itself there
+        counts as failed, and Slurm does not requeue it (22.05). One that was cancelled, or has reached its limit, is no
+        longer running when it is told.
+        """
+        state, left_min = self._standing()
+        if self.signal is not signal.SIGUSR2 and state != "RUNNING":
+            return
+        if left_min is not None and left_min <= NEAR_LIMIT_MIN:
+            self._give_up_stuck()
+        if not self._unfinished():
+            return
         try:
             call(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]])
             print("the time limit is near, or another job goes first: back into the queue", flush=True)
         except SlurmError as error:
             print(f"could not go back into the queue ({error}); 'sweep submit' continues", flush=True)
+
+    def _standing(self) -> tuple[str | None, int | None]:
+        """Ask Slurm for this job's state and the minutes it has left; None for what it does not say."""
+        try:
+            answer = call(["squeue", "--noheader", "--jobs", os.environ["SLURM_JOB_ID"], "--format", "%T|%L"])
+            state, _, left = answer.strip().partition("|")
+            return state, parse_minutes(left)
+        except (SlurmError, ValueError):
+            return None, None
+
+    def _give_up_stuck(self) -> None:
+        """Close the runs that all the time there is brings no further: they would come back for ever."""
+        for run, record in self._newest_attempts():
+            if self._made_nothing_twice(run, record):
+                folder = RunFolder(self.bundle.runs_folder / run.run.id)
+                words = "its time limit came twice before a checkpoint; give it more time with 'sweep retry'"
+                changes = {"outcome": "failed", "cause": Cause.TIMEOUT, "message": words}
+                write_json(folder.attempt(record.number), record.model_copy(update=changes))
+                print(f"{run.run.id}: {words}", flush=True)
 
     def _made_nothing_twice(self, run: RunSpec, record: AttemptRecord) -> bool:
         """Tell whether this job and its former self both ended without a checkpoint to go on from."""
@@ -185,6 +193,10 @@ def count_oom_kills(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc
                 continue
             kills = max(kills, int(found.group(1)) if found else 0)
     return kills
+
+
+def _is_held_by(record: AttemptRecord, pid: int) -> bool:
+    return record.outcome is None and record.process.pid == pid
 
 
 def _read_attempt(folder: RunFolder, number: int) -> AttemptRecord | None:

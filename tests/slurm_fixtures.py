@@ -10,6 +10,8 @@ import pytest
 from conftest import Command
 
 from slurm.home.cluster import HomeCluster
+from trainer.data.prepare import prepare
+from trainer.data.synthesize import synthesize
 
 POOLS: dict[str, dict[str, Any]] = {
     "v100": {"device": "cpu", "partition": "v100", "gres": "gpu:v100:1", "memory_gb": 2, "time_limit_min": 60},
@@ -51,6 +53,16 @@ def slurm_file(
     path = folder / f"{name}.yaml"
     path.write_text(json.dumps(sweep))
     return path
+
+
+@pytest.fixture(scope="session")
+def thesis_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data large enough for the study's smallest ratio."""
+    folder = tmp_path_factory.mktemp("thesis-data")
+    for dataset, classes in (("cifar10", None), ("tinyimagenet", 5)):
+        archive = synthesize(dataset, folder / "archives", train=1000, val=20, classes=classes)
+        prepare(dataset, str(archive), folder, unofficial=True)
+    return folder
 
 
 @pytest.fixture

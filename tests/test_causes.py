@@ -70,13 +70,13 @@ OOM_KILL = (
 PROLOG = "Error running slurm prolog: 1\n"
 CUDA = """\
 Traceback (most recent call last):
-  File "/work/trainer/loop.py", line 80, in train
+  File "/home/ada/sweep/trainer/loop.py", line 80, in train
 torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 15.77 GiB
 srun: error: v100-1: task 0: Exited with exit code 1
 """
 RAISED = """\
 Traceback (most recent call last):
-  File "/work/trainer/loop.py", line 80, in train
+  File "/home/ada/sweep/trainer/loop.py", line 80, in train
 FileNotFoundError: [Errno 2] No such file or directory: 'cifar10.npy'
 srun: error: v100-1: task 0: Exited with exit code 1
 """

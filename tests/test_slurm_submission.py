@@ -21,8 +21,6 @@ from slurm_fixtures import slurm_file, states, wait_for_state
 
 from slurm.home.cluster import HomeCluster
 from slurm.submission import SETTLE_S
-from trainer.data.prepare import prepare
-from trainer.data.synthesize import synthesize
 from trainer.records import now
 
 THESIS = REPOSITORY / "configs" / "thesis.yaml"
@@ -108,16 +106,6 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
     return process.returncode, stderr
 
 
-@pytest.fixture(scope="session")
-def study_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data large enough for the study's smallest ratio."""
-    folder = tmp_path_factory.mktemp("study-data")
-    for dataset, classes in (("cifar10", None), ("tinyimagenet", 5)):
-        archive = synthesize(dataset, folder / "archives", train=1000, val=20, classes=classes)
-        prepare(dataset, str(archive), folder, unofficial=True)
-    return folder
-
-
 @pytest.fixture
 def drained(slurm: HomeCluster) -> HomeCluster:
     """A cluster on which nothing starts."""
@@ -159,9 +147,9 @@ class Study(NamedTuple):
 
 
 @pytest.fixture
-def study(study_data: Path, tmp_path: Path) -> Callable[[str], Study]:
+def study(thesis_data: Path, tmp_path: Path) -> Callable[[str], Study]:
     """Give the thesis's sweep of 156 runs in three arrays, writing to a folder of the given name."""
-    return lambda name: Study((THESIS, "--data", study_data, "--output", name), tmp_path / name / "thesis")
+    return lambda name: Study((THESIS, "--data", thesis_data, "--output", name), tmp_path / name / "thesis")
 
 
 class Step(NamedTuple):

@@ -12,20 +12,8 @@ from conftest import REPOSITORY, Command, metrics, read, wait_for
 from slurm_fixtures import LONG, POOLS, slurm_file, states, wait_for_state
 
 from slurm.home.cluster import HomeCluster
-from trainer.data.prepare import prepare
-from trainer.data.synthesize import synthesize
 
 THESIS = REPOSITORY / "configs" / "thesis.yaml"
-
-
-@pytest.fixture(scope="session")
-def thesis_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data large enough for the study's smallest ratio."""
-    folder = tmp_path_factory.mktemp("thesis-data")
-    for dataset, classes in (("cifar10", None), ("tinyimagenet", 5)):
-        archive = synthesize(dataset, folder / "archives", train=1000, val=20, classes=classes)
-        prepare(dataset, str(archive), folder, unofficial=True)
-    return folder
 
 
 @pytest.fixture
