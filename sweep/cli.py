@@ -91,15 +91,16 @@ def submit(
     dry_run: DryRun = False,
 ) -> None:
     """Execute every run that is missing. Done and failed runs are left alone."""
-    from sweep.execute import Call, Chosen, execute
+    from sweep.execute import Call, Chosen, execute, target
 
     sweep = load_sweep(file, output=output, data=data, cluster=cluster)
+    waits = target(sweep, local=local) is None if wait is None else wait
     wanted = (*SUBMITTED, State.STALE) if stale else SUBMITTED
 
     def choose(rows: Sequence[PlanRow], seen: Look) -> Chosen:
         chosen = [row for row in rows if row.status.state in wanted]
         if not chosen:
-            _nothing_to_submit(file, rows)
+            _nothing_to_submit(file, rows, waits=waits)
         _require_data(sweep)
         return Chosen(chosen)
 
@@ -329,7 +330,7 @@ def _say_remedies(remedies: Sequence["Remedy"]) -> None:
         err.print(f"{ids[0]}{more}: {words}", highlight=False, soft_wrap=True)
 
 
-def _nothing_to_submit(file: Path, rows: Sequence[PlanRow]) -> NoReturn:
+def _nothing_to_submit(file: Path, rows: Sequence[PlanRow], *, waits: bool) -> NoReturn:
     from sweep.execute import verdict
 
     statuses = [row.status for row in rows]
@@ -341,7 +342,7 @@ def _nothing_to_submit(file: Path, rows: Sequence[PlanRow]) -> NoReturn:
         err.print(f"stale runs keep their results until 'sweep submit {file} --stale'", highlight=False)
     if State.RUNNING in present or State.QUEUED in present:
         err.print(f"follow the others with 'sweep watch {file}'", highlight=False)
-    raise typer.Exit(verdict(statuses))
+    raise typer.Exit(verdict(statuses) if waits else 0)
 
 
 def _require_data(sweep: Sweep) -> None:
