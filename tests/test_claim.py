@@ -272,7 +272,7 @@ def test_an_owner_on_another_host_with_a_recent_heartbeat_is_respected(folder: R
     started = time.monotonic()
     with pytest.raises(StoodBack, match="process 4242 on a-host-that-is-not-this-one"):
         claim_it(folder)
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < claim.SILENCE_S  # what watching it would take
 
 
 def test_an_owner_on_another_host_that_has_just_begun_is_respected(folder: RunFolder) -> None:

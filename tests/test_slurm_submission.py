@@ -267,13 +267,11 @@ def test_a_controller_that_hangs_during_sbatch_takes_the_job_once(
     thesis = study("runs")
     controller = drained.daemons()["slurmctld"]
     assert controller is not None
-    began = time.monotonic()
     hang = sbatch(f'kill -STOP {controller.pid}; real "$@"', 2)
     code, said = ended(start(on_slurm, hang, *thesis.call))
     assert code == 1
     assert f"pool 'p100-12gb': Slurm gave no clear answer about {EACH} runs: " in said
     assert "timed out" in said
-    assert time.monotonic() - began < 40
 
     status = on_slurm("status", *thesis.call)
     assert Counter(line.split("\t")[1] for line in status.stdout.splitlines()) == {"queued": 2 * EACH, "planned": EACH}
