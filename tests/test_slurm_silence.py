@@ -156,7 +156,7 @@ def test_silence_is_no_evidence(standing: Standing, outage: Outage, remembers: b
     if "sacct" in outage.missing and not remembers:
         assert "sacct does not answer" in said
 
-    runs, said, _ = standing.look()
+    runs, said = standing.look()
     assert {name: (run["state"], run["cause"]) for name, run in runs.items()} == TRUTH
     assert {run["problem"] for run in runs.values()} == {None}
     assert said == ""
@@ -189,7 +189,7 @@ def test_without_accounting_the_queue_and_the_files_tell_everything(
     home.start(accounting=False)
     sweep = Command("sweep", tmp_path, home.environment)
     standing = set_up(home, sweep, data)
-    runs, said, _ = standing.look()
+    runs, said = standing.look()
     assert (said, runs[RUNNING]["problem"]) == ("", None)
     ours = {run["job"].partition("_")[0] for run in runs.values() if run["job"]}
 
