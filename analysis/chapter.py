@@ -5,6 +5,7 @@ from 4.9.
 """
 
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from trainer.data.catalog import DATASETS
 from trainer.models.catalog import ARCHITECTURES
@@ -85,6 +86,16 @@ def metrics_caption(architecture: str, dataset: str, variant: str, seeds: int) -
     return f"{caption} Variant: {variant}." if variant else caption
 
 
+def means_caption(architecture: str, dataset: str, variant: str, seeds: int) -> str:
+    """Caption the means of a table; arguments as for metrics_caption."""
+    caption = (
+        f"Mean and sample standard deviation over {f'{seeds} random seeds' if seeds > 1 else 'one random seed'} of the "
+        f"best training and validation metrics of {architecture_title(architecture)} on {dataset_title(dataset)}, for "
+        "different subset ratios."
+    )
+    return f"{caption} Variant: {variant}." if variant else caption
+
+
 def _across(datasets: Sequence[str]) -> str:
     return f"{'across' if len(datasets) > 1 else 'on'} {_of(datasets)}"
 
@@ -96,3 +107,102 @@ def _of(datasets: Sequence[str]) -> str:
 
 def _listed(titles: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(titles[:-1]), titles[-1]) if part)
+
+
+# The surface of a pair; its curves of validation and of training are the next two figures.
+PAIR_FIGURES: dict[tuple[str, str], int] = {
+    ("resnet18", "cifar10"): 2,
+    ("vit", "cifar10"): 5,
+    ("resnet18", "tinyimagenet"): 8,
+    ("vit", "tinyimagenet"): 11,
+}
+SIDE_BY_SIDE_FIGURES: dict[str, int] = {"cifar10": 14, "tinyimagenet": 15}
+SCALING_FIGURES: dict[str, int] = {"cifar10": 16, "tinyimagenet": 17}
+FIRST_FREE_FIGURE = 18
+ARCHITECTURE_ORDER: tuple[str, ...] = ("resnet18", "vit")
+
+
+class FigureNumbers(NamedTuple):
+    """The N of each figure 4.N. pairs: of the surface; side_by_side: of datasets with several architectures."""
+
+    pairs: dict[tuple[str, str], int]
+    side_by_side: dict[str, int]
+    scaling: dict[str, int]
+
+
+def number_figures(pairs: Iterable[tuple[str, str]]) -> FigureNumbers:
+    """Number the figures from 4.2 on, others than the thesis's from 4.18; pairs: (architecture, dataset) in plan order.
+
+    Figure 4.1 is one for all. The numbers depend on the plan alone, not on what has finished.
+    """
+    distinct = list(dict.fromkeys(pairs))
+    datasets = list(dict.fromkeys(dataset for _, dataset in distinct))
+    compared = [name for name in datasets if sum(dataset == name for _, dataset in distinct) > 1]
+    free = FIRST_FREE_FIGURE
+    numbers = FigureNumbers({}, {}, {})
+    for pair in distinct:
+        numbers.pairs[pair] = PAIR_FIGURES.get(pair, free)
+        free += 0 if pair in PAIR_FIGURES else 3
+    for names, known, given in (
+        (compared, SIDE_BY_SIDE_FIGURES, numbers.side_by_side),
+        (datasets, SCALING_FIGURES, numbers.scaling),
+    ):
+        for name in names:
+            given[name] = known.get(name, free)
+            free += 0 if name in known else 1
+    return numbers
+
+
+def training_time_caption(datasets: Sequence[str], variant: str) -> str:
+    """Caption figure 4.1; datasets: of its panels, from top to bottom."""
+    caption = "Training time as a function of dataset ratio for each architecture/dataset combination."
+    titles = [dataset_title(dataset) for dataset in datasets]
+    if len(titles) == 2:
+        caption += f" Upper is {titles[0]}, lower is {titles[1]}."
+    elif len(titles) > 2:
+        caption += f" From top to bottom: {', '.join(titles)}."
+    return _with_variant(caption, variant)
+
+
+def surface_caption(architecture: str, dataset: str, variant: str) -> str:
+    """Caption figures 4.2, 4.5, 4.8, 4.11 and on."""
+    name = ARCHITECTURE_NAMES.get(architecture, architecture_title(architecture))
+    return _with_variant(
+        f"Surface plot of training and validation accuracy and loss of {name} on {dataset_title(dataset)} across "
+        "different dataset subset sizes.",
+        variant,
+    )
+
+
+def curves_caption(architecture: str, dataset: str, variant: str, phase: str) -> str:
+    """Caption the two-dimensional figures; phase: "validation" or "training"."""
+    return _with_variant(
+        f"Two-dimensional plot of {phase} accuracy and loss of {architecture_title(architecture)} on "
+        f"{dataset_title(dataset)} across different dataset subset sizes.",
+        variant,
+    )
+
+
+def side_by_side_caption(architectures: Sequence[str], dataset: str, variant: str) -> str:
+    """Caption figures 4.14 and 4.15."""
+    return _with_variant(
+        f"Validation accuracy and loss of {_listed([architecture_title(name) for name in architectures])} trained on "
+        f"identical data of {dataset_title(dataset)}, at selected dataset ratios.",
+        variant,
+    )
+
+
+def scaling_caption(architectures: Sequence[str], dataset: str, variant: str) -> str:
+    """Caption figures 4.16 and 4.17."""
+    titles = [architecture_title(name) for name in architectures]
+    caption = (
+        f"Best validation accuracy and loss of {_listed(titles)} against the number of training images of "
+        f"{dataset_title(dataset)}, with fitted data-scaling curves and their 95 % intervals."
+    )
+    if len(titles) > 1:
+        caption += f" Below: how many times the images of {titles[0]} {_listed(titles[1:])} needs for the same value."
+    return _with_variant(caption, variant)
+
+
+def _with_variant(caption: str, variant: str) -> str:
+    return f"{caption} Variant: {variant}." if variant else caption

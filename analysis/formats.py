@@ -43,6 +43,7 @@ _LATEX = {
     "×": r"\ensuremath{\times}",
     "±": r"\ensuremath{\pm}",
     "→": r"\ensuremath{\to}",
+    "†": r"\dag{}",
 }
 _COMBINING_ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327")
 

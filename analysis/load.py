@@ -1,16 +1,17 @@
-"""Result files read back: as records for the tables, as a DataFrame for everyone else.
+"""Result files read back: one as a record, all of a sweep as a DataFrame, a row a run or a row a run and epoch.
 
-Owns which result.json counts, and that none is passed over in silence. Whether a result is stale is the planner's to
-say.
+Owns which result.json counts, that none is passed over in silence, and what the columns are. Whether a result is stale
+is the planner's to say.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis.errors import AnalysisError
 from trainer.files import RecordError, read_json
-from trainer.records import METRICS, PlannedRun, Result, Run, RunFolder
+from trainer.records import METRICS, History, Result, Run, RunFolder
 
 if TYPE_CHECKING:
     import pandas
@@ -21,13 +22,13 @@ COLUMNS: tuple[str, ...] = (
     *("train_samples", "val_samples", "classes", "parameters", "training_hash", "data_fingerprint"),
     *(column for metric in METRICS for column in (metric, f"{metric}_epoch")),
     *("train_seconds", "evaluation_seconds", "total_seconds"),
-    *("host", "cpu", "gpus", "pool", "device", "precision", "attempts", "git_commit", "torch"),
+    *("host", "cpu", "gpus", "pool", "device", "precision", "attempts", "attempt", "job"),
+    *("git_commit", "git_dirty", "torch", "cuda"),
 )
+# What names a run in a row of its history.
+_IDENTITY: tuple[str, ...] = ("id", "architecture", "dataset", "ratio", "seed", "variant")
+HISTORY_COLUMNS: tuple[str, ...] = (*_IDENTITY, "epoch", *History.model_fields)
 NAMED_IN_AN_ERROR = 10
-
-
-class AnalysisError(Exception):
-    """What there is cannot be made into what was asked for; the base of every error of this package."""
 
 
 def load(path: str | Path) -> "pandas.DataFrame":
@@ -37,41 +38,72 @@ def load(path: str | Path) -> "pandas.DataFrame":
     one that the plan no longer holds; training_hash and data_fingerprint tell such apart. Raises AnalysisError if path
     is no sweep's folder, and if results are damaged, naming them: a row absent in silence makes a wrong mean.
     """
-    import pandas  # here: the tables need load_results only, and pandas takes 0.3 s to import
+    import pandas  # here: it takes 0.3 s to import, and who reads single results does without
 
-    runs = Path(path) / "runs"
-    if not runs.is_dir():
-        raise AnalysisError(f"{path}: no folder 'runs' in it; expected the folder of a sweep, <output>/<sweep>")
-    results: list[Result] = []
-    problems: list[str] = []
-    for folder in sorted(child for child in runs.iterdir() if child.is_dir()):
-        result, problem = _read(folder, None)
-        if result is not None:
-            results.append(result)
-        elif problem is not None:
-            problems.append(f"{folder.name}: {problem}")
-    if problems:
-        raise AnalysisError(_damaged(runs, problems))
-    results.sort(key=lambda result: (*_cell(result.run), result.run.id))
-    return pandas.DataFrame([_row(result) for result in results], columns=list(COLUMNS))
+    return pandas.DataFrame([run_row(result) for result in _results(path)], columns=list(COLUMNS))
 
 
-def load_results(folder: Path, planned: Sequence[PlannedRun]) -> tuple[dict[str, Result], dict[str, str]]:
-    """Read the results of planned runs: (results by run id, the reason of each run that has none by run id).
+def load_history(path: str | Path) -> "pandas.DataFrame":
+    """Give one row a finished run and epoch: losses, accuracies, learning rate, seconds.
 
-    folder: <output>/<sweep>. Every planned run is in exactly one of the two. A result of the wrong run, as when a
-    folder was copied, counts as damaged.
+    path, rows and errors: as of load().
     """
-    results: dict[str, Result] = {}
-    problems: dict[str, str] = {}
-    for planned_run in planned:
-        run = planned_run.run
-        result, problem = _read(folder / "runs" / run.id, run)
-        if result is None:
-            problems[run.id] = problem or "no result.json"
-        else:
-            results[run.id] = result
-    return results, problems
+    import pandas
+
+    results = _results(path)
+    # A column of each run at a time: 180 times fewer rows to handle than one epoch at a time.
+    columns: dict[str, list[object]] = {name: [] for name in HISTORY_COLUMNS}
+    for result in results:
+        epochs = result.history.epochs
+        for name, value in identity_row(result).items():
+            columns[name] += [value] * epochs
+        columns["epoch"] += range(epochs)
+        for name in History.model_fields:
+            columns[name] += getattr(result.history, name)
+    return pandas.DataFrame(columns, columns=list(HISTORY_COLUMNS))
+
+
+def identity_row(result: Result) -> dict[str, object]:
+    """Give the columns that name a run."""
+    return {**result.run.model_dump(), "variant": variant_of(result.run)}
+
+
+def run_row(result: Result) -> dict[str, object]:
+    """Give a run's row, the values of COLUMNS by name."""
+    hardware, environment = result.hardware, result.environment
+    last = result.attempts[-1] if result.attempts else None
+    row: dict[str, object] = {
+        **identity_row(result),
+        "train_samples": result.data.train_samples,
+        "val_samples": result.data.val_samples,
+        "classes": result.data.classes,
+        "parameters": result.parameters,
+        "training_hash": result.training_hash,
+        "data_fingerprint": result.data.fingerprint,
+        **result.timing.model_dump(),
+        **hardware.model_dump(),
+        "gpus": gpu_names(hardware.gpus),
+        "attempts": len(result.attempts),
+        "attempt": last.number if last else None,
+        "job": last.job if last else None,
+        "git_commit": environment.git_commit,
+        "git_dirty": environment.git_dirty,
+        "torch": environment.torch,
+        "cuda": environment.cuda,
+    }
+    for metric in METRICS:
+        best = getattr(result.best, metric)
+        row[metric] = best.value
+        row[f"{metric}_epoch"] = best.epoch
+    return {name: row[name] for name in COLUMNS}
+
+
+def history_rows(result: Result) -> Iterator[tuple[object, ...]]:
+    """Give a run's rows of history, epoch 0 first, the values in the order of HISTORY_COLUMNS."""
+    identity = tuple(identity_row(result)[name] for name in _IDENTITY)
+    columns = [getattr(result.history, name) for name in History.model_fields]
+    for epoch, values in enumerate(zip(*columns, strict=True)):
+        yield (*identity, epoch, *values)
 
 
 def gpu_names(gpus: Sequence[str]) -> str:
@@ -86,12 +118,12 @@ def variant_of(run: Run) -> str:
     return beyond_seed.removeprefix("-")
 
 
-def _read(folder: Path, expected: Run | None) -> tuple[Result | None, str | None]:
+def read_result(folder: RunFolder, expected: Run | None) -> tuple[Result | None, str | None]:
     """Read one run's result: (result, None), (None, what is wrong with it), or (None, None) if there is none.
 
     expected: the run it must be; without one, its id must be the folder's name.
     """
-    path = RunFolder(folder).result
+    path = folder.result
     try:
         result = read_json(path, Result)
     except RecordError as error:
@@ -99,11 +131,30 @@ def _read(folder: Path, expected: Run | None) -> tuple[Result | None, str | None
         return None, f"result.json {str(error).removeprefix(f'{path}: ')}"
     if result is None:
         return None, None
-    if expected is None and result.run.id != folder.name:
+    if expected is None and result.run.id != folder.path.name:
         return None, f"result.json is of another run: {result.run.id}"
     if expected is not None and result.run != expected:
         return None, f"result.json is of another run: {_described(result.run)}; planned is {_described(expected)}"
     return result, None
+
+
+def _results(path: str | Path) -> list[Result]:
+    """Read every result of a sweep's folder, by architecture, dataset, ratio, seed."""
+    runs = Path(path) / "runs"
+    if not runs.is_dir():
+        raise AnalysisError(f"{path}: no folder 'runs' in it; expected the folder of a sweep, <output>/<sweep>")
+    results: list[Result] = []
+    problems: list[str] = []
+    for folder in sorted(child for child in runs.iterdir() if child.is_dir()):
+        result, problem = read_result(RunFolder(folder), None)
+        if result is not None:
+            results.append(result)
+        elif problem is not None:
+            problems.append(f"{folder.name}: {problem}")
+    if problems:
+        raise AnalysisError(_damaged(runs, problems))
+    results.sort(key=lambda result: (*_cell(result.run), result.run.id))
+    return results
 
 
 def _described(run: Run) -> str:
@@ -121,28 +172,3 @@ def _damaged(runs: Path, problems: Sequence[str]) -> str:
 
 def _cell(run: Run) -> tuple[str, str, float, int]:
     return run.architecture, run.dataset, run.ratio, run.seed
-
-
-def _row(result: Result) -> dict[str, object]:
-    hardware = result.hardware
-    row: dict[str, object] = {
-        **result.run.model_dump(),
-        "variant": variant_of(result.run),
-        "train_samples": result.data.train_samples,
-        "val_samples": result.data.val_samples,
-        "classes": result.data.classes,
-        "parameters": result.parameters,
-        "training_hash": result.training_hash,
-        "data_fingerprint": result.data.fingerprint,
-        **result.timing.model_dump(),
-        **hardware.model_dump(),
-        "gpus": gpu_names(hardware.gpus),
-        "attempts": len(result.attempts),
-        "git_commit": result.environment.git_commit,
-        "torch": result.environment.torch,
-    }
-    for metric in METRICS:
-        best = getattr(result.best, metric)
-        row[metric] = best.value
-        row[f"{metric}_epoch"] = best.epoch
-    return row

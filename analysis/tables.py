@@ -1,99 +1,63 @@
-"""The chapter's tables from the result files: 4.1-4.4 what was trained and on what, 4.5 and on the best metrics.
+"""The chapter's tables from the results: 4.1-4.4 what was trained and on what; all of them put together and written.
 
-Owns the tables' shape, number formats and what they say of a missing run: a cell whose run is planned and has no usable
-result prints -inf (accuracy), inf (loss) or nan (anything else), and the notes under the table name the run and the
-reason; a cell that the plan does not hold is empty. Owns the files <output>/<sweep>/tables/table-4.N[-variant].*.
+Owns the files <output>/<sweep>/tables/. Tables 4.5 and on are in `metric_tables`.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from analysis import chapter
+from analysis.folder import write_folder
 from analysis.formats import FORMATS, Table
-from analysis.load import AnalysisError, gpu_names, load_results
+from analysis.load import gpu_names
+from analysis.metric_tables import NOT_PLANNED, UNKNOWN, means_table, metrics_table, ratio_text
+from analysis.missing import missing_note
+from analysis.study import Study
+from analysis.tidy import tidy_files
 from trainer.data.catalog import DATASETS
-from trainer.files import write_atomic
-from trainer.records import BestValue, Hardware, Metric, PlannedRun, Result
+from trainer.records import Hardware
 
-METRIC_ROWS: tuple[tuple[str, Metric], ...] = (
-    ("Val Acc", "val_accuracy"),
-    ("Val Loss", "val_loss"),
-    ("Train Acc", "train_accuracy"),
-    ("Train Loss", "train_loss"),
-)
-UNKNOWN = "nan"
-NOT_PLANNED = ""
-NAMED_PER_REASON = 40  # one table of the thesis's grid has 39 runs
-REASON_CHARACTERS = 240
 # A variant is key=value; a name without "=" may be the user's own file beside ours.
-OUR_FILE = re.compile(r"table-4\.\d+(-[^=]+=.*)?\.(csv|md|tex)")
+OUR_FILE = re.compile(r"table-4\.\d+(-mean)?(-[^=]+=.*)?\.(csv|md|tex)")
 
 
-def write_tables(folder: Path, planned: Sequence[PlannedRun], missing: Mapping[str, str]) -> list[Path]:
-    """Write every table as CSV, Markdown and LaTeX; give the paths in table order.
+def write_tables(folder: Path, study: Study) -> list[Path]:
+    """Write every table as CSV, Markdown and LaTeX, and summary.csv and provenance.csv; give the paths in this order.
 
-    folder: <output>/<sweep>. missing: run id to the reason why its result, if any, does not count; a run without a
-    readable result joins them. Table files of an earlier call that no longer belong are removed. Equal input gives
-    equal bytes. Raises AnalysisError for an empty plan, OSError.
+    folder: <output>/<sweep>. Table files of an earlier call that no longer belong are removed. Equal input gives equal
+    bytes. Raises AnalysisError for two runs in one cell, OSError.
     """
-    usable, unreadable = load_results(folder, [run for run in planned if run.run.id not in missing])
-    tables = build_tables(planned, usable, {**unreadable, **missing})
-    target = folder / "tables"
-    target.mkdir(parents=True, exist_ok=True)
-    written: list[Path] = []
-    for table in tables:
-        for ending, render in FORMATS.items():
-            written.append(target / f"{table.name}.{ending}")
-            write_atomic(written[-1], render(table).encode())
-    for path in set(target.iterdir()).difference(written):
-        if OUR_FILE.fullmatch(path.name):
-            path.unlink()
-    return written
+    files = {
+        f"{table.name}.{ending}": render(table).encode()
+        for table in build_tables(study)
+        for ending, render in FORMATS.items()
+    }
+    files |= {f"{name}.csv": text.encode() for name, text in tidy_files(study).items()}
+    return write_folder(folder / "tables", files, OUR_FILE)
 
 
-def build_tables(
-    planned: Sequence[PlannedRun], results: Mapping[str, Result], missing: Mapping[str, str]
-) -> list[Table]:
-    """Make all tables of a plan, in order. Each planned run is in results or in missing, by its id."""
-    if not planned:
-        raise AnalysisError("the plan holds no runs, so there are no tables")
-    tables = [
-        _parameters(planned, results, missing),
-        _samples(planned, results),
-        _normalization(planned),
-        _hardware(planned, results, missing),
-    ]
-    for pair, number in chapter.number_pairs((run.run.architecture, run.run.dataset) for run in planned).items():
-        of_pair = [run for run in planned if (run.run.architecture, run.run.dataset) == pair]
-        for variant in dict.fromkeys(run.variant for run in of_pair):
-            of_variant = [run for run in of_pair if run.variant == variant]
-            tables.append(_metrics(f"4.{number}", of_variant, results, missing))
+def build_tables(study: Study) -> list[Table]:
+    """Make all tables, in order."""
+    tables = [_parameters(study), _samples(study), _normalization(study), _hardware(study)]
+    numbers = chapter.number_pairs((group.architecture, group.dataset) for group in study.groups)
+    for group in study.groups:
+        number = numbers[group.architecture, group.dataset]
+        tables += [metrics_table(study, group, number), means_table(study, group, number)]
     return tables
 
 
-def missing_note(runs: Sequence[PlannedRun], missing: Mapping[str, str]) -> tuple[str, ...]:
-    """Say which of these runs are missing and why, equal reasons together; no note if none is."""
-    by_reason: dict[str, list[str]] = {}
-    for run in runs:
-        if run.run.id in missing:
-            by_reason.setdefault(_one_line(missing[run.run.id]), []).append(run.run.id)
-    if not by_reason:
-        return ()
-    return (f"Missing: {'; '.join(f'{_names(ids)} ({reason})' for reason, ids in by_reason.items())}.",)
-
-
-def _parameters(planned: Sequence[PlannedRun], results: Mapping[str, Result], missing: Mapping[str, str]) -> Table:
-    architectures = chapter.in_order((run.run.architecture for run in planned), chapter.PARAMETER_COLUMNS)
-    datasets = chapter.in_order((run.run.dataset for run in planned), chapter.PARAMETER_ROWS)
+def _parameters(study: Study) -> Table:
+    architectures = chapter.in_order((run.run.architecture for run in study.planned), chapter.PARAMETER_COLUMNS)
+    datasets = chapter.in_order((run.run.dataset for run in study.planned), chapter.PARAMETER_ROWS)
     notes: list[str] = []
 
     def cell(dataset: str, architecture: str) -> str:
-        runs = [run for run in planned if (run.run.architecture, run.run.dataset) == (architecture, dataset)]
-        counts = {results[run.run.id].parameters for run in runs if run.run.id in results}
+        runs = [run for run in study.planned if (run.run.architecture, run.run.dataset) == (architecture, dataset)]
+        counts = {study.results[run.run.id].parameters for run in runs if run.run.id in study.results}
         if runs and not counts:
-            notes.extend(missing_note(runs, missing))
+            notes.extend(missing_note(runs, study.missing))
         return _distinct(counts) if counts else UNKNOWN if runs else NOT_PLANNED
 
     rows = tuple(
@@ -113,16 +77,16 @@ def _parameters(planned: Sequence[PlannedRun], results: Mapping[str, Result], mi
     )
 
 
-def _samples(planned: Sequence[PlannedRun], results: Mapping[str, Result]) -> Table:
-    datasets = chapter.in_order((run.run.dataset for run in planned), chapter.DATASET_ROWS)
-    ratios = sorted({run.run.ratio for run in planned})
+def _samples(study: Study) -> Table:
+    datasets = chapter.in_order((run.run.dataset for run in study.planned), chapter.DATASET_ROWS)
+    ratios = sorted({run.run.ratio for run in study.planned})
     from_plan: list[str] = []
 
     def cell(dataset: str, ratio: float) -> str:
-        runs = [run for run in planned if (run.run.dataset, run.run.ratio) == (dataset, ratio)]
-        trained_on = {results[run.run.id].data.train_samples for run in runs if run.run.id in results}
+        runs = [run for run in study.planned if (run.run.dataset, run.run.ratio) == (dataset, ratio)]
+        trained_on = {study.results[run.run.id].data.train_samples for run in runs if run.run.id in study.results}
         if runs and not trained_on:
-            from_plan.append(f"{chapter.dataset_title(dataset)} at {_ratio(ratio)}")
+            from_plan.append(f"{chapter.dataset_title(dataset)} at {ratio_text(ratio)}")
         return _distinct(trained_on or {run.train_samples for run in runs})
 
     rows = tuple(
@@ -133,14 +97,14 @@ def _samples(planned: Sequence[PlannedRun], results: Mapping[str, Result]) -> Ta
         name="table-4.2",
         number="4.2",
         caption=chapter.samples_caption(datasets),
-        header=("Sampleset / Ratio", *map(_ratio, ratios)),
+        header=("Sampleset / Ratio", *map(ratio_text, ratios)),
         rows=rows,
         notes=(f"From the plan, as no finished run tells: {', '.join(from_plan)}.",) if from_plan else (),
     )
 
 
-def _normalization(planned: Sequence[PlannedRun]) -> Table:
-    datasets = chapter.in_order((run.run.dataset for run in planned), chapter.DATASET_ROWS)
+def _normalization(study: Study) -> Table:
+    datasets = chapter.in_order((run.run.dataset for run in study.planned), chapter.DATASET_ROWS)
     rows = tuple(
         (chapter.dataset_title(name), _channels(DATASETS[name].mean), _channels(DATASETS[name].std))
         if name in DATASETS
@@ -159,19 +123,19 @@ def _normalization(planned: Sequence[PlannedRun]) -> Table:
     )
 
 
-def _hardware(planned: Sequence[PlannedRun], results: Mapping[str, Result], missing: Mapping[str, str]) -> Table:
+def _hardware(study: Study) -> Table:
     rows: list[tuple[str, ...]] = []
     notes: list[str] = []
     partial: list[str] = []
-    for seed in sorted({run.run.seed for run in planned}):
-        runs = [run for run in planned if run.run.seed == seed]
-        used = Counter(_processors(results[run.run.id].hardware) for run in runs if run.run.id in results)
+    for seed in sorted({run.run.seed for run in study.planned}):
+        runs = [run for run in study.planned if run.run.seed == seed]
+        used = Counter(_processors(study.results[run.run.id].hardware) for run in runs if run.run.id in study.results)
         rows += [(str(seed), *processors) for processors in sorted(used)] or [(str(seed), UNKNOWN, UNKNOWN)]
         if len(used) > 1:
             counts = ", ".join(f"{used[row]} on {row[0]} with {row[1]}" for row in sorted(used))
             notes.append(f"Seed {seed} ran on different hardware: {counts}.")
         if not used:
-            notes.extend(missing_note(runs, missing))
+            notes.extend(missing_note(runs, study.missing))
         elif used.total() < len(runs):
             partial.append(f"seed {seed} from {used.total():,} of {len(runs):,} runs")
     if partial:
@@ -187,56 +151,11 @@ def _hardware(planned: Sequence[PlannedRun], results: Mapping[str, Result], miss
     )
 
 
-def _metrics(
-    number: str, runs: Sequence[PlannedRun], results: Mapping[str, Result], missing: Mapping[str, str]
-) -> Table:
-    """Make the table of one architecture, dataset and variant; runs are all of it, in plan order."""
-    first = runs[0]
-    cells = {(run.run.seed, run.run.ratio): run.run.id for run in runs}
-    if len(cells) < len(runs):
-        raise AnalysisError(f"table {number}: several runs for one ratio and seed: {_names([r.run.id for r in runs])}")
-    seeds = sorted({run.run.seed for run in runs})
-    ratios = sorted({run.run.ratio for run in runs})
-
-    def row(label: str, seed: int, metric: Metric, show: Callable[[BestValue], str], absent: str) -> tuple[str, ...]:
-        def cell(ratio: float) -> str:
-            run_id = cells.get((seed, ratio))
-            if run_id is None:
-                return NOT_PLANNED
-            return show(getattr(results[run_id].best, metric)) if run_id in results else absent
-
-        return (f"{label} (S{seed})", *map(cell, ratios))
-
-    rows: list[tuple[str, ...]] = []
-    for title, metric in METRIC_ROWS:
-        absent = "-inf" if metric.endswith("accuracy") else "inf"
-        rows += [row(title, seed, metric, lambda best: _two_decimals(best.value), absent) for seed in seeds]
-        rows += [row(f"Epoch ({title})", seed, metric, lambda best: str(best.epoch), UNKNOWN) for seed in seeds]
-    return Table(
-        name=f"table-{number}" + (f"-{first.variant}" if first.variant else ""),
-        number=number,
-        caption=chapter.metrics_caption(first.run.architecture, first.run.dataset, first.variant, len(seeds)),
-        header=("Metric / Dataset Ratio", *map(_ratio, ratios)),
-        rows=tuple(rows),
-        notes=missing_note(runs, missing),
-    )
-
-
 def _processors(hardware: Hardware) -> tuple[str, str]:
     """Give (CPU, GPU) as table 4.4 prints them; the GPUs of a node that a run on its CPU left idle do not count."""
     if hardware.device.startswith("cpu"):
         return hardware.cpu, "none (CPU only)"
     return hardware.cpu, gpu_names(hardware.gpus) or hardware.device
-
-
-def _two_decimals(value: float) -> str:
-    printed = f"{value:.2f}"
-    return "0.00" if printed == "-0.00" else printed
-
-
-def _ratio(ratio: float) -> str:
-    """Write a ratio as the chapter does, 0.075 and 1.0: all its digits, never with an exponent."""
-    return str(ratio) if "e" not in str(ratio) else f"{ratio:.20f}".rstrip("0")
 
 
 def _channels(values: Sequence[float]) -> str:
@@ -248,13 +167,3 @@ def _channels(values: Sequence[float]) -> str:
 def _distinct(counts: Iterable[int]) -> str:
     """Write a count with its thousands grouped; all of them where runs that should agree do not."""
     return " / ".join(f"{count:,}" for count in sorted(counts))
-
-
-def _names(ids: Sequence[str]) -> str:
-    beyond = len(ids) - NAMED_PER_REASON
-    return ", ".join(ids[:NAMED_PER_REASON]) + (f" and {beyond} more" if beyond > 0 else "")
-
-
-def _one_line(reason: str) -> str:
-    words = " ".join(reason.split())
-    return words if len(words) <= REASON_CHARACTERS else f"{words[: REASON_CHARACTERS - 3]}..."

@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from sweep.config import Sweep, load_sweep
-from sweep.console import Json, confirm, err, out, print_json
+from sweep.console import confirm, err, out, print_json
 from sweep.data_cli import data_app
 from sweep.errors import InputError, MachineError, SweepError
-from sweep.plan import SUBMITTED, PlanRow, make_plan, planned_run
+from sweep.options import DEFAULT_FILE, Data, File, Json, Output
+from sweep.plan import SUBMITTED, PlanRow, make_plan
+from sweep.results_cli import add_result_commands
 from sweep.status import RunStatus, State, counts
 from sweep.survey import Look, look, survey
 from trainer.data.prepared import DataError
@@ -26,18 +28,15 @@ from trainer.data.prepared import DataError
 if TYPE_CHECKING:
     from sweep.retry import Remedy
 
-DEFAULT_FILE = Path("configs/thesis.yaml")
 DOCTOR_STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red", "skipped": "dim"}
 WATCH_S = 2.0
 WATCH_SLURM_S = 15.0  # the scheduler is everyone's: a watch asks it no more often
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(data_app, name="data")
+add_result_commands(app)
 
-File = Annotated[Path, typer.Argument(help="the sweep's YAML file")]
 Names = Annotated[list[str] | None, typer.Argument(help="the sweep's YAML file, if not the default; then run ids")]
-Output = Annotated[Path | None, typer.Option(help="folder for results instead of the file's")]
-Data = Annotated[Path | None, typer.Option(help="folder of prepared datasets instead of the file's")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="only say what would be done")]
 Workers = Annotated[int | None, typer.Option(min=1, help="worker processes on this machine")]
@@ -278,27 +277,6 @@ def doctor(
     raise typer.Exit(MachineError.exit_code if any(check.state == "problem" for check in checks) else 0)
 
 
-@app.command()
-def tables(file: File = DEFAULT_FILE, output: Output = None, data: Data = None) -> None:
-    """Write the chapter's tables from the results there are, as CSV, Markdown and LaTeX."""
-    from analysis import AnalysisError
-    from analysis.tables import write_tables
-
-    sweep = load_sweep(file, output=output, data=data)
-    statuses = survey(sweep)
-    missing = {found.id: _why_missing(found) for found in statuses if found.state is not State.DONE}
-    try:
-        written = write_tables(sweep.folder, [planned_run(placed) for placed in sweep.runs], missing)
-    except AnalysisError as error:
-        raise InputError(str(error)) from error
-    except OSError as error:
-        raise MachineError(f"{sweep.folder}: the tables could not be written: {error}") from error
-    for path in written:
-        print(path)
-    if missing:
-        err.print(f"{len(missing)} of {len(statuses)} runs are missing; the tables say which and why", highlight=False)
-
-
 def main() -> NoReturn:
     """Run the command line; every error the user can have becomes one sentence and an exit code."""
     try:
@@ -353,17 +331,6 @@ def _require_data(sweep: Sweep) -> None:
             f"{sweep.data / absent[0]}: {absent[0]} is not prepared; run "
             f"'sweep data prepare {absent[0]} --source ARCHIVE --data {sweep.data}'"
         )
-
-
-def _why_missing(found: RunStatus) -> str:
-    from sweep.display import last_line
-
-    reason = found.state.value
-    if found.cause:
-        reason += f", {found.cause.value}"
-    if found.state in (State.RUNNING, State.INTERRUPTED, State.CANCELLED):
-        reason += f" after epoch {found.epoch} of {found.epochs}"
-    return f"{reason}: {last_line(found.message)}" if found.state is State.FAILED and found.message else reason
 
 
 def _draw_status(sweep: Sweep, file: Path, shown: Sequence[RunStatus], *, only_failed: bool, every: bool) -> None:

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -12,8 +12,6 @@ from trainer.records import SCHEMA_VERSION
 
 out = Console()
 err = Console(stderr=True)
-
-Json = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
 
 
 def print_json(**document: Any) -> None:

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from sweep.config import nearest
-from sweep.console import Json, err, print_json
+from sweep.console import err, print_json
 from sweep.errors import InputError
+from sweep.options import Json
 from trainer.data.catalog import DATASETS
 
 data_app = typer.Typer(no_args_is_help=True, help="Prepare, draw and describe datasets.")

@@ -15,7 +15,7 @@ from sweep.status import Held, RunStatus, State, Work, run_status
 from sweep.store import Evidence, Submission, SweepFolder
 from trainer.files import RecordError, read_json, write_json
 from trainer.processes import is_alive
-from trainer.records import now
+from trainer.records import Result, now
 
 CACHE_S = 4.0  # commands in quick succession share one answer of Slurm's
 SUBMITTING_S = 600.0  # a submission takes seconds; on another host only its age tells that it was cut off
@@ -36,12 +36,14 @@ class Place(NamedTuple):
 
 
 class Look(NamedTuple):
-    """How every run stands, in the plan's order; the submissions there are; what Slurm says and how it answered.
+    """How every run stands, in the plan's order; the results, by run id; the submissions; what Slurm says and how it
+    answered.
 
-    submitting: by the submissions' tokens, as in Place.
+    results: all that validate, stale ones too. submitting: by the submissions' tokens, as in Place.
     """
 
     statuses: list[RunStatus]
+    results: Mapping[str, Result]
     submissions: list[Submission]
     submitting: Mapping[str, bool | None]
     queue: Snapshot
@@ -86,7 +88,8 @@ def look(sweep: Sweep, executor: LocalExecutor | None = None, *, max_age_s: floa
             work = Work(held[newest] if newest is not None else None, by_scheduler, alive)
         fingerprint = sweep.fingerprints.get(placed.cell.spec.run.dataset)
         statuses.append(run_status(placed, found, work, fingerprint, folder.run(run_id)))
-    return Look(statuses, submissions, submitting, snapshot, places)
+    results = {run_id: found.result for run_id, found in evidence.items() if found.result is not None}
+    return Look(statuses, results, submissions, submitting, snapshot, places)
 
 
 def read_submissions(folder: SweepFolder) -> tuple[list[Submission], dict[str, bool | None]]:

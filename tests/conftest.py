@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,6 +99,14 @@ def sweep(tmp_path: Path) -> Iterator[Command]:
     command = Command("sweep", tmp_path)
     yield command
     command.end()
+
+
+def program(name: str, package: str) -> str:
+    """Give the path of a program that a test runs; without it the test is skipped, in CI it fails."""
+    path = shutil.which(name)
+    if path is None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no {name} on PATH: apt-get install {package}")
+    return path
 
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = LONG_S) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+from analysis.study import read_study
+from analysis.tables import write_tables
 from trainer.data.catalog import DATASETS
 from trainer.files import to_json
 from trainer.recipe import Recipe
@@ -179,6 +181,11 @@ def write_grid(folder: Path, planned: Iterable[PlannedRun], *but: str) -> None:
     for run in planned:
         if run.run.id not in but:
             write_result(folder, make_result(run))
+
+
+def write_planned(folder: Path, planned: Sequence[PlannedRun], missing: Mapping[str, str]) -> list[Path]:
+    """Write the tables of a plan from the results in the sweep's folder."""
+    return write_tables(folder, read_study(folder, planned, missing))
 
 
 def _curve(metric: Metric, value: float, epoch: int, *, epochs: int) -> list[float]:

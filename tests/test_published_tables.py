@@ -5,10 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
-from result_fixtures import SEEDS, make_result, planned_grid, write_result
+from result_fixtures import SEEDS, make_result, planned_grid, write_planned, write_result
 from table_reading import cells, read_markdown
 
-from analysis.tables import write_tables
 from trainer.records import Metric
 
 THESIS = Path(__file__).resolve().parents[2] / "shared" / "thesis"
@@ -47,7 +46,7 @@ def thesis(tmp_path_factory: pytest.TempPathFactory) -> Path:
             missing[cell.id] = "failed (host_oom): out of memory on v100-1"
         else:
             missing[cell.id] = "failed (exception): too little data"
-    write_tables(folder, planned, missing)
+    write_planned(folder, planned, missing)
     return folder
 
 

@@ -1,17 +1,16 @@
 """CSV, Markdown and LaTeX: any text survives, any reader takes them."""
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pandas
 import pytest
-from result_fixtures import PAIRS, planned_grid, write_grid
+from conftest import program
+from result_fixtures import PAIRS, planned_grid, write_grid, write_planned
 from table_reading import read_markdown
 
 from analysis.formats import Table, escape_latex, escape_markdown, to_latex, to_markdown
-from analysis.tables import write_tables
 from trainer.recipe import Recipe
 
 SHORT = Recipe(epochs=4)
@@ -23,7 +22,7 @@ def test_the_csv_files_read_as_data(tmp_path: Path) -> None:
     """pandas reads header and rows, numbers as numbers, with nothing to skip."""
     planned = planned_grid(PAIR, [0.1, 1.0], [42, 43], training=SHORT)
     write_grid(tmp_path, planned, planned[0].run.id)
-    write_tables(tmp_path, planned, {})
+    write_planned(tmp_path, planned, {})
     table = pandas.read_csv(tmp_path / "tables" / "table-4.5.csv", index_col=0)
     assert table.shape == (16, 2)
     assert table.loc["Val Acc (S43)", "1.0"] == 0.81
@@ -54,20 +53,28 @@ def test_latex_specials_are_escaped() -> None:
     assert r"\label{tab:9-a-b}" in table
 
 
-@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex on PATH")
+@pytest.mark.slow
 def test_pdflatex_compiles_every_table_whatever_the_reason(tmp_path: Path) -> None:
     r"""All tables \input into an article with the packages that they name compile, and none is wider than the text."""
     planned = planned_grid(training=SHORT)
     missing = {run.run.id: f"{TEXT} {position}" for position, run in enumerate(planned) if position % 17 == 0}
     write_grid(tmp_path, planned, *missing)
-    paths = [path for path in write_tables(tmp_path, planned, missing) if path.suffix == ".tex"]
+    paths = [path for path in write_planned(tmp_path, planned, missing) if path.suffix == ".tex"]
     packages = set(re.findall(r"\\usepackage\{\w+\}", "".join(path.read_text() for path in paths)))
     body = "\n".join(rf"\input{{tables/{path.name}}}" for path in paths)
     document = rf"\documentclass{{article}}{''.join(sorted(packages))}\begin{{document}}{body}\end{{document}}"
     (tmp_path / "all.tex").write_text(document)
     # A draft needs no font files, which small installations lack.
-    command = ["pdflatex", "-draftmode", "-halt-on-error", "-interaction=nonstopmode", "all.tex"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False)
+    command = [
+        program("pdflatex", "texlive-latex-recommended"),
+        "-draftmode",
+        "-halt-on-error",
+        "-interaction=nonstopmode",
+        "all.tex",
+    ]
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, errors="replace", check=False, timeout=100
+    )
     assert done.returncode == 0, done.stdout[-2000:]
     log = (tmp_path / "all.log").read_text(errors="replace")
     assert "Missing character" not in log

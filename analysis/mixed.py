@@ -1,0 +1,78 @@
+"""Results that do not belong in one table: of different recipes, data, precisions or states of the code.
+
+A result of another recipe or dataset than the plan's never gets here: it is stale, and missing. What the plan does not
+say (the code, the precision that `auto` became, data that is not prepared on this machine) is compared here.
+"""
+
+from collections.abc import Callable, Iterable
+
+from analysis.errors import AnalysisError
+from analysis.study import Study
+from trainer.records import Environment, Result
+
+NAMED = 5  # runs of the rarer kinds that an error or a footnote spells out
+MARK = "†"
+
+
+class MixedError(AnalysisError):
+    """Results of one table differ in what must be equal."""
+
+
+def git_state(environment: Environment) -> str:
+    """Name the state of the code a run was trained with: commit, and whether it had changes."""
+    if environment.git_commit is None:
+        return "unknown"
+    return environment.git_commit[:12] + (" with changes" if environment.git_dirty else "")
+
+
+ASPECTS: dict[str, Callable[[Result], str]] = {
+    "recipes": lambda result: result.training_hash[:12],
+    "datasets": lambda result: result.data.fingerprint[:12],
+    "precisions": lambda result: result.hardware.precision,
+    "git states": lambda result: git_state(result.environment),
+}
+
+
+def mixtures(results: Iterable[Result]) -> list[str]:
+    """Say in what these results differ, a sentence an aspect; nothing if they belong together."""
+    results = list(results)
+    sentences = []
+    for aspect, kind_of in ASPECTS.items():
+        kinds: dict[str, list[str]] = {}
+        for result in results:
+            kinds.setdefault(kind_of(result), []).append(result.run.id)
+        if len(kinds) > 1:
+            ordered = sorted(kinds.items(), key=lambda kind: (-len(kind[1]), kind[0]))
+            counts = [f"{ordered[0][0]} in {len(ordered[0][1])} runs"]
+            counts += [f"{kind} in {_named(runs)}" for kind, runs in ordered[1:]]
+            sentences.append(f"different {aspect}: {', '.join(counts)}")
+    return sentences
+
+
+def mixed_note(results: Iterable[Result]) -> tuple[str, ...]:
+    """Give the footnote of a table or figure made of these results; none if they belong together."""
+    sentences = mixtures(results)
+    return (f"{MARK} Mixed: {'; '.join(sentences)}.",) if sentences else ()
+
+
+def refuse_mixed(study: Study) -> None:
+    """Raise MixedError if results that are set side by side, those of one dataset and variant, differ in an aspect."""
+    together: dict[tuple[str, str], list[Result]] = {}
+    for group, runs in study.groups.items():
+        of_group = [study.results[run.run.id] for run in runs if run.run.id in study.results]
+        together.setdefault((group.dataset, group.variant), []).extend(of_group)
+    found: dict[str, list[str]] = {}
+    for (dataset, variant), results in together.items():
+        for sentence in mixtures(results):
+            found.setdefault(sentence, []).append(f"{dataset}, {variant}" if variant else dataset)
+    if found:
+        lines = [f"{' and '.join(where)}: {sentence}" for sentence, where in found.items()]
+        raise MixedError(
+            "results that must not be mixed in one table; train the odd ones anew, or pass '--allow-mixed' to have "
+            "them marked\n  " + "\n  ".join(lines)
+        )
+
+
+def _named(runs: list[str]) -> str:
+    beyond = len(runs) - NAMED
+    return ", ".join(runs[:NAMED]) + (f" and {beyond} more" if beyond > 0 else "")

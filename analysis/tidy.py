@@ -1,0 +1,80 @@
+"""The same numbers for a program: one tidy CSV of the means over seeds, one of where every run's numbers come from.
+
+All digits, no rounding; an absent value is an empty field.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+
+from analysis import chapter
+from analysis.load import gpu_names
+from analysis.mixed import git_state
+from analysis.spread import spread
+from analysis.study import Group, Study
+from trainer.records import METRICS, Result
+
+SUMMARY_COLUMNS = (
+    *("table", "architecture", "dataset", "variant", "ratio", "train_samples", "metric"),
+    *("n", "planned", "mean", "std", "min", "max", "epoch_mean", "epoch_std"),
+)
+PROVENANCE_COLUMNS = (
+    *("table", "run", "architecture", "dataset", "variant", "ratio", "seed", "used", "reason"),
+    *("attempt", "attempts", "job", "host", "cpu", "gpus", "pool", "device", "precision", "ended"),
+    *("git_state", "python", "torch", "cuda", "training_hash", "data_fingerprint"),
+)
+
+
+def tidy_files(study: Study) -> dict[str, str]:
+    """Give the text of summary.csv and provenance.csv, by name without ending."""
+    return {
+        "summary": _csv(SUMMARY_COLUMNS, _summary(study)),
+        "provenance": _csv(PROVENANCE_COLUMNS, _provenance(study)),
+    }
+
+
+def _summary(study: Study) -> Iterable[Sequence[object]]:
+    """Give a row a cell and metric: mean, sample standard deviation, extremes, the epochs of the best."""
+    for group, number in _numbered(study):
+        for cell in study.cells(group):
+            for metric in METRICS:
+                values, epochs = cell.best(metric), cell.best_epochs(metric)
+                numbers: tuple[object, ...] = (None,) * 6
+                if values:
+                    value, epoch = spread(values), spread(epochs)
+                    numbers = (value.mean, value.std, min(values), max(values), epoch.mean, epoch.std)
+                yield (number, *group, cell.ratio, cell.train_samples, metric, len(values), len(cell.planned), *numbers)
+
+
+def _provenance(study: Study) -> Iterable[Sequence[object]]:
+    """Give a row a planned run: whether its result counts or why not, and what it was made with."""
+    for group, number in _numbered(study):
+        for run in study.groups[group]:
+            result = study.results.get(run.run.id)
+            made = _made_with(result) if result else (None,) * (len(PROVENANCE_COLUMNS) - 9)
+            reason = " ".join(study.missing.get(run.run.id, "").split())
+            yield (number, run.run.id, *group, run.run.ratio, run.run.seed, result is not None, reason, *made)
+
+
+def _made_with(result: Result) -> tuple[object, ...]:
+    hardware, environment = result.hardware, result.environment
+    last = result.attempts[-1] if result.attempts else None
+    return (
+        *(last.number if last else None, len(result.attempts), last.job if last else None),
+        *(hardware.host, hardware.cpu, gpu_names(hardware.gpus), hardware.pool, hardware.device, hardware.precision),
+        last.ended.isoformat() if last and last.ended else None,
+        *(git_state(environment), environment.python, environment.torch, environment.cuda),
+        *(result.training_hash, result.data.fingerprint),
+    )
+
+
+def _numbered(study: Study) -> Iterable[tuple[Group, str]]:
+    numbers = chapter.number_pairs((group.architecture, group.dataset) for group in study.groups)
+    for group in study.groups:
+        yield group, f"4.{numbers[group.architecture, group.dataset]}"
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    return text.getvalue()

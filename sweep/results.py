@@ -1,0 +1,46 @@
+"""The results of a sweep that count, for everyone who shows them; the others with the reason why they do not."""
+
+from analysis.mixed import refuse_mixed
+from analysis.study import Study
+from sweep.config import PlacedRun, Sweep
+from sweep.display import last_line
+from sweep.plan import planned_run
+from sweep.status import RunStatus, State
+from sweep.survey import Look, look
+from trainer.records import Result
+
+
+def read_results(sweep: Sweep, *, allow_mixed: bool = False) -> tuple[Study, Look]:
+    """Look at the sweep and give what its tables, figures and reports are made of.
+
+    allow_mixed: let in what is stale because of its recipe or dataset, and results that differ in precision or code.
+    Raises MixedError where such differ and are not allowed.
+    """
+    seen = look(sweep)
+    results: dict[str, Result] = {}
+    missing: dict[str, str] = {}
+    for placed, found in zip(sweep.runs, seen.statuses, strict=True):
+        result = seen.results.get(found.id)
+        if result is not None and (found.state is State.DONE or (allow_mixed and _is_of(result, placed))):
+            results[found.id] = result
+        else:
+            missing[found.id] = why_missing(found).replace(f"{sweep.folder}/", "")
+    study = Study(sweep.name, [planned_run(placed) for placed in sweep.runs], results, missing)
+    if not allow_mixed:
+        refuse_mixed(study)
+    return study, seen
+
+
+def why_missing(found: RunStatus) -> str:
+    """Say why a run has no result that counts."""
+    reason = found.state.value
+    if found.cause:
+        reason += f", {found.cause.value}"
+    if found.state in (State.RUNNING, State.INTERRUPTED, State.CANCELLED):
+        reason += f" after epoch {found.epoch} of {found.epochs}"
+    told = found.state in (State.FAILED, State.STALE) and found.message
+    return f"{reason}: {last_line(found.message)}" if told else reason
+
+
+def _is_of(result: Result, placed: PlacedRun) -> bool:
+    return result.run == placed.cell.spec.run
