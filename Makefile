@@ -11,14 +11,14 @@ QUICKSTART := configs/quickstart.yaml
 DRAWN := data/quickstart
 CLUSTER ?= .cluster
 
-.PHONY: help setup sweep quickstart status retry tables cluster cluster-stop test check format requirements clean
+.PHONY: help setup sweep quickstart status retry tables figures report cluster cluster-stop test check format requirements clean
 
 help:
 	@echo "make sweep    the main job: FILE on Slurm where there is a cluster, otherwise 'make quickstart'"
 	@echo "make quickstart  a small sweep on this machine, end to end to tables"
 	@echo "make status   how the runs of FILE stand        (FILE=configs/thesis.yaml)"
 	@echo "make retry    try the failed runs of FILE again"
-	@echo "make tables   write the tables of FILE"
+	@echo "make tables   write the tables of FILE      make figures   draw its figures      make report   all in one page"
 	@echo "make cluster  start real Slurm on this machine, in CLUSTER=.cluster; needs root      make cluster-stop  end it"
 	@echo "make test     all tests      make check    lint, types, fast tests"
 
@@ -53,7 +53,7 @@ $(DRAWN)/tinyimagenet/manifest.json: | setup
 	$(SWEEP) data synthesize tinyimagenet --train 240 --val 100 --classes 20 --output $(DRAWN)/archives
 	$(SWEEP) data prepare tinyimagenet --source $(DRAWN)/archives/synthetic-tiny-imagenet-200.zip --unofficial --data $(DRAWN)
 
-status retry tables: setup
+status retry tables figures report: setup
 	$(SWEEP) $@ $(FILE)
 
 cluster: setup

@@ -8,9 +8,11 @@ import pytest
 from result_fixtures import SEEDS, make_result, planned_grid, write_planned, write_result
 from table_reading import cells, read_markdown
 
+from analysis.published import THESIS as REFERENCE
 from trainer.records import Metric
 
 THESIS = Path(__file__).resolve().parents[2] / "shared" / "thesis"
+PUBLISHED = list(csv.DictReader(REFERENCE.read_text().splitlines()))
 LABELS = {"val_accuracy": "Val Acc", "val_loss": "Val Loss", "train_accuracy": "Train Acc", "train_loss": "Train Loss"}
 
 
@@ -28,7 +30,7 @@ def thesis(tmp_path_factory: pytest.TempPathFactory) -> Path:
     The values are moved within what rounds to the printed ones. Runs printed as -inf, inf, nan are missing.
     """
     published: dict[tuple[str, str, float, int], dict[Metric, tuple[float, int]]] = {}
-    for row in csv.DictReader(thesis_file("published.csv").read_text().splitlines()):
+    for row in PUBLISHED:
         key = (row["architecture"], row["dataset"], float(row["ratio"]), int(row["seed"]))
         best = published.setdefault(key, {})
         if row["epoch"] != "nan":
@@ -52,13 +54,12 @@ def thesis(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_tables_4_5_to_4_7_equal_the_published_ones_cell_by_cell(thesis: Path) -> None:
     """Every published best value and epoch stands in its cell, -inf, inf and nan included; no other row is there."""
-    rows = list(csv.DictReader(thesis_file("published.csv").read_text().splitlines()))
-    assert len(rows) == 3 * 4 * 3 * 13
+    assert len(PUBLISHED) == 3 * 4 * 3 * 13
     for number in ("4.5", "4.6", "4.7"):
         header, *body = cells(thesis / "tables" / f"table-{number}.csv")
         table = {row[0]: dict(zip(header, row, strict=True)) for row in body}
         expected: dict[str, dict[str, str]] = {}
-        for row in rows:
+        for row in PUBLISHED:
             if row["table"] == number:
                 label = f"{LABELS[row['metric']]} (S{row['seed']})"
                 epoch_label = f"Epoch ({LABELS[row['metric']]}) (S{row['seed']})"
