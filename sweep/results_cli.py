@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sweep.config import Sweep, load_sweep
-from sweep.console import err
+from sweep.console import err, out, print_json
 from sweep.errors import InputError, MachineError
-from sweep.options import DEFAULT_FILE, Data, File, Output
+from sweep.options import DEFAULT_FILE, Data, File, Json, Output
 
 if TYPE_CHECKING:
     from analysis.study import Study
+    from sweep.status import RunStatus
 
+Reference = Annotated[Path | None, typer.Option(help="published numbers to compare with instead of the thesis's")]
 Mixed = Annotated[
     bool,
     typer.Option(
@@ -30,7 +32,7 @@ def tables(file: File = DEFAULT_FILE, output: Output = None, data: Data = None, 
 
     sweep = load_sweep(file, output=output, data=data)
     with _making("tables", sweep):
-        study = _study(sweep, allow_mixed)
+        study, _ = _study(sweep, allow_mixed)
         _told(write_tables(sweep.folder, study), study, "the tables say")
 
 
@@ -42,20 +44,98 @@ def figures(file: File = DEFAULT_FILE, output: Output = None, data: Data = None,
 
     sweep = load_sweep(file, output=output, data=data)
     with _making("figures", sweep):
-        study = _study(sweep, allow_mixed)
+        study, _ = _study(sweep, allow_mixed)
         _told(write_figures(sweep.folder, study, bar(err)), study, "figures/captions.md says")
+
+
+def compare(
+    file: File = DEFAULT_FILE,
+    output: Output = None,
+    data: Data = None,
+    reference: Reference = None,
+    allow_mixed: Mixed = False,
+    json_: Json = False,
+) -> None:
+    """Set the results beside published numbers, with a verdict a table; --json only prints."""
+    from analysis.compare import compare as compared
+    from analysis.comparison_files import document, terminal_lines, write_comparison
+    from analysis.published import THESIS, read_reference
+
+    sweep = load_sweep(file, output=output, data=data)
+    with _making("comparison", sweep):
+        comparison = compared(_study(sweep, allow_mixed)[0], read_reference(reference or THESIS))
+        if json_:
+            print_json(**document(comparison))
+            return
+        written = write_comparison(sweep.folder, comparison)
+    for line in terminal_lines(comparison):
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+    err.print(f"{len(written)} files written to {written[0].parent}", highlight=False, soft_wrap=True)
+
+
+def report(
+    file: File = DEFAULT_FILE,
+    output: Output = None,
+    data: Data = None,
+    reference: Reference = None,
+    allow_mixed: Mixed = False,
+) -> None:
+    """Write everything into one HTML file that needs no network: to open, to mail."""
+    from analysis.compare import compare as compared
+    from analysis.published import THESIS, read_reference
+    from analysis.report import write_report
+    from sweep.display import bar
+
+    sweep = load_sweep(file, output=output, data=data)
+    with _making("report", sweep):
+        study, statuses = _study(sweep, allow_mixed)
+        comparison = compared(study, read_reference(reference or THESIS))
+        matched = any(table.matched for table in comparison.tables)
+        path = write_report(
+            sweep.folder,
+            study,
+            statuses,
+            comparison=comparison if matched or reference else None,
+            progress=bar(err),
+        )
+        _told([path], study, "the report says")
+
+
+def export(
+    to: Annotated[str, typer.Option("--to", help="csv, parquet, tensorboard, wandb-offline or mlflow")],
+    file: File = DEFAULT_FILE,
+    output: Output = None,
+    data: Data = None,
+    folder: Annotated[Path | None, typer.Option(help="where to, instead of <output>/<sweep>/export/TARGET")] = None,
+) -> None:
+    """Write the results out for other programs: bests, histories, times, hardware, and which runs are missing."""
+    from analysis.export import TARGETS
+    from analysis.export import export as exported
+    from sweep.display import bar
+
+    target = next((known for known in TARGETS if known == to), None)
+    if target is None:
+        raise InputError(f"cannot export to '{to}'; expected one of {', '.join(TARGETS)}")
+    sweep = load_sweep(file, output=output, data=data)
+    into = folder or sweep.folder / "export" / target
+    with _making("export", sweep):
+        study, _ = _study(sweep, allow_mixed=True)  # a row a run: nothing is put together here
+        draw = bar(err)
+        exported(study, target, into, lambda done, total: draw("runs", done, total))
+        _told([into], study, "missing.csv there says")
 
 
 def add_result_commands(app: typer.Typer) -> None:
     """Give the command line these commands."""
-    for command in (tables, figures):
+    for command in (tables, figures, compare, report, export):
         app.command()(command)
 
 
-def _study(sweep: Sweep, allow_mixed: bool) -> "Study":
+def _study(sweep: Sweep, allow_mixed: bool) -> "tuple[Study, list[RunStatus]]":
     from sweep.results import read_results
 
-    return read_results(sweep, allow_mixed=allow_mixed)[0]
+    study, seen = read_results(sweep, allow_mixed=allow_mixed)
+    return study, seen.statuses
 
 
 @contextmanager
