@@ -200,7 +200,8 @@ def scaling_caption(architectures: Sequence[str], dataset: str, variant: str) ->
         f"{dataset_title(dataset)}, with fitted data-scaling curves and their 95 % intervals."
     )
     if len(titles) > 1:
-        caption += f" Below: how many times the images of {titles[0]} {_listed(titles[1:])} needs for the same value."
+        others = _listed(titles[1:])
+        caption += f" Below: the images that {others} needs for the same value, as a multiple of {titles[0]}'s."
     return _with_variant(caption, variant)
 
 

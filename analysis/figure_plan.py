@@ -1,0 +1,84 @@
+"""A figure before it is drawn: what it is called, what stands under it, what it says to who cannot see it.
+
+Owns the notes that figures share: which cells are incomplete, why runs are missing, what is mixed.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from analysis.metric_tables import ratio_text
+from analysis.missing import missing_note
+from analysis.mixed import mixed_note
+from analysis.study import Cell, Group, Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+NO_RUN = "no finished run"
+
+
+@dataclass(frozen=True)
+class FigurePlan:
+    """One figure of the chapter; drawing it is left until someone wants to see it.
+
+    number: as in "Figure 4.2". alt: what it shows in words, with its key numbers. paint: draws it, inside the style.
+    """
+
+    number: str
+    variant: str
+    caption: str
+    notes: tuple[str, ...]
+    alt: str
+    paint: Callable[[], "Figure"]
+
+    @property
+    def name(self) -> str:
+        """Give the name of its files, without ending."""
+        return f"figure-{self.number}" + (f"-{self.variant}" if self.variant else "")
+
+    def draw(self) -> "Figure":
+        """Draw it, in the style of all figures."""
+        from analysis.figure_style import settle, style
+
+        with style():
+            return settle(self.paint())
+
+
+def notes_on(study: Study, groups: Iterable[Group]) -> tuple[str, ...]:
+    """Give the notes under a figure of these groups: incomplete cells, missing runs and why, mixed results."""
+    groups = list(groups)
+    incomplete = []
+    for group in groups:
+        lacking = [f"{ratio_text(cell.ratio)} ({cell.seeds})" for cell in study.cells(group) if not cell.complete]
+        if lacking:
+            incomplete.append(f"{f'{group.title} at ' if len(groups) > 1 else ''}ratio {', '.join(lacking)}")
+    runs = [run for group in groups for run in study.groups[group]]
+    notes = [f"Incomplete: {'; '.join(incomplete)}."] if incomplete else []
+    notes += missing_note(runs, study.missing)
+    for dataset in dict.fromkeys(group.dataset for group in groups):
+        of_dataset = [group for group in groups if group.dataset == dataset]
+        notes += mixed_note(result for group in of_dataset for cell in study.cells(group) for result in cell.results)
+    return tuple(dict.fromkeys(notes))
+
+
+def ratio_label(cell: Cell) -> str:
+    """Write a cell's ratio for an axis, with how many of its seeds there are if some lack: "0.4 (2 of 3)"."""
+    short = ratio_text(cell.ratio)
+    return short if cell.complete else f"{short} ({len(cell.results)} of {len(cell.planned)})"
+
+
+def with_results(cells: Sequence[Cell]) -> list[Cell]:
+    """Keep the cells that have a result."""
+    return [cell for cell in cells if cell.results]
+
+
+def drops(cells: Sequence[Cell]) -> list[int]:
+    """Give the epochs at which the learning rate falls in these cells' recipes."""
+    recipes = [run.training for cell in cells for run in cell.planned]
+    return sorted({epoch for recipe in recipes for epoch in recipe.lr_milestones if epoch < recipe.epochs})
+
+
+def shortened(name: str, most: int) -> str:
+    """Cut a name that would not fit in the picture; the caption has all of it."""
+    return name if len(name) <= most else f"{name[: most - 1]}…"

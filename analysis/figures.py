@@ -1,0 +1,78 @@
+"""The chapter's figures from a study: 4.1-4.13 as the thesis has them, then architectures side by side, data scaling.
+
+Owns which figures there are and the files <output>/<sweep>/figures/. What each shows is in the modules named below; how
+all look is in `analysis.figure_style`. Importing this loads matplotlib.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from analysis import chapter
+from analysis.curves import curves_plan
+from analysis.figure_plan import FigurePlan
+from analysis.figure_style import Format, architecture_looks, render
+from analysis.folder import write_folder
+from analysis.formats import escape_markdown
+from analysis.scaling_figure import scaling_plan
+from analysis.side_by_side import side_by_side_plan
+from analysis.study import Study
+from analysis.surfaces import surface_plan
+from analysis.training_time import training_time_plan
+
+FORMATS: tuple[Format, ...] = ("pdf", "png")
+# A variant is key=value; a name without "=" may be the user's own file beside ours.
+OUR_FILE = re.compile(r"figure-4\.\d+(-[^=]+=.*)?\.(pdf|png)|captions\.md")
+
+Progress = Callable[[str, int, int], None]
+
+
+def build_figures(study: Study) -> list[FigurePlan]:
+    """Plan every figure of a study, in the order of their numbers. Raises AnalysisError for two runs in one cell."""
+    architectures = chapter.in_order((group.architecture for group in study.groups), chapter.ARCHITECTURE_ORDER)
+    looks = architecture_looks(architectures)
+    numbers = chapter.number_figures((run.run.architecture, run.run.dataset) for run in study.planned)
+    plans: list[tuple[int, FigurePlan]] = []
+    for variant in dict.fromkeys(run.variant for run in study.planned):
+        plans.append((1, training_time_plan(study, variant, looks)))
+    for group in study.groups:
+        first = numbers.pairs[group.architecture, group.dataset]
+        plans.append((first, surface_plan(study, group, first)))
+        plans.append((first + 1, curves_plan(study, group, first + 1, "validation")))
+        plans.append((first + 2, curves_plan(study, group, first + 2, "training")))
+    for dataset, variant in dict.fromkeys((group.dataset, group.variant) for group in study.groups):
+        if dataset in numbers.side_by_side:
+            number = numbers.side_by_side[dataset]
+            plans.append((number, side_by_side_plan(study, dataset, variant, number, looks)))
+        number = numbers.scaling[dataset]
+        plans.append((number, scaling_plan(study, dataset, variant, number, looks)))
+    return [plan for _, plan in sorted(plans, key=lambda numbered: numbered[0])]
+
+
+def write_figures(folder: Path, study: Study, progress: Progress | None = None) -> list[Path]:
+    """Write every figure as PDF and PNG, and captions.md; give the paths in the order of the figures.
+
+    folder: <output>/<sweep>. progress: called with "figures", how many are drawn, and of how many. Figure files of an
+    earlier call that no longer belong are removed. Equal input gives equal bytes. Raises AnalysisError, OSError.
+    """
+    plans = build_figures(study)
+    files: dict[str, bytes] = {}
+    for done, plan in enumerate(plans, start=1):
+        figure = plan.draw()
+        files |= {f"{plan.name}.{ending}": render(figure, ending) for ending in FORMATS}
+        if progress is not None:
+            progress("figures", done, len(plans))
+    files["captions.md"] = captions(plans).encode()
+    return write_folder(folder / "figures", files, OUR_FILE)
+
+
+def captions(plans: Sequence[FigurePlan]) -> str:
+    """Write what stands under each figure, and what it shows in words, as Markdown."""
+    parts = ["# Figures\n"]
+    for plan in plans:
+        parts.append(f"## Figure {plan.number}{f' ({escape_markdown(plan.variant)})' if plan.variant else ''}\n")
+        parts.append(f"![{escape_markdown(plan.alt)}](<{plan.name}.png>)\n")
+        parts.append(f"Figure {plan.number}. {escape_markdown(plan.caption)}\n")
+        parts.extend(f"- {escape_markdown(note)}" for note in plan.notes)
+        parts.append("")
+    return "\n".join(parts)
