@@ -1,0 +1,57 @@
+"""The attempts of a run as rows of a table: from their own files, or from the result where such a file is gone."""
+
+from typing import NamedTuple
+
+from analysis.report.standing import moment, word
+from trainer.files import RecordError, read_json
+from trainer.records import Attempt, AttemptRecord, Result, RunFolder
+
+
+class AttemptRow(NamedTuple):
+    """One attempt, as the table of attempts has it; remark: its cause and message, or what is wrong with its file."""
+
+    number: str
+    started: str = ""
+    ended: str = ""
+    epochs: str = ""
+    host: str = ""
+    job: str = ""
+    outcome: str = ""
+    remark: str = ""
+
+
+def attempt_rows(files: RunFolder, result: Result | None) -> tuple[AttemptRow, ...]:
+    """List the attempts by their own files, which say more; by the result where such a file is gone."""
+    told = {attempt.number: attempt for attempt in result.attempts} if result else {}
+    rows = []
+    for number in sorted({*files.attempt_numbers(), *told}):
+        try:
+            record: Attempt | None = read_json(files.attempt(number), AttemptRecord)
+        except RecordError as error:
+            path = files.attempt(number)
+            damage = f"attempts/{path.name} {str(error).removeprefix(f'{path}: ')}"
+            rows.append(_attempt(told[number], damage) if number in told else AttemptRow(str(number), remark=damage))
+            continue
+        record = record or told.get(number)
+        if record is not None:
+            rows.append(_attempt(record, _remark(record)))
+    return tuple(rows)
+
+
+def _attempt(attempt: Attempt, remark: str) -> AttemptRow:
+    return AttemptRow(
+        number=str(attempt.number),
+        started=moment(attempt.started),
+        ended=moment(attempt.ended),
+        epochs=f"{attempt.start_epoch}–{attempt.end_epoch}" if attempt.ended else f"{attempt.start_epoch}–",
+        host=attempt.host,
+        job=attempt.job,
+        outcome=attempt.outcome or "open",
+        remark=remark,
+    )
+
+
+def _remark(attempt: Attempt) -> str:
+    if not isinstance(attempt, AttemptRecord):
+        return ""
+    return ": ".join(part for part in (word(attempt.cause) if attempt.cause else "", attempt.message or "") if part)

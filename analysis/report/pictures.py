@@ -1,0 +1,86 @@
+"""The figures on the page: drawn as SVG and made part of it, each an <img> with its words.
+
+Owns how an SVG gets into the page. What the figures show is `analysis.figures`' and `analysis.comparison_figure`'s.
+"""
+
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote
+
+from analysis.report.shrink import shrink
+from analysis.study import Study
+
+if TYPE_CHECKING:
+    from analysis.compare import Comparison
+
+VIEW_BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
+SAFE_IN_ADDRESS = " !$()*+,-./:;=?@[]^_`{|}~"
+
+
+class Picture(NamedTuple):
+    """A figure ready for the page; address: the whole picture, as a data: address.
+
+    width, height: for the room it takes before it is drawn, so that what is below does not move.
+    """
+
+    name: str
+    number: str
+    caption: str
+    notes: tuple[str, ...]
+    alt: str
+    address: str
+    width: int
+    height: int
+
+
+def chapter_pictures(study: Study, tell: Callable[[int, int], None]) -> list[Picture]:
+    """Draw every figure of a study; tell is called with how many are drawn, and of how many."""
+    from analysis.figure_style import render  # here: matplotlib takes its time
+    from analysis.figures import build_figures
+
+    plans = build_figures(study)
+    pictures = []
+    for plan in plans:
+        drawn = embedded(render(plan.draw(), "svg").decode())
+        pictures.append(Picture(plan.name, plan.number, plan.caption, plan.notes, plan.alt, *drawn))
+        tell(len(pictures), len(plans))
+    return pictures
+
+
+def comparison_pictures(comparison: "Comparison", tell: Callable[[int, int], None]) -> list[Picture]:
+    """Draw the figure of each compared table of which the reference holds a cell."""
+    from analysis.comparison_figure import alternative_text, draw
+    from analysis.figure_style import render
+
+    tables = [table for table in comparison.tables if table.matched]
+    pictures = []
+    for table in tables:
+        drawn = embedded(render(draw(table), "svg").decode())
+        variant = f"-{table.group.variant}" if table.group.variant else ""
+        pictures.append(
+            Picture(
+                f"figure-comparison-{table.number}{variant}",
+                f"{table.number} (comparison)",
+                f"{table.group.title} beside the published values of {comparison.reference}: the best of each metric "
+                "over training images, ours minus published under it.",
+                (),
+                alternative_text(table),
+                *drawn,
+            )
+        )
+        tell(len(pictures), len(tables))
+    return pictures
+
+
+def embedded(svg: str) -> tuple[str, int, int]:
+    """Give an SVG as the address of an <img>, its width and height.
+
+    In an <img> its scripts do not run, its ids and styles touch nothing of the page, and the page's policy, which
+    forbids the style attributes that Matplotlib writes, does not reach into it. It is as sharp as SVG in the page.
+    """
+    box = VIEW_BOX.search(svg)
+    if box is None:
+        raise ValueError("an SVG without a viewBox has no proportions")
+    address = f"data:image/svg+xml,{quote(shrink(svg), safe=SAFE_IN_ADDRESS)}"
+    return address, round(float(box[1])), round(float(box[2]))
