@@ -39,7 +39,6 @@ def tables(file: File = DEFAULT_FILE, output: Output = None, data: Data = None, 
 def figures(file: File = DEFAULT_FILE, output: Output = None, data: Data = None, allow_mixed: Mixed = False) -> None:
     """Draw the chapter's figures from the results there are, as PDF and PNG."""
     from analysis.figures import write_figures
-
     from sweep.display import bar
 
     sweep = load_sweep(file, output=output, data=data)
@@ -57,9 +56,9 @@ def compare(
     json_: Json = False,
 ) -> None:
     """Set the results beside published numbers, with a verdict a table; --json only prints."""
-    from analysis.compare import compare as compared
-    from analysis.comparison_files import document, terminal_lines, write_comparison
-    from analysis.published import THESIS, read_reference
+    from analysis.comparison.compare import compare as compared
+    from analysis.comparison.files import document, terminal_lines, write_comparison
+    from analysis.comparison.published import THESIS, read_reference
 
     sweep = load_sweep(file, output=output, data=data)
     with _making("comparison", sweep):
@@ -81,8 +80,8 @@ def report(
     allow_mixed: Mixed = False,
 ) -> None:
     """Write everything into one HTML file that needs no network: to open, to mail."""
-    from analysis.compare import compare as compared
-    from analysis.published import THESIS, read_reference
+    from analysis.comparison.compare import compare as compared
+    from analysis.comparison.published import THESIS, read_reference
     from analysis.report import write_report
     from sweep.display import bar
 

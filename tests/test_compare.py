@@ -15,17 +15,17 @@ from result_fixtures import PAIRS, RATIOS, make_result, planned_grid, planned_ru
 from table_reading import cells as csv_cells
 from table_reading import read_markdown
 
-from analysis import verdicts
-from analysis.compare import ComparedCell, ComparedTable, Comparison, compare
-from analysis.comparison_files import document, tables, terminal_lines, write_comparison
-from analysis.difference import (
+from analysis.comparison import verdicts
+from analysis.comparison.compare import ComparedCell, ComparedTable, Comparison, compare
+from analysis.comparison.difference import (
     chance_of_so_many,
     difference,
     half_interval,
     those_that_differ,
 )
+from analysis.comparison.files import document, tables, terminal_lines, write_comparison
+from analysis.comparison.published import REQUIRED, THESIS, Published, Reference, read_reference
 from analysis.formats import to_latex
-from analysis.published import REQUIRED, THESIS, Published, Reference, read_reference
 from analysis.study import Study
 from trainer.recipe import Recipe
 from trainer.records import METRICS, Metric, PlannedRun, Result
@@ -512,7 +512,7 @@ def test_the_tidy_files_hold_all_digits(folder: Path, comparison: Comparison) ->
 
 def test_the_figure_shows_the_means_and_the_differences(comparison: Comparison) -> None:
     """Four panels of ours and published with a strip of differences each, its bars the 95 % interval."""
-    from analysis.comparison_figure import draw
+    from analysis.comparison.figure import draw
 
     table = comparison.tables[0]
     axes = draw(table).axes

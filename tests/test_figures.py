@@ -18,12 +18,12 @@ from matplotlib.figure import Figure
 from PIL import Image
 from result_fixtures import HARDWARE, PAIRS, RATIOS, planned_grid, write_grid, write_result
 
-from analysis.curves import mean_curve
-from analysis.figure_plan import FigurePlan
-from analysis.figure_style import COLOURS, apart, number, ratio_colours, readable_ticks, render
 from analysis.figures import build_figures, captions, write_figures
+from analysis.figures.curves import mean_curve
+from analysis.figures.plan import FigurePlan
+from analysis.figures.side_by_side import chosen_ratios
+from analysis.figures.style import COLOURS, apart, number, ratio_colours, readable_ticks, render
 from analysis.formats import escape_markdown
-from analysis.side_by_side import chosen_ratios
 from analysis.study import Group, Study, read_study
 from trainer.recipe import Recipe
 from trainer.records import Hardware, PlannedRun

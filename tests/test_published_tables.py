@@ -8,7 +8,7 @@ import pytest
 from result_fixtures import SEEDS, make_result, planned_grid, write_planned, write_result
 from table_reading import cells, read_markdown
 
-from analysis.published import THESIS as REFERENCE
+from analysis.comparison.published import THESIS as REFERENCE
 from trainer.records import Metric
 
 THESIS = Path(__file__).resolve().parents[2] / "shared" / "thesis"

@@ -11,7 +11,7 @@ import pytest
 from test_published_tables import thesis_file
 
 from analysis import AnalysisError
-from analysis.published import OPTIONAL, REQUIRED, THESIS, ReferenceFileError, read_reference
+from analysis.comparison.published import OPTIONAL, REQUIRED, THESIS, ReferenceFileError, read_reference
 
 HEADER = ",".join(REQUIRED)
 GOOD = f"""{HEADER}
@@ -205,8 +205,8 @@ def test_a_huge_file_is_read_in_time_that_grows_with_its_rows(tmp_path: Path) ->
 def test_reading_a_reference_loads_neither_pandas_nor_scipy_nor_torch() -> None:
     """What says that a file is wrong answers at once."""
     code = (
-        "import sys\nfrom analysis.published import THESIS, read_reference\nread_reference(THESIS)\n"
-        "import analysis.comparison_files\n"
+        "import sys\nfrom analysis.comparison.published import THESIS, read_reference\nread_reference(THESIS)\n"
+        "import analysis.comparison.files\n"
         "for heavy in ('torch', 'pandas', 'scipy', 'matplotlib'): assert heavy not in sys.modules, heavy"
     )
     root = Path(__file__).resolve().parents[1]

@@ -31,9 +31,9 @@ from report_fixtures import (
 )
 from result_fixtures import planned_grid
 
-from analysis.compare import compare
+from analysis.comparison.compare import compare
+from analysis.comparison.published import read_reference
 from analysis.errors import AnalysisError
-from analysis.published import read_reference
 from analysis.report import write_report
 from analysis.report.build import MOST_PAGES, render_report
 from analysis.report.charts import MOST_POINTS, Line, epochs_chart, ticks

@@ -25,7 +25,7 @@ from analysis.tables import build_tables
 from trainer.files import write_atomic
 
 if TYPE_CHECKING:
-    from analysis.compare import Comparison
+    from analysis.comparison.compare import Comparison
 
 # Called with a stage, how much of it is done, and of how much.
 ProgressReport = Callable[[str, int, int], None]
@@ -160,13 +160,13 @@ def _choices(entries: Sequence[Entry]) -> list[tuple[str, list[str]]]:
 
 def _compared(comparison: "Comparison", tell: Callable[[int, int], None]) -> dict[str, Any]:
     """Give what the page says of a comparison: a verdict a table with its remarks, tables, figures."""
-    from analysis import comparison_files, verdicts
+    from analysis.comparison import files, verdicts
 
     return {
         "reference": comparison.reference,
         "verdicts": [verdicts.verdict(table) for table in comparison.tables],
         "not_planned": verdicts.not_planned(comparison),
-        "tables": comparison_files.tables(comparison),
+        "tables": files.tables(comparison),
         "figures": comparison_pictures(comparison, tell),
     }
 

@@ -1,6 +1,6 @@
 """The figures on the page: drawn as SVG and made part of it, each an <img> with its words.
 
-Owns how an SVG gets into the page. What the figures show is `analysis.figures`' and `analysis.comparison_figure`'s.
+Owns how an SVG gets into the page. What the figures show is `analysis.figures`' and `analysis.comparison.figure`'s.
 """
 
 import re
@@ -12,7 +12,7 @@ from analysis.report.shrink import shrink
 from analysis.study import Study
 
 if TYPE_CHECKING:
-    from analysis.compare import Comparison
+    from analysis.comparison.compare import Comparison
 
 VIEW_BOX = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
 SAFE_IN_ADDRESS = " !$()*+,-./:;=?@[]^_`{|}~"
@@ -36,8 +36,8 @@ class Picture(NamedTuple):
 
 def chapter_pictures(study: Study, tell: Callable[[int, int], None]) -> list[Picture]:
     """Draw every figure of a study; tell is called with how many are drawn, and of how many."""
-    from analysis.figure_style import render  # here: matplotlib takes its time
     from analysis.figures import build_figures
+    from analysis.figures.style import render  # here: matplotlib takes its time
 
     plans = build_figures(study)
     pictures = []
@@ -50,8 +50,8 @@ def chapter_pictures(study: Study, tell: Callable[[int, int], None]) -> list[Pic
 
 def comparison_pictures(comparison: "Comparison", tell: Callable[[int, int], None]) -> list[Picture]:
     """Draw the figure of each compared table of which the reference holds a cell."""
-    from analysis.comparison_figure import alternative_text, draw
-    from analysis.figure_style import render
+    from analysis.comparison.figure import alternative_text, draw
+    from analysis.figures.style import render
 
     tables = [table for table in comparison.tables if table.matched]
     pictures = []

@@ -3,7 +3,7 @@
 Owns the matching. Two cells are compared if architecture and dataset are the same and as many images were trained on:
 0.4 of 2,500 images is set against 0.02 of 50,000. Only where nobody can tell the images (a dataset that the catalogue
 does not know, in a file without the column train_samples) does the ratio decide. Pure; words are in `verdicts`, files
-in `comparison_files`.
+in `files`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from analysis import chapter
-from analysis.difference import Difference, difference, those_that_differ
-from analysis.metric_tables import METRIC_ROWS
+from analysis.comparison.difference import Difference, difference, those_that_differ
+from analysis.comparison.published import Published, Reference
 from analysis.mixed import mixed_note
-from analysis.published import Published, Reference
 from analysis.spread import Spread, spread
 from analysis.study import Cell, Group, Study
+from analysis.tables.metrics import METRIC_ROWS
 from trainer.data.catalog import DATASETS
 from trainer.recipe import Recipe
 from trainer.records import METRICS, Metric, PlannedRun, Result

@@ -1,7 +1,7 @@
 """The chapter's figures from a study: 4.1-4.13 as the thesis has them, then architectures side by side, data scaling.
 
 Owns which figures there are and the files <output>/<sweep>/figures/. What each shows is in the modules named below; how
-all look is in `analysis.figure_style`. Importing this loads matplotlib.
+all look is in `analysis.figures.style`. Importing this loads matplotlib.
 """
 
 import re
@@ -9,16 +9,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from analysis import chapter
-from analysis.curves import curves_plan
-from analysis.figure_plan import FigurePlan
-from analysis.figure_style import Format, architecture_looks, render
+from analysis.figures.curves import curves_plan
+from analysis.figures.data_scaling import scaling_plan
+from analysis.figures.plan import FigurePlan
+from analysis.figures.side_by_side import side_by_side_plan
+from analysis.figures.style import Format, architecture_looks, render
+from analysis.figures.surfaces import surface_plan
+from analysis.figures.training_time import training_time_plan
 from analysis.folder import write_folder
 from analysis.formats import escape_markdown
-from analysis.scaling_figure import scaling_plan
-from analysis.side_by_side import side_by_side_plan
 from analysis.study import Study
-from analysis.surfaces import surface_plan
-from analysis.training_time import training_time_plan
 
 FORMATS: tuple[Format, ...] = ("pdf", "png")
 # A variant is key=value; a name without "=" may be the user's own file beside ours.

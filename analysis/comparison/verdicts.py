@@ -7,10 +7,10 @@ import math
 from collections.abc import Iterable, Sequence
 
 from analysis.chapter import architecture_title, dataset_title
-from analysis.compare import ComparedCell, ComparedTable, Comparison, Gap
-from analysis.difference import LEVEL, SURPRISE, chance_of_so_many
-from analysis.metric_tables import ratio_text
+from analysis.comparison.compare import ComparedCell, ComparedTable, Comparison, Gap
+from analysis.comparison.difference import LEVEL, SURPRISE, chance_of_so_many
 from analysis.missing import missing_note
+from analysis.tables.metrics import ratio_text
 from trainer.records import METRICS, Metric
 
 METRIC_WORDS: dict[Metric, str] = {metric: metric.replace("_", " ") for metric in METRICS}

@@ -20,7 +20,7 @@ from analysis.errors import AnalysisError
 from trainer.data.catalog import DATASETS
 from trainer.records import METRICS, Metric
 
-THESIS = Path(__file__).parent / "reference" / "thesis.csv"
+THESIS = Path(__file__).parents[1] / "reference" / "thesis.csv"
 
 REQUIRED = ("table", "architecture", "dataset", "ratio", "seed", "metric", "best", "epoch")
 OPTIONAL = ("cause", "train_samples")

@@ -12,10 +12,10 @@ from analysis import chapter
 from analysis.folder import write_folder
 from analysis.formats import FORMATS, Table
 from analysis.load import gpu_names
-from analysis.metric_tables import NOT_PLANNED, UNKNOWN, means_table, metrics_table, ratio_text
 from analysis.missing import missing_note
 from analysis.study import Study
-from analysis.tidy import tidy_files
+from analysis.tables.metrics import NOT_PLANNED, UNKNOWN, means_table, metrics_table, ratio_text
+from analysis.tables.tidy import tidy_files
 from trainer.data.catalog import DATASETS
 from trainer.records import Hardware
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from analysis.metric_tables import ratio_text
 from analysis.missing import missing_note
 from analysis.mixed import mixed_note
 from analysis.study import Cell, Group, Study
+from analysis.tables.metrics import ratio_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,7 +39,7 @@ class FigurePlan:
 
     def draw(self) -> "Figure":
         """Draw it, in the style of all figures."""
-        from analysis.figure_style import settle, style
+        from analysis.figures.style import settle, style
 
         with style():
             return settle(self.paint())

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from analysis import verdicts
-from analysis.compare import ComparedCell, ComparedTable, Comparison, Gap
+from analysis.comparison import verdicts
+from analysis.comparison.compare import ComparedCell, ComparedTable, Comparison, Gap
 from analysis.folder import write_folder
 from analysis.formats import FORMATS, Table, escape_markdown
-from analysis.metric_tables import ratio_text
 from analysis.mixed import MARK
 from analysis.spread import Spread
+from analysis.tables.metrics import ratio_text
 from trainer.records import Metric
 
 NONE = "none"  # published without a value, or no result of ours
@@ -48,7 +48,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
     folder: <output>/<sweep>. Files of an earlier call that no longer belong are removed. Equal input gives equal bytes.
     Raises OSError.
     """
-    from analysis.comparison_figure import figure_files  # here: matplotlib takes its time, and tables need none
+    from analysis.comparison.figure import figure_files  # here: matplotlib takes its time, and tables need none
 
     files: dict[str, bytes] = {"verdicts.md": verdicts_page(comparison).encode()}
     for table in tables(comparison):

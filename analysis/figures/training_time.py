@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import chapter
-from analysis.figure_plan import NO_RUN, FigurePlan, notes_on, shortened, with_results
-from analysis.figure_style import (
+from analysis.figures.plan import NO_RUN, FigurePlan, notes_on, shortened, with_results
+from analysis.figures.style import (
     INCOMPLETE_DASHES,
     INK,
     SHAPES,
@@ -23,9 +23,9 @@ from analysis.figure_style import (
     say,
 )
 from analysis.load import gpu_names
-from analysis.metric_tables import ratio_text
 from analysis.spread import spread
 from analysis.study import Cell, Group, Study
+from analysis.tables.metrics import ratio_text
 from trainer.records import Hardware, Result
 
 PANEL_MM = 52.0

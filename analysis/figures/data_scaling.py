@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import chapter
-from analysis.curves import trend
-from analysis.figure_plan import NO_RUN, FigurePlan, notes_on, shortened
-from analysis.figure_style import (
+from analysis.figures.curves import trend
+from analysis.figures.plan import NO_RUN, FigurePlan, notes_on, shortened
+from analysis.figures.style import (
     BAND_ALPHA,
     FAINT,
     METRIC_LABELS,
@@ -26,9 +26,9 @@ from analysis.figure_style import (
     readable_ticks,
     say,
 )
-from analysis.metric_tables import ratio_text
 from analysis.scaling import Crossing, FitError, ScalingFit, common_errors, crossings, data_ratio, fit_scaling
 from analysis.study import Group, Study
+from analysis.tables.metrics import ratio_text
 from trainer.records import Metric
 
 METRICS: tuple[Metric, Metric] = ("val_accuracy", "val_loss")

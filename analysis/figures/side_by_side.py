@@ -7,11 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from analysis import chapter
-from analysis.curves import Curve, cut_note, epoch_axis, mean_curve, metric_axis, plot_curve, trend
-from analysis.figure_plan import NO_RUN, FigurePlan, drops, notes_on, shortened
-from analysis.figure_style import DROP_COLOUR, METRIC_LABELS, Look, mark_drops, new_figure, say
-from analysis.metric_tables import ratio_text
+from analysis.figures.curves import Curve, cut_note, epoch_axis, mean_curve, metric_axis, plot_curve, trend
+from analysis.figures.plan import NO_RUN, FigurePlan, drops, notes_on, shortened
+from analysis.figures.style import DROP_COLOUR, METRIC_LABELS, Look, mark_drops, new_figure, say
 from analysis.study import Cell, Group, Study
+from analysis.tables.metrics import ratio_text
 from trainer.records import Metric
 
 METRICS: tuple[Metric, Metric] = ("val_accuracy", "val_loss")

@@ -14,8 +14,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from analysis import chapter
-from analysis.figure_plan import NO_RUN, FigurePlan, drops, notes_on, with_results
-from analysis.figure_style import (
+from analysis.figures.plan import NO_RUN, FigurePlan, drops, notes_on, with_results
+from analysis.figures.style import (
     BAND_ALPHA,
     DROP_COLOUR,
     INCOMPLETE_DASHES,
@@ -25,9 +25,9 @@ from analysis.figure_style import (
     ratio_colours,
     say,
 )
-from analysis.metric_tables import ratio_text
 from analysis.spread import spread
 from analysis.study import Cell, Group, Study
+from analysis.tables.metrics import ratio_text
 from trainer.records import Metric
 
 Floats = NDArray[np.float64]

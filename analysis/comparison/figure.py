@@ -12,9 +12,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.compare import ComparedCell, ComparedTable
-from analysis.difference import half_interval
-from analysis.figure_style import (
+from analysis.comparison.compare import ComparedCell, ComparedTable
+from analysis.comparison.difference import half_interval
+from analysis.comparison.verdicts import verdict
+from analysis.figures.style import (
     COLOURS,
     FAINT,
     INK,
@@ -29,8 +30,7 @@ from analysis.figure_style import (
     settle,
     style,
 )
-from analysis.metric_tables import METRIC_ROWS
-from analysis.verdicts import verdict
+from analysis.tables.metrics import METRIC_ROWS
 
 HEIGHT_MM = 150.0
 TICKS_APART = 0.13  # of the axis: the room of "100,000"
