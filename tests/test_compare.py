@@ -456,6 +456,7 @@ def comparison() -> Comparison:
     return compare(study_of(planned, missing, lambda run, metric, value: value + draw.gauss(0, 0.004)), PUBLISHED)
 
 
+@pytest.mark.slow
 def test_the_files_are_written_equal_each_time_and_old_ones_removed(tmp_path: Path, comparison: Comparison) -> None:
     """Tables, figures, tidy numbers and verdicts; of an earlier call nothing stays, the user's own file does."""
     target = tmp_path / "comparison"
@@ -562,6 +563,7 @@ def test_the_latex_of_a_comparison_compiles_and_fits_a_page(tmp_path: Path, comp
     assert "Float too large" not in ended.stdout
 
 
+@pytest.mark.slow
 def test_a_reason_with_line_breaks_and_markup_stays_in_its_cell(tmp_path: Path) -> None:
     """Awkward reasons reach the files as one line of text."""
     planned = planned_grid(PAIRS[:1], (0.02,))

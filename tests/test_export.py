@@ -532,6 +532,7 @@ def test_an_altered_list_of_files_reaches_nothing_outside(folder: Path, tmp_path
     assert precious.read_text() == "keep"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["csv", "tensorboard"])
 def test_an_export_that_was_killed_leaves_whole_files_and_is_made_good(
     folder: Path, tmp_path: Path, to: Target

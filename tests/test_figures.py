@@ -351,6 +351,7 @@ def test_fonts_are_embedded_as_truetype(tmp_path: Path) -> None:
     assert all("TrueType" in font and re.search(r"yes\s+yes\s+(yes|no)", font) for font in fonts)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["pdf", "png", "svg"])
 @pytest.mark.parametrize("name", ["figure-4.1", "figure-4.2", "figure-4.3", "figure-4.14", "figure-4.16"])
 def test_the_same_results_give_the_same_bytes(name: str, ending: str) -> None:
@@ -392,6 +393,7 @@ def test_drawing_leaves_the_callers_settings_alone() -> None:
         assert dict(matplotlib.rcParams) == before
 
 
+@pytest.mark.slow
 def test_a_curves_svg_is_light_enough_for_a_report() -> None:
     """All thirteen ratios over 180 epochs with their bands; the surface's pixels are inside its SVG."""
     study = realistic_study(planned_grid(PAIRS[:1], training=Recipe()))
@@ -466,13 +468,8 @@ UNUSUAL: dict[str, tuple[list[PlannedRun], str]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, marks=pytest.mark.slow if case in ("many architectures", "forty ratios") else ())
-        for case in UNUSUAL
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("case", UNUSUAL)
 def test_unusual_sweeps_are_drawn(case: str) -> None:
     """Nothing crashes and nothing warns; every figure stays as wide as the text and says something."""
     planned, absent = UNUSUAL[case]

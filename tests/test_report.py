@@ -47,6 +47,8 @@ from sweep.display import LOOKS
 from sweep.status import State
 from trainer.records import RunFolder
 
+pytestmark = pytest.mark.xdist_group("report")  # they share pages that take seconds to make
+
 THEMES = {"light": r":root \{([^}]*)\}", "dark": r"prefers-color-scheme: dark\) \{\s*:root \{([^}]*)\}"}
 TEXT_COLOURS = ("ink", "soft", "link", "focus", "val", "train", *(state.value for state in State))
 
@@ -78,6 +80,7 @@ def articles(html: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_the_same_sweep_gives_the_same_bytes_wherever_it_lies(sweep: Sweep, html: str, tmp_path: Path) -> None:
     """Not the folder, nor the process, nor its order of sets is in the page."""
     shutil.copytree(sweep.folder, tmp_path / "else" / "study", ignore=shutil.ignore_patterns("report"))
@@ -222,6 +225,7 @@ def test_a_run_that_is_not_done_is_shown_as_it_stands(page: Page) -> None:
     assert "No epoch has been recorded yet." in page.of(QUEUED)
 
 
+@pytest.mark.slow
 def test_a_stale_run_shows_what_it_reached_and_that_it_does_not_count(sweep: Sweep) -> None:
     """Its result is on its own page and nowhere else."""
     run = next(run for run in sweep.study.planned if run.run.id == DONE)
@@ -237,6 +241,7 @@ def test_a_stale_run_shows_what_it_reached_and_that_it_does_not_count(sweep: Swe
     assert page.tables["table-4.5"][1][1] == "-inf"
 
 
+@pytest.mark.slow
 def test_a_damaged_result_is_said_and_changes_no_other_run(tmp_path: Path) -> None:
     """Its own page and row say what is wrong with which file; the pages of the others are the same bytes."""
     before = whole(tmp_path / "study")
@@ -255,6 +260,7 @@ def test_a_damaged_result_is_said_and_changes_no_other_run(tmp_path: Path) -> No
     assert "Nothing is missing." in Page(first).text
 
 
+@pytest.mark.slow
 def test_damaged_files_of_a_run_are_named_and_cost_only_their_own_part(sweep: Sweep, tmp_path: Path) -> None:
     """The rest of the run's page stays."""
     names = ("progress.json", "error.json", "attempts/0001.json")
@@ -270,6 +276,7 @@ def test_damaged_files_of_a_run_are_named_and_cost_only_their_own_part(sweep: Sw
     assert "first" in page.of(FAILED)
 
 
+@pytest.mark.slow
 def test_the_comparison_is_there_only_if_given(sweep: Sweep, html: str) -> None:
     """With its verdicts, tables and figures."""
     assert 'id="comparison"' not in html

@@ -127,6 +127,7 @@ def test_one_result_that_is_gone_or_changed_is_named_and_the_rest_stays(study: S
         assert cells == olds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COMMANDS)
 def test_results_that_differ_in_code_or_precision_are_refused_by_every_command(study: Study, name: str) -> None:
     """The list goes to stderr, the exit code is 2, nothing is written; --allow-mixed marks them."""
@@ -174,6 +175,7 @@ def test_a_comparison_is_one_json_document(study: Study, tmp_path: Path) -> None
     assert "other.csv:1: " in study("compare", "--reference", other, expect=2)
 
 
+@pytest.mark.slow
 def test_what_cannot_be_written_is_one_sentence(study: Study) -> None:
     """A file where the folder should be: exit code 1, no traceback, and the file is untouched."""
     for name, folder in COMMANDS.items():
