@@ -9,7 +9,7 @@ import csv
 import io
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 PREAMBLE = r"% Needs \usepackage{booktabs} and \usepackage{graphicx}."
@@ -65,11 +65,16 @@ class Table:
     text_columns: int = 1
 
 
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Give header and rows as CSV, lines ended by a newline; None is an empty field."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
+
+
 def to_csv(table: Table) -> str:
     """Give header and rows alone."""
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([table.header, *table.rows])
-    return text.getvalue()
+    return csv_text(table.header, table.rows)
 
 
 def to_markdown(table: Table) -> str:

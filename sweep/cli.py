@@ -34,7 +34,6 @@ WATCH_SLURM_S = 15.0  # the scheduler is everyone's: a watch asks it no more oft
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.add_typer(data_app, name="data")
-add_result_commands(app)
 
 Names = Annotated[list[str] | None, typer.Argument(help="the sweep's YAML file, if not the default; then run ids")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
@@ -49,7 +48,7 @@ Cluster = Annotated[str | None, typer.Option(help="another cluster file than the
 
 @app.callback()
 def options(debug: Annotated[bool, typer.Option("--debug", help="show tracebacks")] = False) -> None:
-    """Run a grid of trainings, on Slurm or here: plan, submit, status, retry, tables."""
+    """Run a grid of trainings, on Slurm or here: plan, submit, status, retry, report."""
 
 
 @app.command()
@@ -275,6 +274,9 @@ def doctor(
     if json_:
         print_json(sweep=sweep.name, checks=[check._asdict() for check in checks])
     raise typer.Exit(MachineError.exit_code if any(check.state == "problem" for check in checks) else 0)
+
+
+add_result_commands(app)
 
 
 def main() -> NoReturn:

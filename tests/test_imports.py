@@ -54,7 +54,11 @@ def test_imports_go_one_way(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", [*RECORDS, *CATALOGS, *PREPARATION, "sweep.cli", "analysis.tables", "trainer.__main__"]
+    "module",
+    [
+        *(*RECORDS, *CATALOGS, *PREPARATION, "sweep.cli", "sweep.results", "trainer.__main__"),
+        *("analysis.tables", "analysis.figures", "analysis.comparison.files", "analysis.report", "analysis.export"),
+    ],
 )
 def test_what_plans_and_reports_loads_no_torch(module: str) -> None:
     """Not even indirectly: torch takes longer to import than a status takes to show."""

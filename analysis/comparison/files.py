@@ -5,8 +5,6 @@ metric), runs.csv (a row a run and metric), verdicts.md. Where a number is print
 of two-decimal values have no more; cells.csv and runs.csv hold all digits, an absent value as an empty field.
 """
 
-import csv
-import io
 import math
 import re
 from collections.abc import Iterable, Sequence
@@ -16,7 +14,7 @@ from typing import Any
 from analysis.comparison import verdicts
 from analysis.comparison.compare import ComparedCell, ComparedTable, Comparison, Gap
 from analysis.folder import write_folder
-from analysis.formats import FORMATS, Table, escape_markdown
+from analysis.formats import FORMATS, Table, csv_text, escape_markdown
 from analysis.mixed import MARK
 from analysis.spread import Spread
 from analysis.tables.metrics import ratio_text
@@ -56,8 +54,8 @@ def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
     for compared in comparison.tables:
         if compared.matched:
             files |= figure_files(_name(compared), compared)
-    files["cells.csv"] = _csv(CELL_COLUMNS, _cell_rows(comparison)).encode()
-    files["runs.csv"] = _csv(RUN_COLUMNS, _run_rows(comparison)).encode()
+    files["cells.csv"] = csv_text(CELL_COLUMNS, _cell_rows(comparison)).encode()
+    files["runs.csv"] = csv_text(RUN_COLUMNS, _run_rows(comparison)).encode()
     return write_folder(folder / "comparison", files, OUR_FILE)
 
 
@@ -190,12 +188,6 @@ def _run_rows(comparison: Comparison) -> Iterable[Sequence[object]]:
                     " ".join(table.missing.get(run_id or "", "").split()),
                     run.published.cause if run.published else "",
                 )
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    return text.getvalue()
 
 
 def _table_document(table: ComparedTable) -> dict[str, Any]:

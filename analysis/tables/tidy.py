@@ -3,11 +3,10 @@
 All digits, no rounding; an absent value is an empty field.
 """
 
-import csv
-import io
 from collections.abc import Iterable, Sequence
 
 from analysis import chapter
+from analysis.formats import csv_text
 from analysis.load import gpu_names
 from analysis.mixed import git_state
 from analysis.spread import spread
@@ -28,8 +27,8 @@ PROVENANCE_COLUMNS = (
 def tidy_files(study: Study) -> dict[str, str]:
     """Give the text of summary.csv and provenance.csv, by name without ending."""
     return {
-        "summary": _csv(SUMMARY_COLUMNS, _summary(study)),
-        "provenance": _csv(PROVENANCE_COLUMNS, _provenance(study)),
+        "summary": csv_text(SUMMARY_COLUMNS, _summary(study)),
+        "provenance": csv_text(PROVENANCE_COLUMNS, _provenance(study)),
     }
 
 
@@ -72,9 +71,3 @@ def _numbered(study: Study) -> Iterable[tuple[Group, str]]:
     numbers = chapter.number_pairs((group.architecture, group.dataset) for group in study.groups)
     for group in study.groups:
         yield group, f"4.{numbers[group.architecture, group.dataset]}"
-
-
-def _csv(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
-    return text.getvalue()
