@@ -4,13 +4,13 @@ import csv
 import json
 import math
 import random
-import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import program
 from result_fixtures import PAIRS, RATIOS, make_result, planned_grid, planned_run
 from table_reading import cells as csv_cells
 from table_reading import read_markdown
@@ -552,12 +552,11 @@ def test_the_document_is_strict_json(comparison: Comparison) -> None:
 
 def test_the_latex_of_a_comparison_compiles_and_fits_a_page(tmp_path: Path, comparison: Comparison) -> None:
     """A real LaTeX takes it, without a float that is taller than its page."""
-    if not shutil.which("pdflatex"):
-        pytest.skip("no LaTeX here")
+    pdflatex = program("pdflatex", "texlive-latex-recommended")
     document_ = "\\documentclass{article}\\usepackage{booktabs}\\usepackage{graphicx}\\begin{document}\n"
     body = "\n".join(to_latex(table) for table in tables(comparison))
     (tmp_path / "page.tex").write_text(document_ + body + "\\end{document}\n")
-    call = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
+    call = [pdflatex, "-interaction=nonstopmode", "-halt-on-error", "page.tex"]
     ended = subprocess.run(call, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stdout[-2000:]
     assert "Float too large" not in ended.stdout

@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, program
 from figure_fixtures import WHY, realistic_result, realistic_study
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -340,12 +339,13 @@ def test_every_figure_is_written_as_pdf_and_png_beside_its_captions(tmp_path: Pa
             assert part in text
 
 
-@pytest.mark.skipif(shutil.which("pdffonts") is None, reason="pdffonts (poppler-utils) is not installed")
 def test_fonts_are_embedded_as_truetype(tmp_path: Path) -> None:
     """A printer needs no font of its own, and text stays text."""
     pdf = tmp_path / "figure.pdf"
     pdf.write_bytes(render(plan_of(realistic_study(small_grid(PAIRS[:1])), "figure-4.3").draw(), "pdf"))
-    listed = subprocess.run(["pdffonts", str(pdf)], check=True, capture_output=True, text=True, timeout=60).stdout
+    listed = subprocess.run(
+        [program("pdffonts", "poppler-utils"), str(pdf)], check=True, capture_output=True, text=True, timeout=60
+    ).stdout
     fonts = listed.splitlines()[2:]
     assert fonts
     assert all("TrueType" in font and re.search(r"yes\s+yes\s+(yes|no)", font) for font in fonts)

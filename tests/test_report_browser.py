@@ -1,14 +1,13 @@
 """The report's promises kept in a real Chromium, opened from the disk as from a mail attachment."""
 
-import os
 import re
-import shutil
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import program
 from report_fixtures import DONE, FAILED, HOSTILE, VARIANT, half_done
 
 from analysis.report import write_report
@@ -28,13 +27,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """One browser for the module. Skips where there is none, and fails there if CI is set."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        lacking = "no Chromium here, in which the report is tried: 'apt-get install chromium' brings it"
-        if os.environ.get("CI"):
-            pytest.fail(lacking, pytrace=False)
-        pytest.skip(lacking)
+    """One browser for the module."""
+    path = program("chromium", "chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
