@@ -106,6 +106,7 @@ def export(
     output: Output = None,
     data: Data = None,
     folder: Annotated[Path | None, typer.Option(help="where to, instead of <output>/<sweep>/export/TARGET")] = None,
+    allow_mixed: Mixed = False,
 ) -> None:
     """Write the results out for other programs: bests, histories, times, hardware, and which runs are missing."""
     from analysis.export import TARGETS
@@ -118,7 +119,7 @@ def export(
     sweep = load_sweep(file, output=output, data=data)
     into = folder or sweep.folder / "export" / target
     with _making("export", sweep):
-        study, _ = _study(sweep, allow_mixed=True)  # a row a run: nothing is put together here
+        study, _ = _study(sweep, allow_mixed)
         draw = bar(err)
         exported(study, target, into, lambda done, total: draw("runs", done, total))
         _told([into], study, "missing.csv there says")

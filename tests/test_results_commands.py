@@ -139,6 +139,18 @@ def test_results_that_differ_in_code_or_precision_are_refused_by_every_command(s
     assert not (study.folder / COMMANDS[name]).exists()
 
 
+def test_an_export_lies_in_a_folder_of_its_own_and_mixes_as_little(study: Study) -> None:
+    """The folder is printed; a run without a result is in missing.csv; odd results are refused there too."""
+    (study.folder / "runs" / ODD / "result.json").unlink()
+    folder = study.folder / "export" / "csv"
+    assert str(folder) in study("export", "--to", "csv")
+    assert len((folder / "runs.csv").read_text().splitlines()) == 1 + 15
+    assert ODD in (folder / "missing.csv").read_text()
+    study.change("resnet18-cifar10-r0.02-s42", "hardware", precision="bf16")
+    assert "different precisions" in study("export", "--to", "csv", expect=2)
+    assert "expected one of csv, parquet" in study("export", "--to", "excel", expect=2)
+
+
 @pytest.mark.slow
 def test_allowed_mixtures_are_marked_everywhere(study: Study) -> None:
     """Also a result of another recipe may stand in then, with its footnote."""
