@@ -83,7 +83,7 @@ def test_a_sweep_goes_from_its_file_to_tables_and_a_second_submit_does_nothing(
     assert {path: path.stat().st_mtime_ns for path in runs(tmp_path).rglob("*")} == before
     assert len(list((tmp_path / "runs" / "study" / "submissions").glob("*.json"))) == 1
     written = sweep("tables", file).stdout.split()
-    assert len(written) == 5 * 3
+    assert len(written) == 6 * 3 + 2  # each table in three forms; summary and provenance
     table = (tmp_path / "runs" / "study" / "tables" / "table-4.5.md").read_text()
     best = read(runs(tmp_path) / "resnet18-cifar10-r0.5-s1" / "result.json")["best"]["val_accuracy"]["value"]
     line = next(line for line in table.splitlines() if line.startswith("| Val Acc (S1)"))
@@ -210,7 +210,8 @@ def test_a_changed_recipe_makes_results_stale_and_nothing_is_lost(sweep: Command
     answer = sweep("submit", file, "--yes", expect=4)
     assert "stale runs keep their results until 'sweep submit" in answer.stderr
     sweep("tables", file)
-    assert "(stale)" in (tmp_path / "runs" / "study" / "tables" / "table-4.5.md").read_text()
+    table = (tmp_path / "runs" / "study" / "tables" / "table-4.5.md").read_text()
+    assert "(stale: done, with another recipe than the plan's)" in table
     sweep("submit", file, "--yes", "--stale")
     assert states(sweep, file) == {run_id: "done"}
     (kept,) = (tmp_path / "runs" / "study" / "superseded").glob(f"{run_id}.*/result.json")
