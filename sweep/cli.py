@@ -18,11 +18,12 @@ from sweep.config import Sweep, load_sweep
 from sweep.console import confirm, err, out, print_json
 from sweep.data_cli import data_app
 from sweep.errors import InputError, MachineError, SweepError
-from sweep.options import DEFAULT_FILE, Data, File, Json, Output
+from sweep.options import DEFAULT_FILE, Data, DryRun, File, Json, Output, Yes
 from sweep.plan import SUBMITTED, PlanRow, make_plan
 from sweep.results_cli import add_result_commands
 from sweep.status import RunStatus, State, counts
 from sweep.survey import Look, look, survey
+from sweep.upkeep_cli import add_upkeep_commands
 from trainer.data.prepared import DataError
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 app.add_typer(data_app, name="data")
 
 Names = Annotated[list[str] | None, typer.Argument(help="the sweep's YAML file, if not the default; then run ids")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="do not ask")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="only say what would be done")]
 Workers = Annotated[int | None, typer.Option(min=1, help="worker processes on this machine")]
 Wait = Annotated[
     bool | None, typer.Option("--wait/--no-wait", help="wait until the runs have ended (by itself: not on Slurm)")
@@ -276,6 +275,7 @@ def doctor(
     raise typer.Exit(MachineError.exit_code if any(check.state == "problem" for check in checks) else 0)
 
 
+add_upkeep_commands(app)
 add_result_commands(app)
 
 

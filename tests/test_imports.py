@@ -18,6 +18,7 @@ PREPARATION = (
     "trainer.data.synthesize",
     "trainer.data.subset",
     "trainer.claim",
+    "trainer.checkpoint_file",
 )
 ALLOWED = {
     "trainer": ("trainer",),
@@ -66,7 +67,11 @@ def test_what_plans_and_reports_loads_no_torch(module: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["plan", "--json"], ["status"], ["status", "--json"], ["status", "--failed"], ["tables"]]
+    "arguments",
+    [
+        *(["--help"], ["plan", "--json"], ["status"], ["status", "--json"], ["status", "--failed"]),
+        *(["verify"], ["clean"], ["tables"]),
+    ],
 )
 def test_a_look_at_a_sweep_imports_no_torch(arguments: list[str], tmp_path: Path) -> None:
     """The commands themselves, run in a process, over the whole study."""

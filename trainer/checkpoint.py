@@ -8,48 +8,24 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from trainer.checkpoint_file import CheckpointError, CheckpointInfo, checkpoint_name, list_checkpoints, part_header
 from trainer.files import write_atomic
-from trainer.records import History
+
+__all__ = ["Checkpoint", "CheckpointError", "CheckpointInfo", "list_checkpoints", "load", "newest_good", "save"]
 
 KEPT = 2
 
 
-class CheckpointError(Exception):
-    """A checkpoint that cannot be used, and why."""
-
-
 class CheckpointMismatchError(CheckpointError):
     """A whole checkpoint of something else: another run, recipe or dataset."""
-
-
-class CheckpointInfo(BaseModel):
-    """What a checkpoint says of itself.
-
-    history holds the epochs before it; seconds are those of that history. threads: how many CPU threads computed them;
-    sums come out differently with another number, so a run goes on with the one it began with. scaler: the state of
-    fp16's loss scale, empty in other formats.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    schema_version: Literal[1] = 1
-    run_id: str
-    training_hash: str
-    data_fingerprint: str
-    attempt: int
-    history: History
-    train_seconds: float
-    evaluation_seconds: float
-    threads: int
-    scaler: dict[str, int | float] = {}
 
 
 class Checkpoint(NamedTuple):
@@ -68,7 +44,7 @@ def save(folder: Path, info: CheckpointInfo, tensors: Mapping[str, Tensor]) -> P
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     described = info.model_dump_json()
     metadata = {"sweep": described, "sha256": _digest(described, on_cpu)}
-    path = folder / f"epoch-{info.history.epochs:06d}.safetensors"
+    path = folder / checkpoint_name(info.history.epochs)
     write_atomic(path, safetensors.torch.save(on_cpu, metadata))
     there = list_checkpoints(folder)
     at = there.index(path)
@@ -117,16 +93,11 @@ def newest_good(
     return None, passed_over
 
 
-def list_checkpoints(folder: Path) -> list[Path]:
-    """List the checkpoint files, newest first."""
-    return sorted(folder.glob("epoch-*.safetensors"), reverse=True) if folder.is_dir() else []
-
-
 def _digest(described: str, tensors: Mapping[str, Tensor]) -> str:
     """Hash the description and every tensor with its name, type and shape."""
     digest = hashlib.sha256(described.encode())
     for name in sorted(tensors):
         tensor = tensors[name]
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(part_header(name, str(tensor.dtype), tuple(tensor.shape)))
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -1,0 +1,160 @@
+"""A checkpoint as a file: what it says of itself, and whether it is whole, found out without torch.
+
+Owns the names of the files, their description and their checksum. `trainer.checkpoint` turns them into tensors.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from trainer.records import History
+
+CHECKPOINT_SCHEMA: Literal[1] = 1
+MOST_HEADER = 100_000_000  # bytes; the limit of safetensors itself
+CHUNK = 1 << 20
+# safetensors' names of element types: as torch writes them, which is what the checksum covers, and their bytes.
+ELEMENTS = {
+    "F64": ("torch.float64", 8),
+    "F32": ("torch.float32", 4),
+    "F16": ("torch.float16", 2),
+    "BF16": ("torch.bfloat16", 2),
+    "I64": ("torch.int64", 8),
+    "I32": ("torch.int32", 4),
+    "I16": ("torch.int16", 2),
+    "I8": ("torch.int8", 1),
+    "U8": ("torch.uint8", 1),
+    "BOOL": ("torch.bool", 1),
+}
+
+
+class CheckpointError(Exception):
+    """A checkpoint that cannot be used, and why."""
+
+
+class NewerCheckpointError(CheckpointError):
+    """A whole checkpoint of a newer schema than this program's."""
+
+
+class CheckpointInfo(BaseModel):
+    """What a checkpoint says of itself.
+
+    history holds the epochs before it; seconds are those of that history. threads: how many CPU threads computed them;
+    sums come out differently with another number, so a run goes on with the one it began with. scaler: the state of
+    fp16's loss scale, empty in other formats.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    schema_version: Literal[1] = CHECKPOINT_SCHEMA
+    run_id: str
+    training_hash: str
+    data_fingerprint: str
+    attempt: int
+    history: History
+    train_seconds: float
+    evaluation_seconds: float
+    threads: int
+    scaler: dict[str, int | float] = {}
+
+
+class _Part(NamedTuple):
+    """One tensor in the file: its name, torch's name of its type, its shape, its first byte and the one after it."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def checkpoint_name(epochs: int) -> str:
+    """Name the file of a checkpoint after so many epochs; names sort as epochs do."""
+    return f"epoch-{epochs:06d}.safetensors"
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """List the checkpoint files, newest first."""
+    return sorted(folder.glob("epoch-*.safetensors"), reverse=True) if folder.is_dir() else []
+
+
+def inspect(path: Path) -> CheckpointInfo:
+    """Verify a checkpoint's checksum and give what it says of itself, a megabyte in memory at a time.
+
+    Raises CheckpointError, and NewerCheckpointError for one that is whole but of a newer schema.
+    """
+    try:
+        with path.open("rb") as file:
+            try:
+                metadata, parts, data = _read_header(file)
+                described, expected = metadata["sweep"], metadata["sha256"]
+                digest = hashlib.sha256(described.encode())
+            except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+                raise CheckpointError(f"{path}: not a checkpoint of this program, or damaged") from error
+            for part in sorted(parts):
+                digest.update(part_header(part.name, part.dtype, part.shape))
+                _hash_bytes(digest, file, data + part.begin, data + part.end)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+    if digest.hexdigest() != expected:
+        raise CheckpointError(f"{path}: damaged: its checksum does not match")
+    try:
+        return CheckpointInfo.model_validate_json(described)
+    except ValidationError as error:
+        version = _version(described)
+        if version is not None and version > CHECKPOINT_SCHEMA:
+            words = f"is of schema {version}, this program reads {CHECKPOINT_SCHEMA}"
+            raise NewerCheckpointError(f"{path}: {words}") from error
+        raise CheckpointError(f"{path}: not a checkpoint of this program") from error
+
+
+def part_header(name: str, dtype: str, shape: tuple[int, ...]) -> bytes:
+    """Give what the checksum covers of a tensor besides its bytes."""
+    return f"{name} {dtype} {shape}".encode()
+
+
+def _read_header(file: BinaryIO) -> tuple[dict[str, str], list[_Part], int]:
+    """Read the metadata, the tensors and where their bytes begin. Raises ValueError and its like for a bad header."""
+    size = file.seek(0, 2)
+    file.seek(0)
+    length = int.from_bytes(file.read(8), "little")
+    if size < 8 or length > min(MOST_HEADER, size - 8):
+        raise ValueError("the header is longer than the file")
+    header = json.loads(file.read(length))
+    metadata = header.pop("__metadata__")
+    parts = []
+    for name, entry in header.items():
+        dtype, width = ELEMENTS[entry["dtype"]]
+        shape, (begin, end) = tuple(entry["shape"]), entry["data_offsets"]
+        if end - begin != math.prod(shape) * width:
+            raise ValueError(f"{name} has not the bytes of its shape")
+        parts.append(_Part(name, dtype, shape, begin, end))
+    at = 0
+    for part in sorted(parts, key=lambda part: (part.begin, part.end)):
+        if part.begin != at:
+            raise ValueError("the tensors do not lie end to end")
+        at = part.end
+    if at != size - 8 - length:
+        raise ValueError("the file does not end where its tensors do")
+    return metadata, parts, 8 + length
+
+
+def _hash_bytes(digest: Any, file: BinaryIO, begin: int, end: int) -> None:
+    file.seek(begin)
+    while begin < end:
+        chunk = file.read(min(CHUNK, end - begin))
+        if not chunk:
+            return  # cut off meanwhile: the checksum will not match
+        digest.update(chunk)
+        begin += len(chunk)
+
+
+def _version(described: str) -> int | None:
+    try:
+        version = json.loads(described)["schema_version"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return version if isinstance(version, int) else None
