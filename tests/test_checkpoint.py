@@ -316,6 +316,7 @@ def everything(trainer: Trainer) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in trainer.state().items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["resnet18", "vit"])
 def test_a_run_restored_after_every_epoch_is_bit_for_bit_the_uninterrupted_one(
     architecture: str, tmp_path: Path

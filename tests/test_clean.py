@@ -197,6 +197,7 @@ def test_what_may_not_be_removed_is_said(study: Study) -> None:
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_it_says_how_much_and_a_dry_run_removes_nothing(study: Study, sweep: Command) -> None:
     """Files and bytes, by what they are, before anything happens; then exactly that goes."""
     paths = [study.checkpoint(study.done, 3), leave_unfinished(study.path, OLD)]

@@ -463,6 +463,7 @@ def test_a_library_finds_our_settings_and_the_user_gets_theirs_back(monkeypatch:
     assert logger.isEnabledFor(logging.WARNING)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to", ["csv", "parquet", "tensorboard"])
 def test_the_same_results_give_the_same_bytes(folder: Path, tmp_path: Path, to: Target) -> None:
     """Whatever the process, its hash seed and the folder."""

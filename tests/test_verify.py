@@ -435,6 +435,7 @@ def test_a_newer_checkpoint_is_told_from_a_damaged_one(study: Study) -> None:
         inspect(path)
 
 
+@pytest.mark.slow
 def test_the_command_prints_a_line_a_finding_and_exits_3(study: Study, sweep: Command) -> None:
     """In a pipe: kind, path, what, remedy, by tabs; --json the same as one document; 0 when all is well."""
     assert sweep("verify", study.file).stdout == ""
