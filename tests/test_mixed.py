@@ -71,4 +71,5 @@ def test_datasets_and_variants_may_differ() -> None:
         result = make_result(run)
         data = result.data.model_copy(update={"fingerprint": run.run.dataset})
         results[run.run.id] = result.model_copy(update={"data": data})
+    assert "different recipes" in mixed_note(results.values())[0]
     refuse_mixed(Study("study", variants, results, {}))
