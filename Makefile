@@ -11,7 +11,7 @@ QUICKSTART := configs/quickstart.yaml
 DRAWN := data/quickstart
 CLUSTER ?= .cluster
 
-.PHONY: help setup sweep quickstart status retry tables figures report cluster cluster-stop test check format requirements clean
+.PHONY: help setup sweep quickstart status retry tables figures report cluster cluster-stop test torture check format requirements clean
 
 help:
 	@echo "make sweep    the main job: FILE on Slurm where there is a cluster, otherwise 'make quickstart'"
@@ -20,7 +20,7 @@ help:
 	@echo "make retry    try the failed runs of FILE again"
 	@echo "make tables   write the tables of FILE      make figures   draw its figures      make report   all in one page"
 	@echo "make cluster  start real Slurm on this machine, in CLUSTER=.cluster; needs root      make cluster-stop  end it"
-	@echo "make test     all tests      make check    lint, types, fast tests"
+	@echo "make test     all tests      make check    lint, types, fast tests      make torture  the faults, in great numbers"
 
 setup: $(VENV)/ready
 
@@ -67,6 +67,10 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(PYTEST)
+
+# The fault injection of 'make test' with its long counts, which it prints: kills, damaged files, full disks, two owners.
+torture: setup
+	$(PYTEST) -m torture --torture
 
 check: setup
 	$(BIN)/ruff check .

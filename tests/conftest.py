@@ -16,7 +16,7 @@ import pytest
 from trainer.data.prepare import prepare
 from trainer.data.synthesize import synthesize
 
-pytest_plugins = ("cluster_fixtures", "slurm_fixtures")
+pytest_plugins = ("cluster_fixtures", "slurm_fixtures", "torture_fixtures")
 
 REPOSITORY = Path(__file__).parent.parent
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}

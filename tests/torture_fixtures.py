@@ -1,0 +1,60 @@
+"""Fault injection in two lengths: a short one in every test run, the long one of `make torture`. Prints its counts."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+PROPERTY = "torture"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --torture, which makes every count the long one."""
+    parser.addoption("--torture", action="store_true", help="inject faults in the long form's numbers")
+
+
+class Torture:
+    """How many faults a test injects, and what became of them."""
+
+    def __init__(self, *, long: bool, say: Callable[[str], None]) -> None:
+        self.long = long
+        self.say = say  # a line for the end of the test run
+
+    def count(self, short: int, long: int) -> int:
+        """Give the number of faults for this run."""
+        return long if self.long else short
+
+
+@pytest.fixture
+def torture(request: pytest.FixtureRequest) -> Torture:
+    """How hard to be."""
+
+    def say(line: str) -> None:
+        request.node.user_properties.append((PROPERTY, line))
+
+    return Torture(long=request.config.getoption("--torture"), say=say)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what injects faults; the long form may take its time."""
+    for item in items:
+        if "torture" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.torture)
+            if item.config.getoption("--torture"):
+                item.add_marker(pytest.mark.timeout(3 * 3600))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the counts, whichever process counted."""
+    lines = list(_said(terminalreporter))
+    if lines:
+        terminalreporter.section("torture")
+        for line in lines:
+            terminalreporter.line(line)
+
+
+def _said(terminalreporter: Any) -> Iterator[str]:
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.stats.get(outcome, ()):
+            yield from (f"{outcome}: {line}" for name, line in report.user_properties if name == PROPERTY)
