@@ -28,7 +28,7 @@ def git_state(environment: Environment) -> str:
 ASPECTS: dict[str, Callable[[Result], str]] = {
     "recipes": lambda result: result.training_hash[:12],
     "datasets": lambda result: result.data.fingerprint[:12],
-    "precisions": lambda result: result.hardware.precision,
+    "precisions": lambda result: " then ".join(result.hardware.precisions),
     "git states": lambda result: git_state(result.environment),
 }
 
@@ -44,7 +44,7 @@ def mixtures(results: Iterable[Result]) -> list[str]:
         if len(kinds) > 1:
             ordered = sorted(kinds.items(), key=lambda kind: (-len(kind[1]), kind[0]))
             counts = [f"{ordered[0][0]} in {len(ordered[0][1])} runs"]
-            counts += [f"{kind} in {_named(runs)}" for kind, runs in ordered[1:]]
+            counts += [f"{kind} in {named(runs)}" for kind, runs in ordered[1:]]
             sentences.append(f"different {aspect}: {', '.join(counts)}")
     return sentences
 
@@ -73,6 +73,7 @@ def refuse_mixed(study: Study) -> None:
         )
 
 
-def _named(runs: list[str]) -> str:
+def named(runs: list[str]) -> str:
+    """List runs, the first few by their ids."""
     beyond = len(runs) - NAMED
     return ", ".join(runs[:NAMED]) + (f" and {beyond} more" if beyond > 0 else "")

@@ -15,7 +15,7 @@ from sweep.leftovers import ABANDONED_S, abandoned, find_leftovers, lies_within,
 from sweep.status import NOBODY, State, run_status
 from sweep.store import SweepFolder, read_evidence
 from sweep.verify import SET_ASIDE
-from trainer.checkpoint_file import list_checkpoints
+from trainer.checkpoint_file import checkpoint_name, list_checkpoints
 from trainer.records import RunFolder
 
 
@@ -27,7 +27,7 @@ class Freed(NamedTuple):
 
     def __str__(self) -> str:
         amount = f"{self.size / 1e9:.2f} GB" if self.size >= 1e7 else f"{self.size / 1e6:.2f} MB"
-        return f"{self.files} files, {amount}"
+        return f"{self.files} file{'' if self.files == 1 else 's'}, {amount}"
 
 
 class Needless(NamedTuple):
@@ -84,10 +84,14 @@ def free(sweep: Sweep, needless: Needless, *, superseded: bool) -> tuple[Freed, 
 
 
 def _checkpoints(sweep: Sweep, placed: PlacedRun) -> list[Path]:
-    """List the checkpoints of a run that is done, and whose process is not about to remove them itself."""
+    """List the checkpoints of a run that is done, and whose process is not about to remove them itself.
+
+    The one after the last epoch is not among them where the sweep file keeps it.
+    """
     folder = SweepFolder(sweep.folder)
     run = folder.run(placed.cell.spec.run.id)
-    paths = [path for path in list_checkpoints(run.checkpoints) if regular(path)]
+    final = checkpoint_name(placed.cell.spec.training.epochs) if sweep.execution.keep_checkpoints == "final" else None
+    paths = [path for path in list_checkpoints(run.checkpoints) if regular(path) and path.name != final]
     if not paths or not lies_within(run.checkpoints, folder.path):
         return []
     return paths if _is_done(sweep, placed, run) and abandoned(run) else []

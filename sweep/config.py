@@ -18,6 +18,7 @@ from trainer.data.prepared import DataError, read_manifest
 from trainer.data.subset import subset_problem, subset_size
 from trainer.models.catalog import ARCHITECTURES
 from trainer.recipe import Recipe, replica_problem
+from trainer.records import KeepCheckpoints
 
 CLUSTERS = Path(__file__).parent.parent / "slurm" / "clusters"
 MAX_SEED = 2**32 - 1  # scikit-learn's random_state goes no further
@@ -39,6 +40,7 @@ class ExecutionSection(Strict):
     workers: Annotated[int, Field(strict=True, ge=1)] | Literal["auto"] = "auto"
     device: str = "auto"
     checkpoint_interval_s: Annotated[float, Field(strict=True, ge=0)] = 30.0
+    keep_checkpoints: KeepCheckpoints = "none"
 
 
 class SweepSection(Strict):

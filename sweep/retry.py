@@ -80,7 +80,7 @@ def remedy(row: PlanRow, *, asked: bool, ground: Ground | None = None) -> Remedy
     start = f"goes on after epoch {epoch}" if epoch else "starts again"
     if state is State.STALE:
         return Remedy(row, True, "is trained anew; its old result is set aside")
-    if cause in ONLY_WHEN_ASKED and not asked:
+    if cause in ONLY_WHEN_ASKED and not (asked or row.status.passing):
         return Remedy(row, False, ONLY_WHEN_ASKED[cause])
     if ground is None or row.id not in ground.last:
         if cause is Cause.HOST_OOM:

@@ -30,8 +30,9 @@ class State(str, Enum):
 class RunStatus(NamedTuple):
     """One run as `sweep status` shows it; epoch counts completed ones, updated is the last sign of life.
 
-    frame: where an exception was raised. stale_since: when Slurm was last heard of the run's job, where it does not
-    answer now; problem: why.
+    frame: where an exception was raised. passing: it failed for a reason outside the run, such as a full disk, and may
+    do well when that is mended. stale_since: when Slurm was last heard of the run's job, where it does not answer now;
+    problem: why.
     """
 
     id: str
@@ -51,6 +52,7 @@ class RunStatus(NamedTuple):
     updated: datetime | None = None
     best_val_accuracy: float | None = None
     frame: str | None = None
+    passing: bool = False
     stale_since: datetime | None = None
     problem: str | None = None
 
@@ -115,7 +117,8 @@ def run_status(
         if evidence.cancelled:
             return blank._replace(state=State.CANCELLED)
         if evidence.problems:
-            return blank._replace(state=State.FAILED, cause=Cause.EXCEPTION, message=evidence.problems[0])
+            damaged = evidence.problems[0]
+            return blank._replace(state=State.FAILED, cause=Cause.EXCEPTION, message=damaged, passing=True)
         return blank._replace(message=_cut_off(newest)) if newest else blank
     if begun and newest and not evidence.cancelled and _goes_on(attempt, newest.job):
         on_its_way = STARTED_ANEW if newest.job.phase is Phase.RUNNING and _anew(attempt, newest.job) else LEFT_TO_JOB
@@ -258,12 +261,14 @@ def _ended(shown: RunStatus, attempt: AttemptRecord, evidence: Evidence, job: Jo
                 cause=attempt.cause or Cause.EXCEPTION,
                 message=f"{error.exception}: {error.message}" if error and mine else attempt.message,
                 frame=last_frame(error.traceback) if error and mine else None,
+                passing=error.passing if error and mine else False,
             )
         case "cancelled":
             return shown._replace(state=State.CANCELLED)
         case "done":
             reason = evidence.problems[0] if evidence.problems else "its result.json is gone"
-            return shown._replace(state=State.FAILED, cause=Cause.EXCEPTION, message=f"finished, but {reason}")
+            lost = f"finished, but {reason}"
+            return shown._replace(state=State.FAILED, cause=Cause.EXCEPTION, message=lost, passing=True)
         case _:
             return _interrupted(shown, attempt, evidence, job)
 

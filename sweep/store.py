@@ -128,11 +128,18 @@ class SweepFolder(NamedTuple):
         """Read what is known of each run."""
         return {run_id: read_evidence(self.run(run_id)) for run_id in run_ids}
 
-    def set_aside(self, run_id: str) -> Path:
-        """Move a run's folder away, whole, so that the run can start anew and nothing is lost. Raises OSError."""
+    def set_aside(self, run_id: str, file: Path | None = None) -> Path:
+        """Move a run's folder away whole, or one file of it, so that the run can go on and nothing is lost.
+
+        Gives the folder it now lies in. Raises OSError.
+        """
         target = self.path / "superseded" / f"{run_id}.{now():%Y%m%dT%H%M%S%f}"
         target.parent.mkdir(exist_ok=True)
-        self.run(run_id).path.rename(target)
+        if file is None:
+            self.run(run_id).path.rename(target)
+        else:
+            target.mkdir()
+            file.rename(target / file.name)
         return target
 
 

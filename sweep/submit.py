@@ -58,6 +58,7 @@ def start_local(
             device=sweep.execution.device,
             threads=threads,
             checkpoint_interval_s=sweep.execution.checkpoint_interval_s,
+            keep_checkpoints=sweep.execution.keep_checkpoints,
         )
         bundle = folder.bundle(record.token)
         write_json(bundle, _bundle(sweep, record.token, LOCAL, options, [[row.placed.cell.spec for row in ordered]]))
@@ -217,6 +218,7 @@ def _options(sweep: Sweep, cluster: Cluster, pool: str) -> Options:
         device=device,
         threads=cluster.pools[pool].cpus,
         checkpoint_interval_s=sweep.execution.checkpoint_interval_s,
+        keep_checkpoints=sweep.execution.keep_checkpoints,
     )
 
 
@@ -235,7 +237,10 @@ def _bundle(
 
 
 def _make_room(folder: SweepFolder, sweep: Sweep, row: PlanRow) -> None:
-    """Clear a run's folder of what would keep it from running: a cancel request, a dead attempt, other work."""
+    """Clear a run's folder of what would keep it from running: a cancel request, a dead attempt, other work.
+
+    Other records that cannot be read stay: an attempt does without them and writes them anew.
+    """
     run_folder = folder.run(row.id)
     run_folder.cancel.unlink(missing_ok=True)
     evidence = folder.read_evidence([row.id])[row.id]
@@ -257,5 +262,7 @@ def _make_room(folder: SweepFolder, sweep: Sweep, row: PlanRow) -> None:
     fingerprint = sweep.fingerprints.get(spec.run.dataset, "")
     wanted = Commitment(run=spec.run, training=spec.training, data_fingerprint=fingerprint)
     other = evidence.commitment is not None and evidence.commitment != wanted
-    if evidence.result is not None or evidence.problems or other:
+    if evidence.result is not None or other:
         folder.set_aside(row.id)
+    elif run_folder.result.exists():  # damaged: the run can do without, and may have checkpoints to go on from
+        folder.set_aside(row.id, run_folder.result)

@@ -222,11 +222,12 @@ class _Judge:
             if isinstance(info, Unusable):
                 continue
             words = None
-            if info.run_id != self.run.id:
-                words = f"is of {info.run_id}"
-            elif info.training_hash != training:
+            of = info.commitment
+            if of.run.id != self.run.id:
+                words = f"is of {of.run.id}"
+            elif of.training.hash != training:
                 words = f"is of another recipe than {than}"
-            elif fingerprint is not None and info.data_fingerprint != fingerprint:
+            elif fingerprint is not None and of.data_fingerprint != fingerprint:
                 words = f"is of another dataset than {than}"
             elif name != checkpoint_name(info.history.epochs):
                 words = f"holds {info.history.epochs} epochs"

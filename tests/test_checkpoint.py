@@ -1,6 +1,7 @@
 """Checkpoints: whole or passed over, this run's or refused, and training goes on from one as if nothing had been."""
 
 import ast
+import hashlib
 import os
 import shutil
 import stat
@@ -26,13 +27,20 @@ from trainer.checkpoint import (
     newest_good,
     save,
 )
-from trainer.loop import Trainer
-from trainer.records import History
+from trainer.checkpoint_file import CHECKPOINT_SCHEMA, NewerCheckpointError, part_header
+from trainer.checkpoint_writer import CheckpointWriter
+from trainer.loop import StateError, Trainer
+from trainer.recipe import Recipe
+from trainer.records import Commitment, History, Run
 
-MINE = {"run_id": "resnet18-cifar10-r0.1-s42", "training_hash": "a" * 64, "data_fingerprint": "b" * 64}
+MINE = Commitment(
+    run=Run(id="resnet18-cifar10-r0.1-s42", architecture="resnet18", dataset="cifar10", ratio=0.1, seed=42),
+    training=Recipe(epochs=9),
+    data_fingerprint="b" * 64,
+)
 TENSORS = {
     "weights": torch.arange(12.0).reshape(3, 4),
-    "moment": torch.arange(48.0).reshape(2, 2, 3, 4).to(memory_format=torch.channels_last),
+    "moment": torch.arange(48.0).reshape(2, 2, 3, 4),
     "step": torch.tensor(7.0),
     "tracked": torch.tensor(3),
     "half": torch.tensor([1.5, -2.5], dtype=torch.bfloat16),
@@ -45,7 +53,8 @@ def history_of(epochs: int) -> History:
 
 def info_of(epochs: int, **changes: Any) -> CheckpointInfo:
     seconds = {"train_seconds": 12.5, "evaluation_seconds": 2.25}
-    return CheckpointInfo(**{**MINE, "attempt": 1, "history": history_of(epochs), "threads": 1, **seconds, **changes})
+    fields = {"commitment": MINE, "attempt": 1, "history": history_of(epochs), "stretches": [], "threads": 1}
+    return CheckpointInfo(**{**fields, **seconds, **changes})
 
 
 @pytest.fixture
@@ -135,9 +144,9 @@ def test_what_is_saved_is_what_is_loaded(folder: Path) -> None:
 
 def test_training_goes_on_from_the_newest(folder: Path) -> None:
     """Of two whole checkpoints the one with more epochs is taken, and nothing is passed over."""
-    found, passed_over = newest_good(folder, **MINE)
+    found, passed_over = newest_good(folder, MINE)
     assert found is not None
-    assert (found.info, passed_over) == (info_of(9), [])
+    assert (found.path, found.info, passed_over) == (list_checkpoints(folder)[0], info_of(9), {})
     assert found.tensors["step"].item() == 16
 
 
@@ -150,16 +159,16 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_older_and_named(
     damage(newest)
     with pytest.raises(CheckpointError):
         load(newest)
-    found, passed_over = newest_good(folder, **MINE)
+    found, passed_over = newest_good(folder, MINE)
     assert found is not None
     assert found.info == info_of(5)
     assert torch.equal(found.tensors["weights"], TENSORS["weights"] + 5)
-    [said] = passed_over
-    assert said.startswith(f"{newest}: ")
+    assert list(passed_over) == [newest]
+    assert passed_over[newest].startswith(f"{newest}: ")
     damage(older)
-    found, passed_over = newest_good(folder, **MINE)
+    found, passed_over = newest_good(folder, MINE)
     assert found is None
-    assert [said.partition(": ")[0] for said in passed_over] == [str(newest), str(older)]
+    assert list(passed_over) == [newest, older]
 
 
 def test_a_flipped_bit_anywhere_is_noticed(tmp_path: Path) -> None:
@@ -187,11 +196,11 @@ def test_an_unreadable_checkpoint_is_passed_over(folder: Path) -> None:
     """A file that may not be read is named, and the older one taken."""
     newest, _ = list_checkpoints(folder)
     newest.chmod(0)
-    found, [said] = newest_good(folder, **MINE)
+    found, passed_over = newest_good(folder, MINE)
     newest.chmod(stat.S_IRUSR | stat.S_IWUSR)
     assert found is not None
     assert found.info == info_of(5)
-    assert "cannot be read" in said
+    assert "cannot be read" in passed_over[newest]
 
 
 @pytest.mark.parametrize("exists", [True, False])
@@ -200,18 +209,44 @@ def test_without_checkpoints_training_starts_anew(tmp_path: Path, exists: bool) 
     folder = tmp_path / "checkpoints"
     if exists:
         folder.mkdir()
-    assert newest_good(folder, **MINE) == (None, [])
+    assert newest_good(folder, MINE) == (None, {})
     with pytest.raises(CheckpointError, match="cannot be read"):
         load(folder / "epoch-000001.safetensors")
 
 
-@pytest.mark.parametrize("field", MINE)
-def test_a_checkpoint_of_something_else_is_refused_with_the_field(folder: Path, field: str) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"run": MINE.run.model_copy(update={"id": "other"})}, f"its id is {MINE.run.id}, this run's is other"),
+        (
+            {"run": MINE.run.model_copy(update={"architecture": "vit"})},
+            "its architecture is resnet18, this run's is vit",
+        ),
+        ({"run": MINE.run.model_copy(update={"seed": 43})}, "its seed is 42, this run's is 43"),
+        ({"training": Recipe(epochs=10)}, "its epochs is 9, this run's is 10"),
+        ({"training": Recipe(epochs=9, dropout=0.5)}, "its dropout is 0.2, this run's is 0.5"),
+        ({"data_fingerprint": "other"}, f"its data_fingerprint is {'b' * 64}, this run's is other"),
+    ],
+)
+def test_a_checkpoint_of_something_else_is_refused_with_the_field(
+    folder: Path, wanted: dict[str, Any], words: str
+) -> None:
     """Another run's, recipe's or dataset's checkpoint is no damage: it is refused, naming field and both values."""
     with pytest.raises(CheckpointMismatchError) as refused:
-        newest_good(folder, **{**MINE, field: "other"})
-    assert f"{field} is {MINE[field]}, this run has other" in str(refused.value)
+        newest_good(folder, MINE.model_copy(update=wanted))
+    assert words in str(refused.value)
     assert str(list_checkpoints(folder)[0]) in str(refused.value)
+
+
+def test_a_checkpoint_of_a_newer_schema_is_refused(folder: Path) -> None:
+    """What a newer version wrote is whole: going on from an older one would throw its epochs away."""
+    described = info_of(10).model_dump_json().replace(f'"schema_version":{CHECKPOINT_SCHEMA}', '"schema_version":9', 1)
+    digest = hashlib.sha256(described.encode())
+    digest.update(part_header("w", "torch.float32", (2,)) + struct.pack("<2f", 1, 2))
+    metadata = {"sweep": described, "sha256": digest.hexdigest()}
+    save_file({"w": torch.tensor([1.0, 2.0])}, folder / "epoch-000010.safetensors", metadata)
+    with pytest.raises(NewerCheckpointError, match="is of schema 9, this program reads 2"):
+        newest_good(folder, MINE)
 
 
 def test_only_two_are_kept_and_nothing_else_is_touched(folder: Path) -> None:
@@ -228,13 +263,14 @@ def test_only_two_are_kept_and_nothing_else_is_touched(folder: Path) -> None:
     assert all((folder / name).read_text() == "mine" for name in others)
 
 
-def test_a_checkpoint_just_saved_is_kept_beside_damaged_ones_of_later_epochs(folder: Path) -> None:
+def test_a_checkpoint_just_saved_replaces_the_damaged_ones_that_were_passed_over(folder: Path) -> None:
     """A run that had to start anew because its checkpoints were damaged can be stopped again and goes on."""
     for path in list_checkpoints(folder):
         truncate_to(0.5)(path)
-    saved = save(folder, info_of(2), TENSORS)
-    found, _ = newest_good(folder, **MINE)
-    assert saved.exists()
+    _, passed_over = newest_good(folder, MINE)
+    saved = save(folder, info_of(2), TENSORS, passed_over=passed_over)
+    found, _ = newest_good(folder, MINE)
+    assert list_checkpoints(folder) == [saved]
     assert found is not None
     assert found.info == info_of(2)
 
@@ -253,13 +289,36 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_others(folder: Path, mon
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
+def test_an_owner_that_is_behind_leaves_the_later_checkpoints_of_another(folder: Path) -> None:
+    """One that was thought dead, comes back and ends its write does not unmake what its successor has saved."""
+    later = list_checkpoints(folder)
+    saved = save(folder, info_of(3), TENSORS)
+    assert list_checkpoints(folder) == [*later, saved]
+
+
+def test_the_older_checkpoint_goes_only_when_the_newer_was_read_back(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that gives other bytes back than it was given costs the new checkpoint, not the ones before."""
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+
+    def lose_a_byte(path: Path, content: bytes) -> None:
+        path.write_bytes(content[:-1])
+
+    monkeypatch.setattr(checkpoint, "write_atomic", lose_a_byte)
+    monkeypatch.setattr(checkpoint, "patiently", lambda action: action())
+    with pytest.raises(OSError, match="read back"):
+        save(folder, info_of(10), TENSORS)
+    assert before.items() <= {path: path.read_bytes() for path in folder.iterdir()}.items()
+
+
 def test_checkpoints_can_be_moved(folder: Path, tmp_path: Path) -> None:
     """No path is written into a file: a run's folder may be renamed or copied elsewhere."""
     for path in list_checkpoints(folder):
         assert str(tmp_path).encode() not in path.read_bytes()
         assert b"/" not in path.read_bytes()[: header_end(path.read_bytes())]
     moved = shutil.move(folder, tmp_path / "elsewhere")
-    found, _ = newest_good(Path(moved), **MINE)
+    found, _ = newest_good(Path(moved), MINE)
     assert found is not None
     assert found.info == info_of(9)
 
@@ -284,7 +343,8 @@ def small_trainer(architecture: str, precision: str = "fp32") -> Trainer:
 
 
 def through_a_file(trainer: Trainer, folder: Path, precision: str = "fp32") -> Trainer:
-    """Save a trainer, forget it, and give another one that was restored from the file."""
+    """Save a trainer beside another epoch of it, and give another one that was restored from the file."""
+    writer = CheckpointWriter(folder, lambda: None)
     info = info_of(
         0,
         history=trainer.history,
@@ -292,8 +352,10 @@ def through_a_file(trainer: Trainer, folder: Path, precision: str = "fp32") -> T
         evaluation_seconds=trainer.evaluation_seconds,
         scaler=trainer.scaler_state(),
     )
-    save(folder, info, trainer.state())
-    found, _ = newest_good(folder, **MINE)
+    writer.save(info, trainer.state())
+    train_epochs(trainer, 1)  # what is written meanwhile is the state that was handed over
+    writer.close()
+    found, _ = newest_good(folder, MINE)
     assert found is not None
     architecture = "vit" if hasattr(trainer.model, "class_token") else "resnet18"
     torch.manual_seed(trainer.epoch)  # another process has drawn other things
@@ -338,11 +400,12 @@ def test_fp16_s_loss_scale_goes_on_where_it_was(tmp_path: Path) -> None:
     """The scale is part of the state: a restored run scales as the uninterrupted one, not as a new one."""
     trainer = train_epochs(small_trainer("vit", "fp16"), 1)
     trainer.scaler.update(512.0)
+    expected = trainer.scaler_state()
     restored = through_a_file(trainer, tmp_path, "fp16")
-    assert restored.scaler_state() == trainer.scaler_state()
+    assert restored.scaler_state() == expected
     assert restored.scaler_state()["scale"] == 512.0
     assert restored.scaler_state()["_growth_tracker"] == trainer.steps
-    assert numbers(train_epochs(restored, 1).history) == numbers(train_epochs(trainer, 1).history)
+    assert numbers(train_epochs(restored, 1).history) == numbers(trainer.history)
 
 
 def test_a_format_without_a_loss_scale_takes_none_from_a_checkpoint() -> None:
@@ -358,9 +421,9 @@ def test_tensors_of_another_network_are_refused() -> None:
     """A checkpoint that does not fit the model is an error, never a run with some of its weights."""
     trainer = small_trainer("resnet18")
     timing = {"train_seconds": 0.0, "evaluation_seconds": 0.0, "scaler": {}}
-    with pytest.raises(KeyError):
+    with pytest.raises(StateError, match=r"holds no model\.conv1\.weight"):
         trainer.restore({}, History(), **timing)
     tensors = everything(train_epochs(small_trainer("resnet18"), 1))
     tensors["model.fc.weight"] = torch.zeros(11, 512)
-    with pytest.raises(RuntimeError, match=r"fc\.weight"):
+    with pytest.raises(StateError, match=r"its model\.fc\.weight has the shape \(11, 512\), the network's \(10, 512\)"):
         trainer.restore(tensors, History(), **timing)

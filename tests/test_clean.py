@@ -239,5 +239,5 @@ def test_status_and_tables_are_the_same_after_it(study: Study, sweep: Command) -
 def test_amounts_are_written_for_people() -> None:
     """In GB, small ones in MB."""
     assert str(Freed(3, 1_234_567_890)) == "3 files, 1.23 GB"
-    assert str(Freed(1, 40_000)) == "1 files, 0.04 MB"
+    assert str(Freed(1, 40_000)) == "1 file, 0.04 MB"
     assert amount([]) == Freed(0, 0)

@@ -58,12 +58,12 @@ def flip_a_bit(path: Path) -> None:
 
 def make_newer(path: Path) -> None:
     if path.suffix == ".safetensors":
-        described = checkpoint.load(path).info.model_dump_json().replace('"schema_version":1', '"schema_version":2')
+        described = checkpoint.load(path).info.model_dump_json().replace('"schema_version":2', '"schema_version":9', 1)
         tensors = checkpoint.load(path).tensors
         metadata = {"sweep": described, "sha256": checkpoint._digest(described, tensors)}
         path.write_bytes(checkpoint.safetensors.torch.save(tensors, metadata))
     else:
-        path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 2, "news": 1}))
+        path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 9, "news": 1}))
 
 
 def put_a_folder(path: Path) -> None:
@@ -80,7 +80,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], None], str]] = {
     "truncated": (truncate, ""),
     "empty": (lambda path: os.truncate(path, 0), ""),
     "a bit": (flip_a_bit, ""),
-    "newer schema": (make_newer, "is of schema 2"),
+    "newer schema": (make_newer, "is of schema 9"),
     "not JSON": (lambda path: path.write_bytes(b"\x80\x04 pickled?" * 9) and None, ""),
     "JSON of something else": (lambda path: path.write_text("[1, 2]") and None, ""),
     "may not be read": (lambda path: path.chmod(0), "may not be read"),
@@ -244,13 +244,13 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Study], object], str, str, str]] = {
         "trains it again",
     ),
     "another run's checkpoint": (
-        lambda study: study.checkpoint(study.stopped, 2, run_id="x"),
+        lambda study: study.checkpoint(study.stopped, 2, run={"id": "x"}),
         NEWEST,
         "is of x",
         "move it out",
     ),
     "another recipe's checkpoint": (
-        lambda study: study.checkpoint(study.stopped, 2, training_hash=OTHER.hash),
+        lambda study: study.checkpoint(study.stopped, 2, training=OTHER),
         NEWEST,
         "is of another recipe than run.json",
         "move it out",
@@ -428,7 +428,7 @@ def test_a_newer_checkpoint_is_told_from_a_damaged_one(study: Study) -> None:
     """Whole, by its checksum, and of a schema this program does not know."""
     path = FILES["checkpoint"](study)
     make_newer(path)
-    with pytest.raises(NewerCheckpointError, match="schema 2"):
+    with pytest.raises(NewerCheckpointError, match="schema 9"):
         inspect(path)
     flip_a_bit(path)
     with pytest.raises(CheckpointError, match="checksum"):

@@ -16,6 +16,7 @@ from sweep.store import Submission, SweepFolder
 from trainer import checkpoint
 from trainer.files import write_json
 from trainer.processes import this_process
+from trainer.recipe import Recipe
 from trainer.records import (
     AttemptRecord,
     Bundle,
@@ -91,11 +92,23 @@ class Study:
         }
         write_json(self.run(planned).progress, Progress(**{**fields, **changes}))
 
-    def checkpoint(self, planned: PlannedRun, epochs: int, **changes: Any) -> Path:
+    def checkpoint(
+        self,
+        planned: PlannedRun,
+        epochs: int,
+        *,
+        run: dict[str, Any] | None = None,
+        training: Recipe | None = None,
+        data_fingerprint: str = DATA,
+        **changes: Any,
+    ) -> Path:
         fields: dict[str, Any] = {
-            "run_id": planned.run.id,
-            "training_hash": planned.training_hash,
-            "data_fingerprint": DATA,
+            "commitment": Commitment(
+                run=planned.run.model_copy(update=run),
+                training=training or planned.training,
+                data_fingerprint=data_fingerprint,
+            ),
+            "stretches": [],
             "attempt": 1,
             "history": history_of(epochs),
             "train_seconds": 1.0,

@@ -10,7 +10,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import get_args
 
 from pydantic import ValidationError
 
@@ -21,11 +21,9 @@ from trainer.files import RecordError, read_json
 from trainer.models.catalog import ARCHITECTURES
 from trainer.processes import job_name, restarts
 from trainer.recipe import Recipe
-from trainer.records import Bundle, ExitCode, Options, Run, RunFolder, RunSpec
+from trainer.records import Bundle, ExitCode, KeepCheckpoints, Options, Run, RunFolder, RunSpec
+from trainer.settled import Job, all_settled, answer_at_once
 from trainer.stop import StopSignal
-
-if TYPE_CHECKING:
-    from trainer.run import Job
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -55,9 +53,12 @@ def _train_bundle(call: argparse.Namespace, stop: StopSignal) -> ExitCode:
         return _refuse(f"{call.bundle}: no such file")
     if not 0 <= call.task < len(bundle.tasks):
         return _refuse(f"{call.bundle}: has no task {call.task}, only {len(bundle.tasks)} of them")
+    job = Job(call.job or job_name(), bundle.submission, bundle.pool, restarts())
+    if all_settled(bundle, call.task, job):
+        return ExitCode.DONE
     from trainer.bundle import execute_bundle
 
-    return execute_bundle(bundle, call.task, call.job or job_name(), restarts(), stop)
+    return execute_bundle(bundle, call.task, job, stop)
 
 
 def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: StopSignal) -> ExitCode:
@@ -82,21 +83,27 @@ def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: 
         ratio=call.ratio,
         seed=call.seed,
     )
-    options = Options(device=call.device, threads=call.threads, checkpoint_interval_s=call.checkpoint_interval)
+    options = Options(
+        device=call.device,
+        threads=call.threads,
+        checkpoint_interval_s=call.checkpoint_interval,
+        keep_checkpoints=call.keep_checkpoints,
+    )
+    spec, folder = RunSpec(run=run, training=recipe), RunFolder(call.output)
+    job = Job(call.job or job_name(), None, call.pool, restarts())
+    try:
+        settled = answer_at_once(spec, folder, job)
+    except UsageError as error:
+        return _refuse(error)
+    if settled is not None:
+        return settled
     from trainer.device import DeviceError
     from trainer.run import execute
 
-    spec = RunSpec(run=run, training=recipe)
     try:
-        return execute(spec, RunFolder(call.output), call.data, _job(call), options, stop)
+        return execute(spec, folder, call.data, job, options, stop)
     except (UsageError, DataError, DeviceError) as error:
         return _refuse(error)
-
-
-def _job(call: argparse.Namespace) -> "Job":
-    from trainer.run import Job
-
-    return Job(call.job or job_name(), None, call.pool, restarts())
 
 
 def _refuse(reason: object) -> ExitCode:
@@ -124,6 +131,9 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--device", default="auto", help="auto, cpu or cuda")
     how.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for torch's own choice")
     how.add_argument("--checkpoint-interval", type=float, default=30.0, metavar="SECONDS")
+    how.add_argument(
+        "--keep-checkpoints", choices=get_args(KeepCheckpoints), default="none", help="of a run that is done"
+    )
     how.add_argument("--pool", default="local", help="recorded in the result")
     how.add_argument("--job", help="recorded with the attempt; Slurm's job id by default")
     parser.add_argument("--bundle", type=Path, metavar="FILE", help="train the runs this file lists instead")

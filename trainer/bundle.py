@@ -5,20 +5,20 @@ import logging
 from trainer.commitment import UsageError
 from trainer.data.prepared import DataError
 from trainer.device import DeviceError
-from trainer.files import RecordError
+from trainer.files import RecordError, disk_trouble
 from trainer.records import Bundle, ExitCode, RunFolder
-from trainer.run import Job, execute, record_refusal
+from trainer.run import execute, record_refusal
+from trainer.settled import Job
 from trainer.stop import StopSignal
 
 log = logging.getLogger("trainer")
 
 
-def execute_bundle(bundle: Bundle, task: int, job_id: str, restarts: int, stop: StopSignal) -> ExitCode:
+def execute_bundle(bundle: Bundle, task: int, job: Job, stop: StopSignal) -> ExitCode:
     """Execute the runs of one task in turn; a run that fails does not end the others, a signal does.
 
     Runs that are done, cancelled or someone else's are passed over. Answers FAILED if any run failed here.
     """
-    job = Job(job_id, bundle.submission, bundle.pool, restarts)
     failed = False
     for spec in bundle.tasks[task]:
         if stop.received:
@@ -31,6 +31,9 @@ def execute_bundle(bundle: Bundle, task: int, job_id: str, restarts: int, stop: 
             outcome = execute(spec, folder, bundle.data, job, bundle.options, stop)
         except (UsageError, DataError, DeviceError, RecordError) as error:
             record_refusal(spec, folder, job, error)
+            outcome = ExitCode.FAILED
+        except OSError as error:  # the folder takes no record of it either
+            log.error("%s: %s", spec.run.id, disk_trouble(error, folder.path) or error)
             outcome = ExitCode.FAILED
         failed = failed or outcome is ExitCode.FAILED
     if stop.received:

@@ -4,20 +4,29 @@ A checkpoint is taken between epochs only. Order, augmentation and dropout are f
 optimiser state, loss scale and history are all there is to save. No pickle anywhere: torch.load is never called.
 """
 
+import errno
 import hashlib
-import json
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 import safetensors.torch
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import Tensor
 
-from trainer.checkpoint_file import CheckpointError, CheckpointInfo, checkpoint_name, list_checkpoints, part_header
-from trainer.files import write_atomic
+from trainer.checkpoint_file import (
+    CheckpointError,
+    CheckpointInfo,
+    NewerCheckpointError,
+    checkpoint_name,
+    inspect,
+    list_checkpoints,
+    part_header,
+)
+from trainer.files import patiently, write_atomic
+from trainer.records import Commitment, difference
 
 __all__ = ["Checkpoint", "CheckpointError", "CheckpointInfo", "list_checkpoints", "load", "newest_good", "save"]
 
@@ -25,72 +34,77 @@ KEPT = 2
 
 
 class CheckpointMismatchError(CheckpointError):
-    """A whole checkpoint of something else: another run, recipe or dataset."""
+    """A whole checkpoint of something else: another run, recipe, dataset or network."""
 
 
 class Checkpoint(NamedTuple):
-    """info and tensors by name, on the CPU."""
+    """Where it lies, what it says of itself, and its tensors by name, on the CPU."""
 
+    path: Path
     info: CheckpointInfo
     tensors: dict[str, Tensor]
 
 
-def save(folder: Path, info: CheckpointInfo, tensors: Mapping[str, Tensor]) -> Path:
-    """Write a checkpoint after info.history.epochs epochs; keep it and the one before. Raises OSError.
+def save(
+    folder: Path, info: CheckpointInfo, tensors: Mapping[str, Tensor], *, passed_over: Collection[Path] = ()
+) -> Path:
+    """Write a checkpoint after info.history.epochs epochs, read it back, and only then let older ones go.
 
-    Files of later epochs are what a run passed over before it came here a second time: they go first.
+    tensors: contiguous, on the CPU. The one before stays too. Those of later epochs are left alone, for another owner
+    of the run may have come that far, except the ones this attempt has passed over. Raises OSError.
     """
     folder.mkdir(exist_ok=True)
-    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    described = info.model_dump_json()
-    metadata = {"sweep": described, "sha256": _digest(described, on_cpu)}
     path = folder / checkpoint_name(info.history.epochs)
-    write_atomic(path, safetensors.torch.save(on_cpu, metadata))
+    described = info.model_dump_json()
+    metadata = {"sweep": described, "sha256": _digest(described, tensors)}
+    content = safetensors.torch.save(dict(tensors), metadata)
+    patiently(lambda: _write_verified(path, content))
     there = list_checkpoints(folder)
-    at = there.index(path)
-    for other in (*there[:at], *there[at + KEPT :]):
+    before = there[there.index(path) + 1 :] if path in there else []
+    for other in {*before[KEPT - 1 :], *passed_over} - {path}:
         other.unlink(missing_ok=True)
     return path
 
 
 def load(path: Path) -> Checkpoint:
     """Read a checkpoint and verify its checksum. Raises CheckpointError saying what is wrong with it."""
+    info = inspect(path)
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a mapping
-        info = CheckpointInfo.model_validate_json(metadata["sweep"])
-        expected = metadata["sha256"]
+        return Checkpoint(path, info, safetensors.torch.load_file(path))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    except (KeyError, ValidationError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{path}: not a checkpoint of this program") from error
-    if _digest(metadata["sweep"], tensors) != expected:
-        raise CheckpointError(f"{path}: damaged: its checksum does not match")
-    return Checkpoint(info, tensors)
 
 
-def newest_good(
-    folder: Path, *, run_id: str, training_hash: str, data_fingerprint: str
-) -> tuple[Checkpoint | None, list[str]]:
-    """Load the newest checkpoint that is whole, and say which newer ones were passed over.
+def newest_good(folder: Path, commitment: Commitment) -> tuple[Checkpoint | None, dict[Path, str]]:
+    """Load the newest checkpoint that is whole, and say which newer ones were passed over and why.
 
-    Raises CheckpointMismatchError when a whole checkpoint belongs to something else.
+    Raises CheckpointMismatchError when a whole checkpoint belongs to something else, and NewerCheckpointError.
     """
-    passed_over = []
-    wanted = {"run_id": run_id, "training_hash": training_hash, "data_fingerprint": data_fingerprint}
+    passed_over = {}
     for path in list_checkpoints(folder):
         try:
             checkpoint = load(path)
+        except NewerCheckpointError:
+            raise
         except CheckpointError as error:
-            passed_over.append(str(error))
+            passed_over[path] = str(error)
             continue
-        for field, value in wanted.items():
-            found = getattr(checkpoint.info, field)
-            if found != value:
-                raise CheckpointMismatchError(f"{path}: is of another run: {field} is {found}, this run has {value}")
+        found = checkpoint.info.commitment
+        other = difference((commitment.run, commitment.training, commitment), (found.run, found.training, found))
+        if other:
+            words = f"is of something else: its {other.name} is {other.theirs}, this run's is {other.mine}"
+            raise CheckpointMismatchError(f"{path}: {words}; move it away, or use another folder")
         return checkpoint, passed_over
     return None, passed_over
+
+
+def _write_verified(path: Path, content: bytes) -> None:
+    """Write a checkpoint and read it back. Raises OSError, also where it does not come back as it was written."""
+    write_atomic(path, content)
+    try:
+        inspect(path)
+    except CheckpointError as error:
+        raise OSError(errno.EIO, f"{os.strerror(errno.EIO)}; read back, {error}", str(path)) from error
 
 
 def _digest(described: str, tensors: Mapping[str, Tensor]) -> str:

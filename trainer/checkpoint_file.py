@@ -11,9 +11,10 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trainer.records import History
+from trainer.files import patiently
+from trainer.records import Commitment, History, Stretch
 
-CHECKPOINT_SCHEMA: Literal[1] = 1
+CHECKPOINT_SCHEMA: Literal[2] = 2  # 1 named its run by id alone
 MOST_HEADER = 100_000_000  # bytes; the limit of safetensors itself
 CHUNK = 1 << 20
 # safetensors' names of element types: as torch writes them, which is what the checksum covers, and their bytes.
@@ -42,19 +43,18 @@ class NewerCheckpointError(CheckpointError):
 class CheckpointInfo(BaseModel):
     """What a checkpoint says of itself.
 
-    history holds the epochs before it; seconds are those of that history. threads: how many CPU threads computed them;
-    sums come out differently with another number, so a run goes on with the one it began with. scaler: the state of
-    fp16's loss scale, empty in other formats.
+    commitment: run, recipe and data it is of. history holds the epochs before it; seconds are those of that history,
+    and stretches what computed them. threads: how many CPU threads the run began with; sums come out differently with
+    another number, so it goes on with as many. scaler: the state of fp16's loss scale, empty in other formats.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    schema_version: Literal[1] = CHECKPOINT_SCHEMA
-    run_id: str
-    training_hash: str
-    data_fingerprint: str
+    schema_version: Literal[2] = CHECKPOINT_SCHEMA
+    commitment: Commitment
     attempt: int
     history: History
+    stretches: list[Stretch]
     train_seconds: float
     evaluation_seconds: float
     threads: int
@@ -87,20 +87,9 @@ def inspect(path: Path) -> CheckpointInfo:
     Raises CheckpointError, and NewerCheckpointError for one that is whole but of a newer schema.
     """
     try:
-        with path.open("rb") as file:
-            try:
-                metadata, parts, data = _read_header(file)
-                described, expected = metadata["sweep"], metadata["sha256"]
-                digest = hashlib.sha256(described.encode())
-            except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-                raise CheckpointError(f"{path}: not a checkpoint of this program, or damaged") from error
-            for part in sorted(parts):
-                digest.update(part_header(part.name, part.dtype, part.shape))
-                _hash_bytes(digest, file, data + part.begin, data + part.end)
+        described = patiently(lambda: _verified(path))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
-    if digest.hexdigest() != expected:
-        raise CheckpointError(f"{path}: damaged: its checksum does not match")
     try:
         return CheckpointInfo.model_validate_json(described)
     except ValidationError as error:
@@ -114,6 +103,23 @@ def inspect(path: Path) -> CheckpointInfo:
 def part_header(name: str, dtype: str, shape: tuple[int, ...]) -> bytes:
     """Give what the checksum covers of a tensor besides its bytes."""
     return f"{name} {dtype} {shape}".encode()
+
+
+def _verified(path: Path) -> str:
+    """Give the description that the checksum covers. Raises CheckpointError if it does not match, and OSError."""
+    with path.open("rb") as file:
+        try:
+            metadata, parts, data = _read_header(file)
+            described, expected = metadata["sweep"], metadata["sha256"]
+            digest = hashlib.sha256(described.encode())
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise CheckpointError(f"{path}: not a checkpoint of this program, or damaged") from error
+        for part in sorted(parts):
+            digest.update(part_header(part.name, part.dtype, part.shape))
+            _hash_bytes(digest, file, data + part.begin, data + part.end)
+    if digest.hexdigest() != expected:
+        raise CheckpointError(f"{path}: damaged: its checksum does not match")
+    return described
 
 
 def _read_header(file: BinaryIO) -> tuple[dict[str, str], list[_Part], int]:

@@ -4,10 +4,12 @@ The highest number owns the folder; an owner that finds a higher number has been
 writes. Nothing here relies on file locks or on clocks that agree.
 """
 
+import errno
+import os
 import time
 from datetime import datetime
 
-from trainer.files import RecordError, create_exclusive, read_json, to_json, write_json
+from trainer.files import RecordError, create_exclusive, patiently, read_json, to_json, write_json
 from trainer.processes import is_alive, node_name, this_process
 from trainer.records import AttemptRecord, Cause, Outcome, Progress, RunFolder, now
 from trainer.stop import ClaimLost
@@ -29,10 +31,15 @@ class Claim:
         self.record = record
 
     def check(self) -> None:
-        """Raise ClaimLost if a later attempt has been made."""
-        newest = max(self.folder.attempt_numbers(), default=0)
-        if newest > self.record.number:
+        """Raise ClaimLost if a later attempt has been made, or this one's record was taken away, and OSError."""
+        number, numbers = self.record.number, patiently(self.folder.attempt_numbers)
+        newest = max(numbers, default=0)
+        if newest > number:
             raise ClaimLost(f"attempt {newest} has taken {self.record.run_id} over")
+        if not self.folder.path.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.folder.attempts))
+        if number not in numbers:
+            raise ClaimLost(f"attempt {number} of {self.record.run_id} was taken away")
 
     def update(self, **changes: object) -> None:
         """Rewrite the attempt's record."""
@@ -57,24 +64,12 @@ class Claim:
 def take(folder: RunFolder, *, run_id: str, job: str, submission: str | None, restarts: int = 0) -> Claim:
     """Claim a run's folder as its next attempt. Raises StoodBack while another process owns it.
 
-    A dead owner's attempt is closed as interrupted. Within one submission a run is attempted once: a worker that finds
-    it attempted by a fellow worker stands back too. A job that Slurm has started anew goes on with what it was cut off
-    from: a job is one process tree, so its former self is dead whatever its heartbeat says.
+    A dead owner's attempt is closed as interrupted.
     """
     folder.attempts.mkdir(parents=True, exist_ok=True)
     folder.logs.mkdir(exist_ok=True)
     numbers = folder.attempt_numbers()
-    newest = _read(folder, numbers[-1]) if numbers else None
-    if newest is not None:
-        same_job = submission is not None and newest.submission == submission and newest.job == job
-        cut_off = same_job and newest.restarts < restarts and newest.outcome in (None, "interrupted")
-        if submission is not None and newest.submission == submission and not cut_off:
-            raise StoodBack(f"{run_id} has had its attempt in this submission")
-        if newest.outcome is None and not cut_off and owner_lives(folder, newest):
-            owner = newest.process
-            raise StoodBack(f"{run_id} is being trained by process {owner.pid} on {owner.host} ({newest.job})")
-    elif numbers and _shows_life(folder, numbers[-1], None):
-        raise StoodBack(f"{folder.attempt(numbers[-1])} cannot be read, and its owner gives signs of life")
+    newest = _stand_back(folder, run_id=run_id, job=job, submission=submission, restarts=restarts, watch=True)
     number = numbers[-1] + 1 if numbers else 1
     reached = _reached(folder, newest) if newest else 0
     me = this_process()
@@ -98,21 +93,55 @@ def take(folder: RunFolder, *, run_id: str, job: str, submission: str | None, re
     return Claim(folder, record)
 
 
-def owner_lives(folder: RunFolder, record: AttemptRecord) -> bool:
+def look(folder: RunFolder, *, run_id: str, job: str, submission: str | None, restarts: int = 0) -> None:
+    """Raise StoodBack where a look is enough to see that `take` would. Writes nothing, waits for nothing."""
+    _stand_back(folder, run_id=run_id, job=job, submission=submission, restarts=restarts, watch=False)
+
+
+def _stand_back(
+    folder: RunFolder, *, run_id: str, job: str, submission: str | None, restarts: int, watch: bool
+) -> AttemptRecord | None:
+    """Raise StoodBack if the newest attempt leaves no room for another; give that attempt.
+
+    Within one submission a run is attempted once: a worker that finds it attempted by a fellow worker stands back too.
+    A job that Slurm has started anew goes on with what it was cut off from: a job is one process tree, so its former
+    self is dead whatever its heartbeat says. watch: wait to see whether a silent owner elsewhere lives.
+    """
+    numbers = folder.attempt_numbers()
+    if not numbers:
+        return None
+    newest = _read(folder, numbers[-1])
+    if newest is None:
+        if _shows_life(folder, numbers[-1], None, watch=watch):
+            raise StoodBack(f"{folder.attempt(numbers[-1])} cannot be read, and its owner gives signs of life")
+        return None
+    same_job = submission is not None and newest.submission == submission and newest.job == job
+    cut_off = same_job and newest.restarts < restarts and newest.outcome in (None, "interrupted")
+    if submission is not None and newest.submission == submission and not cut_off:
+        raise StoodBack(f"{run_id} has had its attempt in this submission")
+    if newest.outcome is None and not cut_off and owner_lives(folder, newest, watch=watch):
+        owner = newest.process
+        raise StoodBack(f"{run_id} is being trained by process {owner.pid} on {owner.host} ({newest.job})")
+    return newest
+
+
+def owner_lives(folder: RunFolder, record: AttemptRecord, *, watch: bool = True) -> bool:
     """Tell whether the process of an open attempt still works.
 
     On its own host the kernel knows. From elsewhere only heartbeats can be seen: a recent one counts, and one that
     changes while watched counts whatever the clocks say.
     """
     alive = is_alive(record.process)
-    return _shows_life(folder, record.number, record.started) if alive is None else alive
+    return _shows_life(folder, record.number, record.started, watch=watch) if alive is None else alive
 
 
-def _shows_life(folder: RunFolder, number: int, started: datetime | None) -> bool:
+def _shows_life(folder: RunFolder, number: int, started: datetime | None, *, watch: bool) -> bool:
     first = heartbeat(folder, number)
     last_sign = first.heartbeat if first else started
     if last_sign and abs((now() - last_sign).total_seconds()) < FRESH_S:
         return True
+    if not watch:
+        return False
     deadline = time.monotonic() + SILENCE_S
     while time.monotonic() < deadline:
         time.sleep(1)

@@ -1,13 +1,17 @@
 """What a run's folder is for, and refusing to use it, or its data, for anything else. Writes nothing."""
 
+import logging
+
 import numpy as np
 import numpy.typing as npt
 
 from trainer.data.prepared import DataError, PreparedDataset
 from trainer.data.subset import draw_subset
 from trainer.files import RecordError, read_json
-from trainer.recipe import replica_problem
-from trainer.records import Commitment, Result, RunFolder, RunSpec
+from trainer.recipe import Recipe, replica_problem
+from trainer.records import Commitment, Result, Run, RunFolder, RunSpec, difference
+
+log = logging.getLogger("trainer")
 
 
 class UsageError(Exception):
@@ -22,21 +26,23 @@ def is_done(folder: RunFolder, spec: RunSpec) -> bool:
         raise UsageError(f"{error}; move it away to train the run again") from error
     if result is None:
         return False
-    _refuse_other(folder, result.run.model_dump(), spec.run.model_dump())
-    _refuse_other(folder, result.training.model_dump(), spec.training.model_dump())
+    _refuse_other(folder, (result.run, result.training), spec)
     return True
 
 
 def check_commitment(folder: RunFolder, wanted: Commitment) -> None:
-    """Refuse a folder that an earlier attempt began for something else."""
+    """Refuse a folder that an earlier attempt began for something else.
+
+    A record that cannot be read refuses nothing: it is written anew, and each checkpoint says itself what it is of.
+    """
     try:
         found = read_json(folder.commitment, Commitment)
     except RecordError as error:
-        raise UsageError(f"{error}; move {folder.path} away and start the run anew") from error
+        log.warning("%s; it is written anew", error)
+        return
     if found is None:
         return
-    _refuse_other(folder, found.run.model_dump(), wanted.run.model_dump())
-    _refuse_other(folder, found.training.model_dump(), wanted.training.model_dump())
+    _refuse_other(folder, (found.run, found.training), wanted)
     if found.data_fingerprint != wanted.data_fingerprint:
         raise UsageError(
             f"{folder.path}: was begun on other data (fingerprint {found.data_fingerprint[:12]}, "
@@ -44,12 +50,13 @@ def check_commitment(folder: RunFolder, wanted: Commitment) -> None:
         )
 
 
-def _refuse_other(folder: RunFolder, found: dict[str, object], wanted: dict[str, object]) -> None:
-    for name, value in found.items():
-        if value != wanted[name]:
-            raise UsageError(
-                f"{folder.path}: holds a run with {name} {value}, this call has {wanted[name]}; use another --output"
-            )
+def _refuse_other(folder: RunFolder, found: tuple[Run, Recipe], wanted: RunSpec | Commitment) -> None:
+    other = difference((wanted.run, wanted.training), found)
+    if other:
+        raise UsageError(
+            f"{folder.path}: holds a run with {other.name} {other.theirs}, this call has {other.mine}; "
+            "use another --output"
+        )
 
 
 def choose_images(spec: RunSpec, dataset: PreparedDataset) -> npt.NDArray[np.int64]:

@@ -1,24 +1,54 @@
 """The one atomic writer, and reading back what it wrote.
 
-Owns how bytes reach the disk so that no reader, on any node, ever sees half a file. Knows nothing of what is in them
-beyond JSON and pydantic.
+Owns how bytes reach the disk so that no reader, on any node, ever sees half a file, and what a disk's errors mean.
+Knows nothing of what is in the files beyond JSON and pydantic.
 """
 
+import contextlib
+import errno
 import json
 import os
 import secrets
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 Model = TypeVar("Model", bound=BaseModel)
+T = TypeVar("T")
 
 UNFINISHED = ".tmp"
+PASSING = (errno.ESTALE, errno.EIO)  # what a file server answers that has been restarted or has lost its thread
+PATIENCE_S = (0.1, 0.3, 1.0, 3.0)  # before each further try of a write, or of a read that much depends on
+GLANCE_S = PATIENCE_S[:2]  # of a read that has a person waiting
+DISK_TROUBLE = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EROFS: "the disk can only be read",
+    errno.EACCES: "writing is not allowed any more",
+    errno.ENOENT: "the folder has vanished",
+    errno.ENOTDIR: "the folder has vanished",
+    errno.ESTALE: "the file server has lost the folder",
+    errno.EIO: "the disk or its file server fails",
+}
 
 
 class RecordError(Exception):
     """A file that is there but cannot be taken at its word: unreadable, not JSON, or not of its schema."""
+
+
+def patiently(action: Callable[[], T], waits_s: Sequence[float] = PATIENCE_S) -> T:
+    """Do something with files, again after a while where the error is one that passes. Raises OSError in the end."""
+    for wait_s in waits_s:
+        try:
+            return action()
+        except OSError as error:
+            if error.errno not in PASSING:
+                raise
+        time.sleep(wait_s)
+    return action()
 
 
 def write_atomic(path: Path, content: bytes) -> None:
@@ -26,33 +56,17 @@ def write_atomic(path: Path, content: bytes) -> None:
 
     The folder must exist. Raises OSError; nothing is left behind then.
     """
-    temporary = _write_beside(path, content)
-    try:
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
+    patiently(lambda: _replace(path, content))
 
 
 def create_exclusive(path: Path, content: bytes) -> bool:
     """Put content at path only if nothing is there; of several callers, on any nodes, exactly one gets True.
 
     A hard link is the one exclusive creation that NFS honours and that shows the file whole from its first instant.
-    When the server's answer is lost, the link count tells whether the link was made.
+    When the server's answer is lost, what lies there tells whether the link was made: no two callers' contents may be
+    equal.
     """
-    temporary = _write_beside(path, content)
-    try:
-        os.link(temporary, path)
-        created = True
-    except OSError as error:
-        created = temporary.stat().st_nlink == 2
-        if not created and not isinstance(error, FileExistsError):
-            raise
-    finally:
-        temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
-    return created
+    return patiently(lambda: _link(path, content))
 
 
 def clear_unfinished(folder: Path) -> None:
@@ -66,6 +80,9 @@ def sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        error.filename = str(folder / ".")
+        raise
     finally:
         os.close(descriptor)
 
@@ -84,7 +101,7 @@ def to_json(record: BaseModel) -> bytes:
 def read_json(path: Path, schema: type[Model]) -> Model | None:
     """Read a record back; None if there is no such file. Raises RecordError if it is not what it should be."""
     try:
-        content = path.read_bytes()
+        content = patiently(path.read_bytes, GLANCE_S)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -97,8 +114,65 @@ def read_json(path: Path, schema: type[Model]) -> Model | None:
         raise RecordError(f"{path}: damaged: {where + ': ' if where else ''}{_reason(first)}") from error
 
 
+def disk_trouble(error: BaseException, folder: Path) -> str | None:
+    """Say in words what is wrong with the disk a folder is on; None for an error that is not that disk's."""
+    if not isinstance(error, OSError) or not isinstance(error.filename, str):
+        return None
+    if error.errno not in DISK_TROUBLE or not Path(error.filename).is_relative_to(folder):
+        return None
+    return f"{DISK_TROUBLE[error.errno]} ({folder}: {error.strerror})"
+
+
+class Reserve:
+    """Room on the disk for the last word of a process, held as a file: a full disk can still be told of.
+
+    Raises OSError where there is no room even for that. What a killed process held is an unfinished file like others.
+    """
+
+    SIZE = 64 * 1024  # a traceback in error.json, an attempt's record, the log's last lines
+
+    def __init__(self, folder: Path) -> None:
+        self.path = _write_beside(folder / "reserve", os.urandom(self.SIZE))  # not zeros, which some disks do not store
+
+    def release(self) -> None:
+        """Give the room back."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+
+
 def _reason(error: Any) -> str:
     return str(error["msg"]).removeprefix("Value error, ")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    temporary = _write_beside(path, content)
+    try:
+        temporary.replace(path)
+    except OSError:
+        _forget(temporary)
+        raise
+    sync_folder(path.parent)
+
+
+def _link(path: Path, content: bytes) -> bool:
+    temporary = _write_beside(path, content)
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        ours = path.exists() and path.read_bytes() == content
+        if not ours and not isinstance(error, FileExistsError):
+            raise
+        return ours
+    finally:
+        _forget(temporary)
+    sync_folder(path.parent)
+    return True
+
+
+def _forget(temporary: Path) -> None:
+    """Remove what could not be finished, if the disk lets it: the error that matters is another."""
+    with contextlib.suppress(OSError):
+        temporary.unlink()
 
 
 def _write_beside(path: Path, content: bytes) -> Path:
@@ -108,7 +182,8 @@ def _write_beside(path: Path, content: bytes) -> Path:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-    except OSError:
-        temporary.unlink(missing_ok=True)
+    except OSError as error:
+        _forget(temporary)
+        error.filename = error.filename or str(temporary)  # write and fsync do not say which file
         raise
     return temporary

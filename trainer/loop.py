@@ -32,6 +32,10 @@ class DivergedError(Exception):
     """The loss is no longer a number."""
 
 
+class StateError(Exception):
+    """A state that is another network's."""
+
+
 class Split(NamedTuple):
     """Images (N, 3, S, S) uint8 and labels (N,) int64, on the device the run computes on."""
 
@@ -147,7 +151,8 @@ class Trainer:
         evaluation_seconds: float,
         scaler: dict[str, int | float],
     ) -> None:
-        """Continue from what `state` gave. Raises KeyError or RuntimeError when the tensors do not fit the model."""
+        """Continue from what `state` gave. Raises StateError, with nothing changed, when the tensors do not fit."""
+        self._refuse_other(tensors)
         self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
         for name, parameter in self.model.named_parameters():
             moments = {key: torch.empty_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
@@ -160,6 +165,18 @@ class Trainer:
         self.history = history
         self.train_seconds = train_seconds
         self.evaluation_seconds = evaluation_seconds
+
+    def _refuse_other(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise StateError unless there is a tensor of the right shape for everything that `restore` fills."""
+        wanted = {f"model.{name}": tensor.shape for name, tensor in self.model.state_dict().items()}
+        for name, parameter in self.model.named_parameters():
+            wanted[f"optimizer.{name}.step"] = torch.Size()
+            wanted |= {f"optimizer.{name}.{key}": parameter.shape for key in ("exp_avg", "exp_avg_sq")}
+        for name, shape in wanted.items():
+            if name not in tensors:
+                raise StateError(f"holds no {name}")
+            if tensors[name].shape != shape:
+                raise StateError(f"its {name} has the shape {tuple(tensors[name].shape)}, the network's {tuple(shape)}")
 
     def _train_epoch(self, tick: Tick) -> EpochMetrics:
         recipe, epoch = self.recipe, self.epoch

@@ -4,6 +4,7 @@ Everyone who writes or reads one of these files uses these classes. Standard lib
 metric names are the keys of `History`.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
@@ -19,6 +20,7 @@ Metric = Literal["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
 METRICS: tuple[Metric, ...] = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 Outcome = Literal["done", "failed", "interrupted", "cancelled"]
+KeepCheckpoints = Literal["none", "final"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -148,8 +150,31 @@ class Timing(Record):
     total_seconds: Finite
 
 
+class Stretch(Record):
+    """The epochs from this one on, and what computed them: what differs in any of it may round otherwise.
+
+    device: the GPU's name, or the processor's.
+    """
+
+    epoch: int
+    device: str
+    precision: str
+    threads: int
+    torch: str
+
+    def like(self, other: "Stretch") -> bool:
+        """Tell whether both compute the same bits, as far as can be known."""
+        return self.model_copy(update={"epoch": other.epoch}) == other
+
+    def __str__(self) -> str:
+        return f"{self.device}, {self.precision}, {self.threads} threads, torch {self.torch}"
+
+
 class Hardware(Record):
-    """Where the last attempt ran. precision is what was used, also when the recipe says auto."""
+    """Where the last attempt ran. precision is what was used, also when the recipe says auto.
+
+    stretches: what computed which epochs; more than one where the run went on on something else.
+    """
 
     host: str
     cpu: str
@@ -157,6 +182,12 @@ class Hardware(Record):
     pool: str
     device: str
     precision: str
+    stretches: list[Stretch] = []
+
+    @property
+    def precisions(self) -> list[str]:
+        """List the number formats the epochs were computed in, in their order."""
+        return list(dict.fromkeys([*(stretch.precision for stretch in self.stretches), self.precision]))
 
 
 class Environment(Record):
@@ -220,6 +251,23 @@ class Commitment(Versioned):
     data_fingerprint: str
 
 
+class Difference(NamedTuple):
+    """A field in which two records differ, and what each has in it."""
+
+    name: str
+    mine: object
+    theirs: object
+
+
+def difference(mine: Sequence[BaseModel], theirs: Sequence[BaseModel]) -> Difference | None:
+    """Find the first field in which records of the same kinds differ, None where they are equal."""
+    for one, other in zip(mine, theirs, strict=True):
+        for name in type(one).model_fields:
+            if getattr(one, name) != getattr(other, name):
+                return Difference(name, getattr(one, name), getattr(other, name))
+    return None
+
+
 class Progress(Versioned):
     """progress.json: how far the run is, rewritten every epoch and every few seconds."""
 
@@ -239,7 +287,7 @@ class Progress(Versioned):
 
 
 class ErrorRecord(Versioned):
-    """error.json: why the newest attempt failed."""
+    """error.json: why the newest attempt failed. passing: for a reason outside the run, such as a full disk."""
 
     run_id: str
     cause: Cause
@@ -251,6 +299,7 @@ class ErrorRecord(Versioned):
     host: str
     log: str
     time: datetime
+    passing: bool = False
 
 
 class PlannedRun(RunSpec):
@@ -271,11 +320,15 @@ class PlanRecord(Versioned):
 
 
 class Options(Record):
-    """How a run is executed; none of it changes what is computed beyond rounding."""
+    """How a run is executed; none of it changes what is computed beyond rounding.
+
+    keep_checkpoints: what stays of a run's checkpoints when it is done, the state after its last epoch or nothing.
+    """
 
     device: str = "auto"
     threads: int = 0
     checkpoint_interval_s: float = 30.0
+    keep_checkpoints: KeepCheckpoints = "none"
 
 
 class Bundle(Versioned):

@@ -1,6 +1,8 @@
 """Being asked to stop: by a signal, by `sweep cancel`, by losing the claim."""
 
+import math
 import signal
+import time
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR2)
@@ -23,10 +25,15 @@ class ClaimLost(Stopped):
 
 
 class StopSignal:
-    """Remembers the first signal that asked to stop, so that the step in flight can finish."""
+    """Remembers the first signal that asked to stop, so that the work in flight can finish.
+
+    urgent: Ctrl-C came again. Slurm's signals often come twice, to the job's step and through its parent.
+    """
 
     def __init__(self) -> None:
         self.received: str | None = None
+        self.received_at = math.inf  # time.monotonic()
+        self.urgent = False
 
     def install(self) -> "StopSignal":
         """Catch SIGTERM, SIGINT and SIGUSR2 from now on."""
@@ -40,4 +47,8 @@ class StopSignal:
             raise Interrupted(f"stopped by {self.received}")
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.received = self.received or signal.Signals(number).name
+        if self.received:
+            self.urgent = self.urgent or number == signal.SIGINT
+            return
+        self.received_at = time.monotonic()
+        self.received = signal.Signals(number).name

@@ -11,6 +11,7 @@ from typing import TypeVar
 from markupsafe import Markup
 from pydantic import BaseModel
 
+from analysis.crossed import crossed, stretches
 from analysis.load import gpu_names
 from analysis.mixed import git_state
 from analysis.report.attempts import AttemptRow, attempt_rows
@@ -205,6 +206,7 @@ def _hardware(result: Result | None) -> Facts:
         ("pool", hardware.pool),
         ("device", hardware.device),
         ("precision", hardware.precision),
+        *((("computed on", stretches(result)),) if crossed(result) else ()),
     )
 
 

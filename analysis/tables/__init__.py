@@ -9,10 +9,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from analysis import chapter
+from analysis.crossed import crossed
 from analysis.folder import write_folder
 from analysis.formats import FORMATS, Table
 from analysis.load import gpu_names
 from analysis.missing import missing_note
+from analysis.mixed import named
 from analysis.study import Study
 from analysis.tables.metrics import NOT_PLANNED, UNKNOWN, means_table, metrics_table, ratio_text
 from analysis.tables.tidy import tidy_files
@@ -138,6 +140,11 @@ def _hardware(study: Study) -> Table:
             notes.extend(missing_note(runs, study.missing))
         elif used.total() < len(runs):
             partial.append(f"seed {seed} from {used.total():,} of {len(runs):,} runs")
+    changed = [
+        run.run.id for run in study.planned if run.run.id in study.results and crossed(study.results[run.run.id])
+    ]
+    if changed:
+        notes.append(f"Went on on something else than they began on (provenance.csv has what): {named(changed)}.")
     if partial:
         notes.append(f"Known so far: {', '.join(partial)}; the tables from 4.5 on name the others and say why.")
     return Table(

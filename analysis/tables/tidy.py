@@ -6,6 +6,7 @@ All digits, no rounding; an absent value is an empty field.
 from collections.abc import Iterable, Sequence
 
 from analysis import chapter
+from analysis.crossed import crossed, stretches
 from analysis.formats import csv_text
 from analysis.load import gpu_names
 from analysis.mixed import git_state
@@ -19,7 +20,7 @@ SUMMARY_COLUMNS = (
 )
 PROVENANCE_COLUMNS = (
     *("table", "run", "architecture", "dataset", "variant", "ratio", "seed", "used", "reason"),
-    *("attempt", "attempts", "job", "host", "cpu", "gpus", "pool", "device", "precision", "ended"),
+    *("attempt", "attempts", "job", "host", "cpu", "gpus", "pool", "device", "precision", "stretches", "ended"),
     *("git_state", "python", "torch", "cuda", "training_hash", "data_fingerprint"),
 )
 
@@ -61,6 +62,7 @@ def _made_with(result: Result) -> tuple[object, ...]:
     return (
         *(last.number if last else None, len(result.attempts), last.job if last else None),
         *(hardware.host, hardware.cpu, gpu_names(hardware.gpus), hardware.pool, hardware.device, hardware.precision),
+        stretches(result) if crossed(result) else None,
         last.ended.isoformat() if last and last.ended else None,
         *(git_state(environment), environment.python, environment.torch, environment.cuda),
         *(result.training_hash, result.data.fingerprint),

@@ -1,0 +1,83 @@
+"""How a run failed, on record: the cause by its exception, the words for the user, and the attempt's own log."""
+
+import logging
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import torch
+
+from trainer.claim import Claim
+from trainer.files import disk_trouble, write_json
+from trainer.loop import DivergedError
+from trainer.records import Cause, ErrorRecord, RunFolder, now
+
+log = logging.getLogger("trainer")
+
+
+def record_failure(folder: RunFolder, claim: Claim, error: Exception, end_epoch: int) -> None:
+    """Write error.json and close the attempt as failed."""
+    record = claim.record
+    cause = cause_of(error)
+    trouble = disk_trouble(error, folder.path)
+    message = f"{trouble}; once that is mended, the run goes on from its checkpoint" if trouble else str(error).strip()
+    message = message or type(error).__name__
+    log.error("%s failed (%s) in epoch %d: %s", record.run_id, cause.value, end_epoch, message, exc_info=error)
+    claim.check()
+    write_json(
+        folder.error,
+        ErrorRecord(
+            run_id=record.run_id,
+            cause=cause,
+            exception=type(error).__name__,
+            message=message,
+            traceback="".join(traceback.format_exception(error)),
+            attempt=record.number,
+            job=record.job,
+            host=record.host,
+            log=record.log,
+            time=now(),
+            passing=trouble is not None,
+        ),
+    )
+    claim.close("failed", end_epoch, cause, message)
+
+
+def cause_of(error: Exception) -> Cause:
+    """Name the cause of a failure by its exception."""
+    if isinstance(error, DivergedError):
+        return Cause.DIVERGED
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return Cause.CUDA_OOM
+    # A CPU allocation that fails is a plain RuntimeError; only its words tell.
+    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
+        return Cause.HOST_OOM
+    return Cause.EXCEPTION
+
+
+class _LogFile(logging.FileHandler):
+    """An attempt's log. That its disk is full is no reason to print tracebacks: every line goes to stderr as well."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Go on without the line."""
+
+
+@contextmanager
+def log_file(path: Path) -> Iterator[None]:
+    """Write what is logged to the attempt's own file as well."""
+    try:
+        handler = _LogFile(path, encoding="utf-8")
+    except OSError as error:
+        log.warning("%s cannot be written: %s", path, error.strerror)
+        yield
+        return
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        with suppress(OSError):
+            handler.close()

@@ -1,0 +1,113 @@
+"""What a finished run says of itself: its numbers, and what they were made on and with; written once."""
+
+import errno
+import os
+import platform
+from pathlib import Path
+
+import torch
+import torchvision
+
+from trainer.claim import Claim
+from trainer.data.prepared import PreparedDataset
+from trainer.device import cpu_name, git_state, gpu_names
+from trainer.files import create_exclusive, patiently, to_json
+from trainer.loop import Trainer
+from trainer.models.build import parameter_count
+from trainer.records import (
+    Attempt,
+    Best,
+    Commitment,
+    DataRecord,
+    Environment,
+    Hardware,
+    Result,
+    RunFolder,
+    Stretch,
+    Timing,
+    now,
+)
+
+
+def make_result(
+    commitment: Commitment,
+    claim: Claim,
+    trainer: Trainer,
+    dataset: PreparedDataset,
+    stretches: list[Stretch],
+    pool: str,
+) -> Result:
+    """Describe a run whose last epoch is done, with the attempt under way as its last."""
+    manifest = dataset.manifest
+    record = claim.record
+    this = record.summary().model_copy(update={"outcome": "done", "end_epoch": trainer.epoch, "ended": now()})
+    attempts = [*(earlier.summary() for earlier in claim.earlier()), this]
+    commit, dirty = git_state(Path(__file__).parent)
+    return Result(
+        run=commitment.run,
+        training=commitment.training,
+        training_hash=commitment.training.hash,
+        data=DataRecord(
+            fingerprint=manifest.fingerprint,
+            train_samples=len(trainer.train.labels),
+            val_samples=len(trainer.val.labels),
+            classes=len(manifest.classes),
+        ),
+        parameters=parameter_count(trainer.model),
+        history=trainer.history,
+        best=Best.of(trainer.history),
+        timing=Timing(
+            train_seconds=round(trainer.train_seconds, 3),
+            evaluation_seconds=round(trainer.evaluation_seconds, 3),
+            total_seconds=round(sum(_seconds(attempt) for attempt in attempts), 3),
+        ),
+        hardware=Hardware(
+            host=record.host,
+            cpu=cpu_name(),
+            gpus=gpu_names(trainer.device),
+            pool=pool,
+            device=str(trainer.device),
+            precision=trainer.precision,
+            stretches=stretches,
+        ),
+        environment=Environment(
+            python=platform.python_version(),
+            torch=torch.__version__,
+            torchvision=torchvision.__version__,
+            cuda=torch.version.cuda if trainer.device.type == "cuda" else None,
+            git_commit=commit,
+            git_dirty=dirty,
+            slurm_job_id=os.environ.get("SLURM_JOB_ID"),
+        ),
+        attempts=attempts,
+    )
+
+
+def write_result(folder: RunFolder, result: Result) -> bool:
+    """Write a run's result unless another attempt has written one; tell whether it did.
+
+    Raises OSError, also where what is read back is not what was written.
+    """
+    content = to_json(result)
+
+    def write() -> bool:
+        written = create_exclusive(folder.result, content)
+        if written and folder.result.read_bytes() != content:
+            folder.result.unlink()
+            raise OSError(
+                errno.EIO, f"{os.strerror(errno.EIO)}; it was read back as something else", str(folder.result)
+            )
+        return written
+
+    return patiently(write)
+
+
+def extend(stretches: list[Stretch], now_on: Stretch) -> list[Stretch]:
+    """Add what computes from an epoch on, unless it goes on with the like."""
+    if stretches and stretches[-1].like(now_on):
+        return stretches
+    return [*(one for one in stretches if one.epoch < now_on.epoch), now_on]
+
+
+def _seconds(attempt: Attempt) -> float:
+    return (attempt.ended - attempt.started).total_seconds() if attempt.ended else 0.0

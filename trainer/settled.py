@@ -1,0 +1,53 @@
+"""Whether a run needs a trainer at all, seen before torch's second of imports: a second owner stands back at once."""
+
+import logging
+from typing import NamedTuple
+
+from trainer.claim import StoodBack, look
+from trainer.commitment import UsageError, is_done
+from trainer.records import Bundle, ExitCode, RunFolder, RunSpec
+
+log = logging.getLogger("trainer")
+
+
+class Job(NamedTuple):
+    """What starts the attempt: the executor's name for the job, its submission (None by hand), the pool.
+
+    restarts: how often the scheduler has started this job anew.
+    """
+
+    id: str
+    submission: str | None
+    pool: str
+    restarts: int = 0
+
+
+def answer_at_once(spec: RunSpec, folder: RunFolder, job: Job) -> ExitCode | None:
+    """Give the answer for a run that is done, or that someone is at; None where it takes more than a look.
+
+    Raises UsageError for a folder that holds something else.
+    """
+    if is_done(folder, spec):
+        log.info("%s is done", spec.run.id)
+        return ExitCode.DONE
+    try:
+        look(folder, run_id=spec.run.id, job=job.id, submission=job.submission, restarts=job.restarts)
+    except StoodBack as error:
+        log.info("%s", error)
+        return ExitCode.STOOD_BACK
+    return None
+
+
+def all_settled(bundle: Bundle, task: int, job: Job) -> bool:
+    """Tell whether each run of a task is done, cancelled, or someone else's."""
+    return all(_is_settled(spec, RunFolder(bundle.runs_folder / spec.run.id), job) for spec in bundle.tasks[task])
+
+
+def _is_settled(spec: RunSpec, folder: RunFolder, job: Job) -> bool:
+    if folder.cancel.exists():
+        log.info("%s is cancelled", spec.run.id)
+        return True
+    try:
+        return answer_at_once(spec, folder, job) is not None
+    except UsageError:
+        return False  # a refusal is recorded where the run's turn comes
