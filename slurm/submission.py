@@ -181,8 +181,12 @@ def _executor(folder: Path, command: str) -> "SlurmExecutor":
 
 
 def _job_command(bundle: Path) -> str:
-    """Give the shell command of a job."""
-    return shlex.join([sys.executable, "-u", "-m", "slurm.task", str(bundle)])
+    """Give the shell command of a job, which is deaf to SIGUSR2 until Python can take notice of it.
+
+    Killed by it in its first second, a job has failed in Slurm's eyes; deaf to it, it is requeued after the grace.
+    """
+    deaf = ["sh", "-c", 'trap "" USR2; exec "$@"', "sh"]
+    return shlex.join([*deaf, sys.executable, "-u", "-m", "slurm.task", str(bundle)])
 
 
 def _signal_delay_s(time_limit_min: int) -> int:

@@ -17,6 +17,7 @@ from types import FrameType
 from slurm.commands import SlurmError, call
 from slurm.jobs import WITHDRAWN
 from slurm.limits import parse_minutes
+from trainer.checkpoint_file import epochs_in, list_checkpoints
 from trainer.claim import close_dead
 from trainer.files import RecordError, read_json, write_json
 from trainer.processes import job_name, restarts
@@ -136,7 +137,7 @@ class Task:
         if not self._unfinished():
             return
         try:
-            call(["scontrol", "requeue", os.environ["SLURM_JOB_ID"]])
+            call(["scontrol", "requeue", job_name()])
             print("the time limit is near, or another job goes first: back into the queue", flush=True)
         except SlurmError as error:
             print(f"could not go back into the queue ({error}); 'sweep submit' continues", flush=True)
@@ -144,7 +145,7 @@ class Task:
     def _standing(self) -> tuple[str | None, int | None]:
         """Ask Slurm for this job's state and the minutes it has left; None for what it does not say."""
         try:
-            answer = call(["squeue", "--noheader", "--jobs", os.environ["SLURM_JOB_ID"], "--format", "%T|%L"])
+            answer = call(["squeue", "--noheader", "--jobs", job_name(), "--format", "%T|%L"])
             state, _, left = answer.strip().partition("|")
             return state, parse_minutes(left)
         except (SlurmError, ValueError):
@@ -164,8 +165,12 @@ class Task:
         """Tell whether this job and its former self both ended without a checkpoint to go on from."""
         if record.submission != self.bundle.submission or record.restarts == 0 or record.number == 1:
             return False
-        before = _read_attempt(RunFolder(self.bundle.runs_folder / run.run.id), record.number - 1)
-        return before is not None and before.job == record.job and before.start_epoch == record.start_epoch
+        folder = RunFolder(self.bundle.runs_folder / run.run.id)
+        before = _read_attempt(folder, record.number - 1)
+        if before is None or before.job != record.job or before.start_epoch != record.start_epoch:
+            return False
+        saved = list_checkpoints(folder.checkpoints)
+        return not saved or epochs_in(saved[0]) <= record.start_epoch
 
 
 def count_oom_kills(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
+from trainer.files import ChecksumError, from_json
 from trainer.records import SCHEMA_VERSION, Versioned
 
 Record = TypeVar("Record", bound=Versioned)
@@ -48,7 +49,9 @@ def read_or_say(path: Path, schema: type[Record]) -> Record | Unusable | None:
     if not content.strip():
         return Unusable("is empty")
     try:
-        return schema.model_validate_json(content)
+        return from_json(content, schema)
+    except ChecksumError:
+        return Unusable("is not as it was written: its checksum does not match")
     except ValidationError as error:
         version = _version(content)
         if version is not None and version > SCHEMA_VERSION:

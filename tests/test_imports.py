@@ -22,7 +22,7 @@ PREPARATION = (
 )
 ALLOWED = {
     "trainer": ("trainer",),
-    "slurm": ("slurm", *RECORDS, "trainer.claim"),
+    "slurm": ("slurm", *RECORDS, "trainer.claim", "trainer.checkpoint_file"),
     "analysis": ("analysis", *RECORDS, *CATALOGS),
     "sweep": ("sweep", "slurm", "analysis", *RECORDS, *CATALOGS, *PREPARATION),
 }

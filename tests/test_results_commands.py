@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Command, read
+from conftest import Command
 from result_fixtures import make_result, write_result
 
 from sweep.config import load_sweep
 from sweep.plan import planned_run
+from trainer.files import read_json
 from trainer.recipe import Recipe
 from trainer.records import PlannedRun, Result, RunFolder
 
@@ -42,7 +43,8 @@ class Study:
 
     def change(self, run_id: str, part: str, **update: Any) -> None:
         """Alter a part of a run's result, which stays valid."""
-        result = Result.model_validate(read(RunFolder(self.folder / "runs" / run_id).result))
+        result = read_json(RunFolder(self.folder / "runs" / run_id).result, Result)
+        assert result is not None
         changed = getattr(result, part).model_copy(update=update)
         write_result(self.folder, result.model_copy(update={part: changed}))
 
@@ -82,7 +84,8 @@ def _tamper(path: Path) -> None:
 
 
 def _retrain(path: Path) -> None:
-    result = Result.model_validate(read(path))
+    result = read_json(path, Result)
+    assert result is not None
     recipe = result.training.model_copy(update={"dropout": 0.5})
     path.write_text(
         result.model_copy(update={"training": recipe, "training_hash": recipe.hash}).model_dump_json(indent=1)

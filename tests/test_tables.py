@@ -139,7 +139,7 @@ def test_missing_damaged_and_stale_runs_are_named_and_leave_the_rest_alone(tmp_p
         ]
     assert {path.name: path.read_bytes() for path in (tmp_path / "tables").glob("table-4.6.*")} == other
     note = read_markdown((tmp_path / "tables" / "table-4.5.md").read_text())[1][1]
-    assert f"{truncated} (result.json damaged: Invalid JSON" in note
+    assert f"{truncated} (result.json damaged: its checksum does not match" in note
     assert f"{gone} (no result.json)" in note
     assert f"{foreign} (result.json is of another run: vit-cifar10-r1.0-s44" in note
     assert f"{stale} (stale: trained with another recipe)" in note
@@ -148,14 +148,19 @@ def test_missing_damaged_and_stale_runs_are_named_and_leave_the_rest_alone(tmp_p
 
 
 def test_a_tampered_best_value_counts_as_damaged(tmp_path: Path) -> None:
-    """A best value that its own history contradicts is not printed."""
+    """A best value that its own history contradicts is not printed, nor one that was changed later."""
     planned = planned_grid(PAIR, [0.02], [42], training=SHORT)
     path = write_result(tmp_path, make_result(planned[0]))
-    path.write_text(path.read_text().replace('"value": 0.81', '"value": 0.99'))
-    write_planned(tmp_path, planned, {})
-    text = (tmp_path / "tables" / "table-4.5.md").read_text()
-    assert "0.99" not in text
-    assert "(result.json damaged: best is not the best of history)" in text
+    tampered = path.read_text().replace('"value": 0.81', '"value": 0.99')
+    for content, reason in (
+        (tampered, "its checksum does not match, so it is not as it was written"),
+        ("{" + tampered.split("\n", 2)[2], "best is not the best of history"),
+    ):
+        path.write_text(content)
+        write_planned(tmp_path, planned, {})
+        text = (tmp_path / "tables" / "table-4.5.md").read_text()
+        assert "0.99" not in text
+        assert f"(result.json damaged: {reason})" in text
 
 
 def test_equal_reasons_are_grouped_and_very_many_runs_are_counted(tmp_path: Path) -> None:

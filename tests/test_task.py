@@ -92,9 +92,9 @@ def test_a_trainer_that_dies_before_it_takes_a_run_is_not_started_for_ever(node:
 def test_a_run_that_all_the_time_there_is_brings_no_further_does_not_come_back_for_ever(node: Node) -> None:
     """Warned of its time limit without a checkpoint: once it may try again, the second time it has failed."""
     assert node.warned_in_attempt(1, left="1:00") == "interrupted: killed"
-    assert node.requeues.read_text() == "requeue 70\n"
+    assert node.requeues.read_text() == "requeue 70_0\n"
     assert node.warned_in_attempt(2, left="1:00") == "failed: timeout"
-    assert node.requeues.read_text() == "requeue 70\n"
+    assert node.requeues.read_text() == "requeue 70_0\n"
 
 
 @pytest.mark.slow
@@ -102,4 +102,4 @@ def test_a_run_preempted_again_and_again_comes_back_each_time(node: Node) -> Non
     """With hours left, being told to stop says nothing about the time limit."""
     for number in (1, 2):
         assert node.warned_in_attempt(number, left="10:00:00") == "interrupted: killed"
-        assert node.requeues.read_text().count("requeue 70") == number
+        assert node.requeues.read_text().count("requeue 70_0") == number

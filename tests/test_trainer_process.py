@@ -1,12 +1,12 @@
 """`python -m trainer` as its users and the cluster meet it: started, stopped, killed, started again."""
 
-import json
 import signal
 from pathlib import Path
 
 import pytest
 from conftest import Command, metrics, read, wait_for
 
+from trainer.files import from_json
 from trainer.records import Result
 
 pytestmark = pytest.mark.slow
@@ -21,7 +21,7 @@ def test_a_run_leaves_the_records_of_the_contract(trainer: Command, data: Path, 
     """result.json validates, progress.json shows the last epoch, the attempt is closed, no checkpoint is left."""
     folder = tmp_path / "a run"
     trainer(*call(data, folder))
-    result = Result.model_validate_json((folder / "result.json").read_bytes())
+    result = from_json((folder / "result.json").read_bytes(), Result)
     assert result.run.id == "a run"
     assert result.history.epochs == 6
     assert (result.data.train_samples, result.data.val_samples, result.data.classes) == (40, 40, 10)
@@ -161,7 +161,7 @@ def test_two_trainers_started_together_train_once(trainer: Command, data: Path, 
     first, second = (trainer.start(*call(data, folder, epochs=4)) for _ in range(2))
     codes = sorted((first.wait(60), second.wait(60)))
     assert codes in ([0, 69], [0, 0])  # 0 and 0 when one came to look after the other had finished
-    result = Result.model_validate(json.loads((folder / "result.json").read_text()))
+    result = from_json((folder / "result.json").read_bytes(), Result)
     assert len(result.attempts) == 1
     assert len(list((folder / "attempts").iterdir())) == 1
 

@@ -20,9 +20,10 @@ from sweep.verify import verify
 from sweep.verify_run import last_word
 from trainer import checkpoint
 from trainer.checkpoint_file import ELEMENTS, CheckpointError, NewerCheckpointError, inspect, list_checkpoints
+from trainer.files import from_json, read_json, write_json
 from trainer.processes import is_alive, this_process
 from trainer.recipe import Recipe
-from trainer.records import AttemptRecord, Process, Result
+from trainer.records import AttemptRecord, PlanRecord, Process, Result
 
 __all__ = ["study"]
 
@@ -63,7 +64,9 @@ def make_newer(path: Path) -> None:
         metadata = {"sweep": described, "sha256": checkpoint._digest(described, tensors)}
         path.write_bytes(checkpoint.safetensors.torch.save(tensors, metadata))
     else:
-        path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 9, "news": 1}))
+        document = {**json.loads(path.read_text()), "schema_version": 9, "news": 1}
+        del document["sha256"]
+        path.write_text(json.dumps(document))
 
 
 def put_a_folder(path: Path) -> None:
@@ -284,7 +287,9 @@ CONTRADICTIONS: dict[str, tuple[Callable[[Study], object], str, str, str]] = {
         "nothing is lost",
     ),
     "another sweep's plan": (
-        lambda study: study.folder.plan.write_text(study.folder.plan.read_text().replace('"study"', '"other"')),
+        lambda study: write_json(
+            study.folder.plan, read_json(study.folder.plan, PlanRecord).model_copy(update={"sweep": "other"})
+        ),
         "plan.json",
         "is of the sweep 'other'",
         "sweep submit",
@@ -399,7 +404,7 @@ def test_an_attempt_that_ended_while_it_was_looked_at_is_read_again(study: Study
     """Once its process is gone, what it wrote last counts, not what was read while it lived."""
     study.attempt(study.stopped)
     run = study.run(study.stopped)
-    read_before = {1: AttemptRecord.model_validate_json(run.attempt(1).read_bytes())}
+    read_before = {1: from_json(run.attempt(1).read_bytes(), AttemptRecord)}
     study.attempt(study.stopped, outcome="interrupted")
     assert last_word(run, read_before) is False
     assert read_before[1].outcome == "interrupted"

@@ -76,6 +76,12 @@ def checkpoint_name(epochs: int) -> str:
     return f"epoch-{epochs:06d}.safetensors"
 
 
+def epochs_in(path: Path) -> int:
+    """Give the epochs that a checkpoint's name says; 0 where it says none."""
+    number = path.stem.removeprefix("epoch-")
+    return int(number) if number.isdecimal() else 0
+
+
 def list_checkpoints(folder: Path) -> list[Path]:
     """List the checkpoint files, newest first."""
     return sorted(folder.glob("epoch-*.safetensors"), reverse=True) if folder.is_dir() else []

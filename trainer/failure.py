@@ -8,12 +8,19 @@ from pathlib import Path
 
 import torch
 
+from trainer.checkpoint_file import CheckpointError
 from trainer.claim import Claim
-from trainer.files import disk_trouble, write_json
+from trainer.commitment import UsageError
+from trainer.data.prepared import DataError
+from trainer.device import DeviceError
+from trainer.files import RecordError, disk_trouble, write_json
 from trainer.loop import DivergedError
 from trainer.records import Cause, ErrorRecord, RunFolder, now
 
 log = logging.getLogger("trainer")
+
+# What says itself what is wrong: where it was raised would only distract.
+FORESEEN = (CheckpointError, DataError, DeviceError, DivergedError, RecordError, UsageError)
 
 
 def record_failure(folder: RunFolder, claim: Claim, error: Exception, end_epoch: int) -> None:
@@ -23,7 +30,8 @@ def record_failure(folder: RunFolder, claim: Claim, error: Exception, end_epoch:
     trouble = disk_trouble(error, folder.path)
     message = f"{trouble}; once that is mended, the run goes on from its checkpoint" if trouble else str(error).strip()
     message = message or type(error).__name__
-    log.error("%s failed (%s) in epoch %d: %s", record.run_id, cause.value, end_epoch, message, exc_info=error)
+    unforeseen = None if trouble or isinstance(error, FORESEEN) else error
+    log.error("%s failed (%s) in epoch %d: %s", record.run_id, cause.value, end_epoch, message, exc_info=unforeseen)
     claim.check()
     write_json(
         folder.error,

@@ -6,8 +6,10 @@ Knows nothing of what is in the files beyond JSON and pydantic.
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -20,6 +22,9 @@ Model = TypeVar("Model", bound=BaseModel)
 T = TypeVar("T")
 
 UNFINISHED = ".tmp"
+OPENING = b"{\n"
+SEAL_BYTES = 40  # that hold the checksum's key, also where blanks were put in or taken out
+SEAL = re.compile(rb'\{\n "sha256": "([0-9a-f]{64})",\n')
 PASSING = (errno.ESTALE, errno.EIO)  # what a file server answers that has been restarted or has lost its thread
 PATIENCE_S = (0.1, 0.3, 1.0, 3.0)  # before each further try of a write, or of a read that much depends on
 GLANCE_S = PATIENCE_S[:2]  # of a read that has a person waiting
@@ -33,6 +38,10 @@ DISK_TROUBLE = {
     errno.ESTALE: "the file server has lost the folder",
     errno.EIO: "the disk or its file server fails",
 }
+
+
+class ChecksumError(Exception):
+    """A record that is not as it was written."""
 
 
 class RecordError(Exception):
@@ -93,9 +102,26 @@ def write_json(path: Path, record: BaseModel) -> None:
 
 
 def to_json(record: BaseModel) -> bytes:
-    """Give a record as UTF-8 JSON: keys in the order of the schema, no NaN or Infinity."""
+    """Give a record as UTF-8 JSON: keys in the order of the schema, no NaN or Infinity.
+
+    The first line holds the checksum of all that follows it: a number that was changed would still be a number.
+    """
     document = record.model_dump(mode="json")
-    return (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    rest = (json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()[len(OPENING) :]
+    return OPENING + b' "sha256": "%s",\n' % hashlib.sha256(rest).hexdigest().encode() + rest
+
+
+def from_json(content: bytes, schema: type[Model]) -> Model:
+    """Read a record, one without a checksum too. Raises ChecksumError and ValidationError."""
+    sealed = SEAL.match(content)
+    if sealed:
+        rest = content[sealed.end() :]
+        if hashlib.sha256(rest).hexdigest() != sealed[1].decode():
+            raise ChecksumError("its checksum does not match, so it is not as it was written")
+        content = OPENING + rest
+    elif b'"sha256"' in content[:SEAL_BYTES]:
+        raise ChecksumError("its checksum is not where it was written")
+    return schema.model_validate_json(content)
 
 
 def read_json(path: Path, schema: type[Model]) -> Model | None:
@@ -107,7 +133,9 @@ def read_json(path: Path, schema: type[Model]) -> Model | None:
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
     try:
-        return schema.model_validate_json(content)
+        return from_json(content, schema)
+    except ChecksumError as error:
+        raise RecordError(f"{path}: damaged: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

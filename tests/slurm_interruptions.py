@@ -1,0 +1,170 @@
+"""What Slurm does to a run at work: finding its trainer in its job, and interrupting it there in every way it has."""
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+from conftest import wait_for
+
+from slurm.home.cluster import HomeCluster
+from slurm.home.daemons import SLURMD
+from slurm.home.folder import HomeError
+from trainer.records import RunFolder
+
+TURN_S = 480.0  # for a run to be at work again: others have their turns on its node before
+LOOK_S = 0.1
+SIGUSR2_BIT = 1 << 11
+
+REQUEUE, LIMIT = "requeue", "time limit"
+DEAD, CUT_OFF = "node dead", "node cut off"
+GRACED, AT_ONCE = "preemption in grace", "preemption at once"
+KINDS = {DEAD: "node down", CUT_OFF: "node down", GRACED: "preemption", AT_ONCE: "preemption"}
+
+
+class AtWork(NamedTuple):
+    """A trainer in a job. restarts: how often Slurm had started the job anew."""
+
+    process: psutil.Process
+    node: str
+    restarts: int
+
+
+class Target(NamedTuple):
+    """A run whose trainer is stopped at some instant of its work. job: its array task, as "12_3"."""
+
+    job: str
+    folder: RunFolder
+    trainer: AtWork
+
+
+class Watch:
+    """The trainers at work and the jobs in the queue: one look for all threads, as often as it is needed."""
+
+    def __init__(self, slurm: HomeCluster) -> None:
+        self.slurm = slurm
+        self.lock = threading.Lock()
+        self.looks: dict[str, tuple[float, Any]] = {}
+
+    def trainer(self, bundle: Path, task: int) -> AtWork | None:
+        """Give the trainer of a bundle's task that was started last."""
+        found = self._look("trainers", LOOK_S, _trainers).get((str(bundle), str(task)), [])
+        return max(found, key=lambda trainer: trainer.restarts, default=None)
+
+    def jobs(self) -> set[str]:
+        """Name the array tasks that have not ended."""
+        names = self._look("jobs", 10 * LOOK_S, lambda: self.slurm.run("squeue", "-h", "-r", "-o", "%F_%K"))
+        return set(names.split())
+
+    def _look(self, name: str, age_s: float, look: Callable[[], Any]) -> Any:
+        with self.lock:
+            when, seen = self.looks.get(name, (0.0, None))
+            if time.monotonic() - when > age_s:
+                seen = look()
+                self.looks[name] = (time.monotonic(), seen)
+            return seen
+
+
+def _trainers() -> dict[tuple[str, str], list[AtWork]]:
+    """Find the trainers in Slurm's jobs, by bundle and task."""
+    found: dict[tuple[str, str], list[AtWork]] = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            words = process.cmdline()
+            if not {"trainer", "--bundle", "--task"} <= set(words) or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            told = process.environ()
+            if "SLURMD_NODENAME" in told:
+                key = (words[words.index("--bundle") + 1], words[words.index("--task") + 1])
+                restarts = int(told.get("SLURM_RESTART_COUNT", "0"))
+                found.setdefault(key, []).append(AtWork(process, told["SLURMD_NODENAME"], restarts))
+    return found
+
+
+def requeue(slurm: HomeCluster, target: Target) -> None:
+    """Do what an administrator may."""
+    slurm.run("scontrol", "requeue", target.job)
+
+
+def lose_node(slurm: HomeCluster, target: Target) -> None:
+    """Cut the node's power: slurmd and every process of the job are gone at once. Later it is back."""
+    slurm.kill_node(target.trainer.node)
+    _set_down(slurm, target.trainer.node)
+    slurm.start_daemon(SLURMD + target.trainer.node)
+    _set_up(slurm, target.trainer.node)
+
+
+def cut_node_off(slurm: HomeCluster, target: Target) -> None:
+    """Let the node fall silent, so that it is thought dead, and its trainer wake when the run has another owner.
+
+    It must see that the run is no longer its own, and end by itself: nobody can reach it there.
+    """
+    owners = len(target.folder.attempt_numbers())
+    slurm.suspend(SLURMD + target.trainer.node)
+    try:
+        _set_down(slurm, target.trainer.node)
+        wait_for(lambda: len(target.folder.attempt_numbers()) > owners, "another owner", TURN_S)
+        target.trainer.process.resume()
+        target.trainer.process.wait(60)
+    finally:
+        slurm.resume(SLURMD + target.trainer.node)
+        _set_up(slurm, target.trainer.node)
+
+
+def preempt_in_grace(slurm: HomeCluster, target: Target) -> None:
+    """Let a job of higher priority come, which leaves the run the time to take notice."""
+    _preempt(slurm, target.trainer.node, grace_s=10)
+    wake_when_told(target.trainer.process)
+
+
+def preempt_at_once(slurm: HomeCluster, target: Target) -> None:
+    """Let a job of higher priority come that waits for nothing."""
+    _preempt(slurm, target.trainer.node, grace_s=0)
+
+
+def reach_limit(slurm: HomeCluster, target: Target) -> None:
+    """Wait for the warning before the time limit; it finds the run at its instant."""
+    wake_when_told(target.trainer.process)
+
+
+DO: dict[str, Callable[[HomeCluster, Target], None]] = {
+    REQUEUE: requeue,
+    DEAD: lose_node,
+    CUT_OFF: cut_node_off,
+    GRACED: preempt_in_grace,
+    AT_ONCE: preempt_at_once,
+    LIMIT: reach_limit,
+}
+
+
+def _preempt(slurm: HomeCluster, node: str, *, grace_s: int) -> None:
+    partition = node.partition("-")[0]
+    slurm.run("scontrol", "update", f"partitionname={partition}", f"gracetime={grace_s}")
+    slurm.run("sbatch", "-p", "urgent", "-w", node, "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+
+
+def _set_down(slurm: HomeCluster, node: str) -> None:
+    slurm.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")  # at once, not when it is missed
+
+
+def _set_up(slurm: HomeCluster, node: str) -> None:
+    with contextlib.suppress(HomeError):  # it is back by itself
+        slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
+
+
+def wake_when_told(process: psutil.Process) -> None:
+    """Let a stopped process go on when SIGUSR2 waits for it, unless Slurm has ended it meanwhile."""
+
+    def told() -> bool:
+        with contextlib.suppress(OSError):
+            lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+            pending = [int(line.split()[1], 16) for line in lines if line.startswith(("SigPnd", "ShdPnd"))]
+            return any(mask & SIGUSR2_BIT for mask in pending)
+        return True
+
+    wait_for(told, f"SIGUSR2 to process {process.pid}", 180)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        process.resume()

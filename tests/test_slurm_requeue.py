@@ -1,0 +1,83 @@
+"""What a job on Slurm does when it is told to make room, at awkward moments and beside others of its array."""
+
+import contextlib
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Command, read, wait_for
+from slurm_fixtures import LONG, slurm_file
+from slurm_interruptions import wake_when_told
+from slurm_runs import by_seed, folder_of, trainer_of, wait_for_checkpoints
+
+from slurm.home.cluster import HomeCluster
+
+
+def test_a_job_that_goes_back_into_the_queue_leaves_the_others_of_its_array_alone(
+    slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
+) -> None:
+    """One task of an array has the array's own job id: warned of its limit it requeues itself, and no other."""
+    seeds = (1, 2, 3)
+    file = slurm_file(tmp_path, data, seeds=seeds, epochs=LONG)
+    on_slurm("submit", file, "--yes")
+    wait_for_checkpoints([folder_of(tmp_path, seed) for seed in seeds])
+    rows = [row.split() for row in slurm.run("squeue", "-h", "-r", "-o", "%A %F %K").splitlines()]
+    (warned,) = (f"{array}_{task}" for job, array, task in rows if job == array)
+    slurm.run("scontrol", "update", f"jobid={warned}", "EndTime=now+60seconds")
+    wait_for(lambda: any(run["attempt"] >= 2 for run in by_seed(on_slurm, file).values()), "the warned to go on")
+    attempts = {run["job"]: run["attempt"] for run in by_seed(on_slurm, file).values()}
+    on_slurm("cancel", file, "--yes")
+    assert attempts == {f"{array}_{task}": 2 if f"{array}_{task}" == warned else 1 for _, array, task in rows}
+
+
+@pytest.mark.slow
+def test_a_run_cut_off_before_its_first_checkpoint_goes_on_after_its_time_limit(
+    slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
+) -> None:
+    """Requeued at its start, then warned of its limit with checkpoints made: that is no run that never gets further."""
+    file = slurm_file(tmp_path, data, epochs=LONG)
+    on_slurm("submit", file, "--yes")
+    folder = folder_of(tmp_path, 1)
+    wait_for(lambda: trainer_of(folder) is not None, "the run to be claimed")
+    job = by_seed(on_slurm, file)[1]["job"]
+    slurm.run("scontrol", "requeue", job)
+    wait_for(lambda: len(folder.attempt_numbers()) == 2, "the second attempt")
+    wait_for_checkpoints([folder])
+    assert read(folder.attempt(2))["start_epoch"] == 0
+    slurm.run("scontrol", "update", f"jobid={job}", "EndTime=now+60seconds")
+    wait_for(lambda: len(folder.attempt_numbers()) == 3 or read(folder.attempt(2))["outcome"] == "failed", "its future")
+    on_slurm("cancel", file, "--yes")
+    assert read(folder.attempt(2))["outcome"] == "interrupted"
+
+
+@pytest.mark.parametrize("delay_s", [0.0, 0.1, 0.2])
+def test_a_job_preempted_in_its_first_second_goes_on_by_itself(
+    delay_s: float, slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
+) -> None:
+    """Told of its preemption while Python still loads, it is not killed by the signal, but back in the queue."""
+    file = slurm_file(tmp_path, data, epochs=1, pool="p100")
+    on_slurm("submit", file, "--yes")
+    task = task_of(tmp_path)
+    time.sleep(delay_s)
+    task.suspend()
+    slurm.run("sbatch", "-p", "urgent", "-w", "p100-1", "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
+    wake_when_told(task)
+    wait_for(lambda: not slurm.run("squeue", "-h", "-p", "p100").strip(), "the job to end")
+    assert folder_of(tmp_path, 1).result.exists()
+
+
+def task_of(folder: Path) -> psutil.Process:
+    """Wait for the process that Slurm starts for a sweep in a folder."""
+    found: list[psutil.Process] = []
+
+    def started() -> bool:
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                words = process.cmdline()
+                if "slurm.task" in words and words[0].endswith("python") and str(folder) in words[-1]:
+                    found.append(process)
+        return bool(found)
+
+    wait_for(started, "the job to start")
+    return found[0]
