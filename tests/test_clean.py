@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from conftest import Command
 from result_fixtures import make_result, write_result
-from upkeep_fixtures import Study, leave_unfinished, study, tree
+from upkeep_fixtures import EPOCHS, Study, leave_unfinished, study, tree
 
 from sweep.clean import Freed, amount, find_needless, free
+from sweep.config import ExecutionSection
+from trainer.checkpoint_file import checkpoint_name
 from trainer.processes import this_process
 from trainer.recipe import Recipe
 from trainer.records import Process
@@ -140,6 +142,15 @@ def test_a_leftover_whose_run_is_taken_up_meanwhile_stays(study: Study) -> None:
     study.attempt(study.stopped, 2, process=this_process())
     assert free(study.sweep, needless, superseded=False) == (Freed(), [])
     assert path.exists()
+
+
+def test_the_final_checkpoint_stays_where_the_sweep_file_keeps_it(study: Study) -> None:
+    """keep_checkpoints: final spares the state after the last epoch; what else a done run left goes."""
+    for epochs in (EPOCHS - 1, EPOCHS):
+        study.checkpoint(study.done, epochs)
+    study.sweep = study.sweep._replace(execution=ExecutionSection(keep_checkpoints="final"))
+    (gone,) = freed(study)
+    assert gone.endswith(f"{study.done.run.id}/checkpoints/{checkpoint_name(EPOCHS - 1)}")
 
 
 def test_folders_set_aside_go_only_when_asked(study: Study) -> None:

@@ -22,10 +22,11 @@ from result_fixtures import (
 from table_reading import cells, read_markdown
 
 from analysis.errors import AnalysisError
-from analysis.study import Study
+from analysis.mixed import MixedError, refuse_mixed
+from analysis.study import Study, read_study
 from analysis.tables import build_tables
 from trainer.recipe import Recipe
-from trainer.records import Metric
+from trainer.records import Metric, Stretch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHORT = Recipe(epochs=4)
@@ -318,6 +319,28 @@ def test_the_means_name_their_seeds_and_hide_no_gap(tmp_path: Path) -> None:
     assert paragraphs[0].startswith("Table 4.5 (means). Mean and sample standard deviation over 3 random seeds")
     assert "* Fewer seeds than planned at ratio 0.2 (2 of 3 seeds), 0.4 (1 of 3 seeds)." in paragraphs
     assert paragraphs[-1].startswith("Missing: resnet18-cifar10-r0.2-s44, ")
+
+
+def test_a_run_that_went_on_on_another_device_is_named_with_what_computed_which_epochs(tmp_path: Path) -> None:
+    """Table 4.4 names it, provenance.csv says from which epoch on what; another number format is not mixed silently."""
+    planned = planned_grid(PAIR, [0.1], [42, 43], training=SHORT)
+    whole, crossed = (make_result(run) for run in planned)
+    v100 = Stretch(epoch=0, device="Tesla V100", precision="fp16", threads=4, torch="2.7.1")
+    p100 = v100.model_copy(update={"epoch": 2, "device": "Tesla P100", "precision": "fp32"})
+    hardware = crossed.hardware.model_copy(update={"stretches": [v100, p100]})
+    write_result(tmp_path, whole)
+    write_result(tmp_path, crossed.model_copy(update={"hardware": hardware}))
+    with pytest.raises(MixedError, match="different precisions: fp16 then fp32 in 1 runs, fp32 in "):
+        refuse_mixed(read_study(tmp_path, planned, {}))
+    write_planned(tmp_path, planned, {})
+    notes = read_markdown((tmp_path / "tables" / "table-4.4.md").read_text())[1]
+    assert any(note.endswith(f"(provenance.csv has what): {planned[1].run.id}.") for note in notes)
+    rows = list(csv.DictReader((tmp_path / "tables" / "provenance.csv").read_text().splitlines()))
+    assert [row["stretches"] for row in rows] == [
+        "",
+        "from epoch 0: Tesla V100, fp16, 4 threads, torch 2.7.1; "
+        "from epoch 2: Tesla P100, fp32, 4 threads, torch 2.7.1",
+    ]
 
 
 def test_summary_and_provenance_tell_every_number_and_where_it_comes_from(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """`python -m trainer` as its users and the cluster meet it: started, stopped, killed, started again."""
 
+import os
 import signal
 from pathlib import Path
 
 import pytest
-from conftest import Command, metrics, read, wait_for
+from conftest import LONG_S, Command, metrics, read, wait_for
 
+from trainer import checkpoint
 from trainer.files import from_json
 from trainer.records import Result
 
@@ -127,6 +129,37 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_older_one(trainer: Command,
     assert newer.name in read(harmed / "progress.json")["notes"][0]
     assert not any(path.exists() for path in half_written)
     assert "passed over" in (harmed / "logs" / "attempt-0002.log").read_text()
+
+
+def test_a_result_says_that_it_crossed_to_something_that_may_round_otherwise(
+    trainer: Command, data: Path, tmp_path: Path
+) -> None:
+    """Begun on two threads, gone on with where there is one core: progress notes it, the result has both stretches."""
+    folder = tmp_path / "run"
+    core = min(os.sched_getaffinity(0))
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two cores")
+    process = trainer.start(*call(data, folder, "--checkpoint-interval", 0, "--threads", 2))
+    wait_for(lambda: bool(list(folder.glob("checkpoints/*.safetensors"))), "a checkpoint")
+    process.kill()
+    process.wait()
+    process = trainer.start(*call(data, folder))
+    os.sched_setaffinity(process.pid, {core})
+    assert process.wait(LONG_S) == 0
+    first, second = from_json((folder / "result.json").read_bytes(), Result).hardware.stretches
+    assert (first.epoch, first.threads, second.threads) == (0, 2, 1)
+    assert second.epoch == read(folder / "attempts" / "0002.json")["start_epoch"]
+    assert f"goes on on {second}, after {first}: the last bits may differ" in read(folder / "progress.json")["notes"]
+
+
+def test_the_final_checkpoint_stays_where_it_is_wanted(trainer: Command, data: Path, tmp_path: Path) -> None:
+    """--keep-checkpoints final leaves the state after the last epoch, and no other, beside the result."""
+    folder = tmp_path / "run"
+    trainer(*call(data, folder, "--keep-checkpoints", "final", "--checkpoint-interval", 0, epochs=3))
+    [kept] = (folder / "checkpoints").iterdir()
+    found = checkpoint.load(kept)
+    assert found.info.history == from_json((folder / "result.json").read_bytes(), Result).history
+    assert found.tensors["model.fc.weight"].shape == (10, 512)
 
 
 def test_a_diverging_run_fails_with_its_cause(trainer: Command, data: Path, tmp_path: Path) -> None:
