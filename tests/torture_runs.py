@@ -117,7 +117,8 @@ def hold_to_the_end(output: Path, reference: str, *killed: str) -> list[Any]:
     assert outcome(output) == reference
     attempts: list[Any] = read(output / "result.json")["attempts"]
     assert [attempt["number"] for attempt in attempts] == list(range(1, len(attempts) + 1))
-    assert [attempt["outcome"] for attempt in attempts] == [*killed, "done"]
+    outcomes = [attempt["outcome"] for attempt in attempts]
+    assert outcomes == [*killed, "done"], outcomes
     assert len(list((output / "attempts").glob("*.json"))) == len(attempts)
     assert not (output / "error.json").exists()
     left = [*list_checkpoints(output / "checkpoints"), *unfinished(output)]

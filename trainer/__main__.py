@@ -92,7 +92,7 @@ def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: 
     spec, folder = RunSpec(run=run, training=recipe), RunFolder(call.output)
     job = Job(call.job or job_name(), None, call.pool, restarts())
     try:
-        settled = answer_at_once(spec, folder, job)
+        settled = answer_at_once(spec, folder, job, options)
     except UsageError as error:
         return _refuse(error)
     if settled is not None:

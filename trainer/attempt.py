@@ -10,14 +10,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from trainer import checkpoint
-from trainer.checkpoint_file import CheckpointError, CheckpointInfo, checkpoint_name, list_checkpoints
+from trainer.checkpoint_file import CheckpointError, CheckpointInfo, remove_needless
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.claim import HEARTBEAT_S, Claim
 from trainer.data.catalog import DATASETS
@@ -120,7 +119,7 @@ class OneAttempt:
         recipe = self.commitment.training
         write_json(self.folder.commitment, self.commitment)
         patiently(lambda: self.folder.error.unlink(missing_ok=True))
-        for folder in (self.folder.path, self.folder.checkpoints):
+        for folder in (self.folder.path, self.folder.attempts, self.folder.checkpoints):
             clear_unfinished(folder)
         self.reserve = Reserve(self.folder.path)
         trainer = self.trainer = self._set_up()
@@ -290,27 +289,15 @@ class OneAttempt:
     def _finish(self, trainer: Trainer) -> None:
         """Write the result, once, see that it is good, and let the checkpoints go."""
         assert self.writer is not None
-        final = None
         if self.options.keep_checkpoints == "final":
             self._save(trainer)
-            final = self.folder.checkpoints / checkpoint_name(trainer.epoch)
         self.writer.close()
         log.info("%s", self.writer)
         self.claim.check()
         result = make_result(self.commitment, self.claim, trainer, self.dataset, self.stretches, self.pool)
         if not write_result(self.folder, result):
             log.warning("%s has a result of another attempt already, which stays", self._id)
-        for path in list_checkpoints(self.folder.checkpoints):
-            if path != final:
-                _remove(path)
-
-
-def _remove(path: Path) -> None:
-    """Remove a checkpoint that is needed no more; 'sweep clean' finds what stays."""
-    try:
-        path.unlink(missing_ok=True)
-    except OSError as error:
-        log.warning("%s could not be removed: %s", path, error.strerror)
+        remove_needless(self.folder.checkpoints, self.options.keep_checkpoints, trainer.epoch)
 
 
 def _log_epoch(trainer: Trainer, epochs: int) -> None:

@@ -3,6 +3,7 @@
 Owns the names of the files, their description and their checksum. `trainer.checkpoint` turns them into tensors.
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -12,7 +13,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from trainer.files import patiently
-from trainer.records import Commitment, History, Stretch
+from trainer.records import Commitment, History, KeepCheckpoints, Stretch
 
 CHECKPOINT_SCHEMA: Literal[2] = 2  # 1 named its run by id alone
 MOST_HEADER = 100_000_000  # bytes; the limit of safetensors itself
@@ -85,6 +86,15 @@ def epochs_in(path: Path) -> int:
 def list_checkpoints(folder: Path) -> list[Path]:
     """List the checkpoint files, newest first."""
     return sorted(folder.glob("epoch-*.safetensors"), reverse=True) if folder.is_dir() else []
+
+
+def remove_needless(folder: Path, keep: KeepCheckpoints, epochs: int) -> None:
+    """Remove what a run that is done after so many epochs needs no more; 'sweep clean' finds what cannot be removed."""
+    final = folder / checkpoint_name(epochs) if keep == "final" else None
+    for path in list_checkpoints(folder):
+        if path != final:
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def inspect(path: Path) -> CheckpointInfo:

@@ -64,7 +64,7 @@ class Claim:
 def take(folder: RunFolder, *, run_id: str, job: str, submission: str | None, restarts: int = 0) -> Claim:
     """Claim a run's folder as its next attempt. Raises StoodBack while another process owns it.
 
-    A dead owner's attempt is closed as interrupted.
+    Attempts that dead owners left open are closed as interrupted.
     """
     folder.attempts.mkdir(parents=True, exist_ok=True)
     folder.logs.mkdir(exist_ok=True)
@@ -88,8 +88,8 @@ def take(folder: RunFolder, *, run_id: str, job: str, submission: str | None, re
     )
     if not create_exclusive(folder.attempt(number), to_json(record)):
         raise StoodBack(f"{run_id} was taken by another process at this moment")
-    if numbers:
-        close_dead(folder, numbers[-1])
+    for earlier in numbers:  # also one whose successor was killed before it came to this
+        close_dead(folder, earlier)
     return Claim(folder, record)
 
 
@@ -180,6 +180,21 @@ def close_dead(
         "end_epoch": last.epoch if last else record.start_epoch,
     }
     write_json(folder.attempt(number), record.model_copy(update=ending))
+
+
+def close_done(folder: RunFolder, epochs: int) -> bool:
+    """Close the attempt of an owner that died between the run's result and its own last word; tell whether it had.
+
+    epochs: of the recipe. Only where the owner is known to be dead: on its own host.
+    """
+    numbers = folder.attempt_numbers()
+    newest = _read(folder, numbers[-1]) if numbers else None
+    if newest is None or newest.outcome is not None or is_alive(newest.process) is not False:
+        return False
+    last = heartbeat(folder, newest.number)
+    ending = {"outcome": "done", "end_epoch": epochs, "ended": last.heartbeat if last else newest.started}
+    write_json(folder.attempt(newest.number), newest.model_copy(update=ending))
+    return True
 
 
 def _reached(folder: RunFolder, record: AttemptRecord) -> int:

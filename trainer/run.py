@@ -23,7 +23,7 @@ def execute(spec: RunSpec, folder: RunFolder, data: Path, job: Job, options: Opt
     run cannot be what is asked for; every failure after that is recorded in the folder and answered by the exit code.
     """
     run = spec.run
-    settled = answer_at_once(spec, folder, job)
+    settled = answer_at_once(spec, folder, job, options)
     if settled is not None:
         return settled
     dataset = open_dataset(data, run.dataset)

@@ -3,9 +3,11 @@
 import logging
 from typing import NamedTuple
 
-from trainer.claim import StoodBack, look
+from trainer.checkpoint_file import remove_needless
+from trainer.claim import StoodBack, close_done, look
 from trainer.commitment import UsageError, is_done
-from trainer.records import Bundle, ExitCode, RunFolder, RunSpec
+from trainer.files import clear_unfinished
+from trainer.records import Bundle, ExitCode, Options, RunFolder, RunSpec
 
 log = logging.getLogger("trainer")
 
@@ -22,13 +24,18 @@ class Job(NamedTuple):
     restarts: int = 0
 
 
-def answer_at_once(spec: RunSpec, folder: RunFolder, job: Job) -> ExitCode | None:
+def answer_at_once(spec: RunSpec, folder: RunFolder, job: Job, options: Options) -> ExitCode | None:
     """Give the answer for a run that is done, or that someone is at; None where it takes more than a look.
 
-    Raises UsageError for a folder that holds something else.
+    What an owner left that was killed after the result is tidied up. Raises UsageError for a folder that holds
+    something else, and OSError.
     """
     if is_done(folder, spec):
         log.info("%s is done", spec.run.id)
+        if close_done(folder, spec.training.epochs):
+            remove_needless(folder.checkpoints, options.keep_checkpoints, spec.training.epochs)
+            for place in (folder.path, folder.attempts, folder.checkpoints):
+                clear_unfinished(place)
         return ExitCode.DONE
     try:
         look(folder, run_id=spec.run.id, job=job.id, submission=job.submission, restarts=job.restarts)
@@ -40,14 +47,15 @@ def answer_at_once(spec: RunSpec, folder: RunFolder, job: Job) -> ExitCode | Non
 
 def all_settled(bundle: Bundle, task: int, job: Job) -> bool:
     """Tell whether each run of a task is done, cancelled, or someone else's."""
-    return all(_is_settled(spec, RunFolder(bundle.runs_folder / spec.run.id), job) for spec in bundle.tasks[task])
+    folders = ((spec, RunFolder(bundle.runs_folder / spec.run.id)) for spec in bundle.tasks[task])
+    return all(_is_settled(spec, folder, job, bundle.options) for spec, folder in folders)
 
 
-def _is_settled(spec: RunSpec, folder: RunFolder, job: Job) -> bool:
+def _is_settled(spec: RunSpec, folder: RunFolder, job: Job, options: Options) -> bool:
     if folder.cancel.exists():
         log.info("%s is cancelled", spec.run.id)
         return True
     try:
-        return answer_at_once(spec, folder, job) is not None
-    except UsageError:
-        return False  # a refusal is recorded where the run's turn comes
+        return answer_at_once(spec, folder, job, options) is not None
+    except (UsageError, OSError):
+        return False  # it is recorded where the run's turn comes
