@@ -92,3 +92,10 @@ def test_the_planner_loads_no_numpy() -> None:
 def _assert_without_torch(code: str) -> None:
     check = "\nimport sys\nfor heavy in ('torch', 'sklearn', 'submitit'): assert heavy not in sys.modules, heavy"
     subprocess.run([sys.executable, "-c", code + check], check=True, capture_output=True, timeout=60, cwd=REPOSITORY)
+
+
+def test_a_trainer_loads_only_what_trains() -> None:
+    """torch, and neither its compiler nor libraries that take as long to import: many runs last seconds."""
+    code = "import trainer.attempt, sys\nfor heavy in ('torchvision', 'sklearn', 'scipy', 'torch._dynamo'):"
+    code += " assert heavy not in sys.modules, heavy"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60, cwd=REPOSITORY)

@@ -9,6 +9,7 @@ from scipy.stats import kstest
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
+from torchvision.models import resnet18
 from training_fixtures import make_trainer
 
 from trainer.models.build import build_model, parameter_count
@@ -179,3 +180,23 @@ def test_what_cannot_be_built_is_refused_by_name() -> None:
         build_model("resnet19", 10, 32, Recipe())
     with pytest.raises(ValueError, match="image size 36 does not divide"):
         build_model("vit", 10, 36, Recipe())
+
+
+@pytest.mark.parametrize(("classes", "size"), [(10, 32), (200, 64)])
+def test_resnet_18_is_torchvision_s_bit_for_bit(classes: int, size: int) -> None:
+    """The same names and weights from the same seed, the same scores, gradients and running statistics."""
+    torch.manual_seed(3)
+    expected = resnet18(num_classes=classes)
+    torch.manual_seed(3)
+    ours = build_model("resnet18", classes, size, Recipe(replicas=1))
+    assert list(ours.state_dict()) == list(expected.state_dict())
+    assert all(torch.equal(ours.state_dict()[name], tensor) for name, tensor in expected.state_dict().items())
+    images = torch.randn(4, 3, size, size)
+    scores = [model(images) for model in (ours, expected)]
+    assert torch.equal(*scores)
+    for score in scores:
+        score.square().mean().backward()
+    for (name, mine), theirs in zip(ours.named_parameters(), expected.parameters(), strict=True):
+        assert mine.grad is not None
+        assert torch.equal(mine.grad, theirs.grad), name
+    assert all(torch.equal(ours.state_dict()[name], tensor) for name, tensor in expected.state_dict().items())

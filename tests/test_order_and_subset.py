@@ -153,3 +153,14 @@ def test_a_subset_without_one_of_the_classes_is_refused() -> None:
     labels = np.array([0] * 500 + [1] * 500 + [2] * 2)
     with pytest.raises(ValueError, match="keeps no image of class 2"):
         draw_subset(labels, 0.1, 42)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_subset_of_uneven_classes_is_scikit_learn_s(seed: int) -> None:
+    """Shares that do not come out even, ties drawn by lot: the same images in the same order, whatever the ratio."""
+    random = np.random.default_rng(seed)
+    counts = random.choice([20, 21, 21, 35, 50], size=7)
+    labels = random.permutation(np.repeat(np.arange(7), counts))
+    for ratio in (0.1, 0.123, 0.25, 1 / 3, 0.5, 0.77, 0.9):
+        expected, _ = train_test_split(range(len(labels)), train_size=ratio, stratify=labels, random_state=seed)
+        assert draw_subset(labels, ratio, seed).tolist() == expected

@@ -21,6 +21,7 @@ from trainer.data.order import draw_seed, epoch_order, generator
 from trainer.device import autocast
 from trainer.models.build import build_model
 from trainer.models.replicas import ReplicaBatchNorm2d
+from trainer.optimizer import MOMENTS, FusedAdamW
 from trainer.recipe import Recipe, replica_batch
 from trainer.records import History
 
@@ -87,13 +88,11 @@ class Trainer:
         model = build_model(architecture, classes, train.images.shape[-1], recipe)
         self.model: nn.Module = model.to(self.device).to(memory_format=self._memory_format())  # type: ignore[call-overload]
         self.passes = passes_per_step(self.model, recipe.replicas, self.device)
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=recipe.learning_rate,
+        self.optimizer = FusedAdamW(
+            self.model.named_parameters(),
             betas=recipe.betas,
             eps=recipe.epsilon,
             weight_decay=recipe.weight_decay,
-            fused=True,
         )
         self.scaler = GradScaler(self.device.type, enabled=precision == "fp16")
         self.history = History()
@@ -133,9 +132,8 @@ class Trainer:
     def state(self) -> dict[str, Tensor]:
         """Give every tensor that the next epoch depends on, by name."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
-            for key, value in self.optimizer.state[parameter].items():
-                tensors[f"optimizer.{name}.{key}"] = value
+        for name, state in self.optimizer.state.items():
+            tensors |= {f"optimizer.{name}.{key}": value for key, value in state.items()}
         return tensors
 
     def scaler_state(self) -> dict[str, int | float]:
@@ -154,12 +152,12 @@ class Trainer:
         """Continue from what `state` gave. Raises StateError, with nothing changed, when the tensors do not fit."""
         self._refuse_other(tensors)
         self.model.load_state_dict({name: tensors[f"model.{name}"] for name in self.model.state_dict()})
-        for name, parameter in self.model.named_parameters():
-            moments = {key: torch.empty_like(parameter) for key in ("exp_avg", "exp_avg_sq")}
-            for key, moment in moments.items():
-                moment.copy_(tensors[f"optimizer.{name}.{key}"])
-            step = tensors[f"optimizer.{name}.step"].to(self.device, copy=True)
-            self.optimizer.state[parameter] = {"step": step, **moments}
+        self.optimizer.load(
+            {
+                name: {key: tensors[f"optimizer.{name}.{key}"] for key in ("step", *MOMENTS)}
+                for name, _ in self.model.named_parameters()
+            }
+        )
         if self.scaler.is_enabled() and scaler:
             self.scaler.load_state_dict(scaler)
         self.history = history
@@ -171,7 +169,7 @@ class Trainer:
         wanted = {f"model.{name}": tensor.shape for name, tensor in self.model.state_dict().items()}
         for name, parameter in self.model.named_parameters():
             wanted[f"optimizer.{name}.step"] = torch.Size()
-            wanted |= {f"optimizer.{name}.{key}": parameter.shape for key in ("exp_avg", "exp_avg_sq")}
+            wanted |= {f"optimizer.{name}.{key}": parameter.shape for key in MOMENTS}
         for name, shape in wanted.items():
             if name not in tensors:
                 raise StateError(f"holds no {name}")
@@ -185,8 +183,7 @@ class Trainer:
         order = order.to(self.device)
         boxes = draw_boxes(self.dataset, order.numel(), generator(self.seed, epoch, "augmentation")).to(self.device)
         torch.manual_seed(draw_seed(self.seed, epoch, "dropout"))
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.learning_rate_at(epoch)
+        self.optimizer.lr = recipe.learning_rate_at(epoch)
         loss_sum = torch.zeros((), device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         self.model.train()
@@ -195,13 +192,13 @@ class Trainer:
             images, labels = self.train.images[index], self.train.labels[index]
             if recipe.augmentation:
                 images = augment(self.dataset, images, boxes.take(slice(step * step_size, (step + 1) * step_size)))
-            self.optimizer.zero_grad(set_to_none=True)
+            self.optimizer.zero_grad()
             for part, wanted in zip(images.chunk(self.passes), labels.chunk(self.passes), strict=True):
                 loss, scores = self._forward(part, wanted)
                 self.scaler.scale(loss / self.passes).backward()  # type: ignore[no-untyped-call]  # torch's own gap
                 loss_sum += loss.detach()
                 correct += (scores.argmax(1) == wanted).sum()
-            self.scaler.step(self.optimizer)
+            self.scaler.step(self.optimizer)  # type: ignore[arg-type]  # it asks for no more than FusedAdamW has
             self.scaler.update()
             tick(step + 1, self.steps)
         return EpochMetrics((loss_sum / (self.steps * self.passes)).item(), correct.item() / (self.steps * step_size))

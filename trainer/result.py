@@ -3,10 +3,10 @@
 import errno
 import os
 import platform
+from importlib import metadata
 from pathlib import Path
 
 import torch
-import torchvision
 
 from trainer.claim import Claim
 from trainer.data.prepared import PreparedDataset
@@ -73,7 +73,7 @@ def make_result(
         environment=Environment(
             python=platform.python_version(),
             torch=torch.__version__,
-            torchvision=torchvision.__version__,
+            torchvision=_version("torchvision"),
             cuda=torch.version.cuda if trainer.device.type == "cuda" else None,
             git_commit=commit,
             git_dirty=dirty,
@@ -107,6 +107,14 @@ def extend(stretches: list[Stretch], now_on: Stretch) -> list[Stretch]:
     if stretches and stretches[-1].like(now_on):
         return stretches
     return [*(one for one in stretches if one.epoch < now_on.epoch), now_on]
+
+
+def _version(package: str) -> str:
+    """Give the version of a package that is not worth its import."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 def _seconds(attempt: Attempt) -> float:

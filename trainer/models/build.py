@@ -3,9 +3,9 @@
 from functools import partial
 
 from torch import nn
-from torchvision.models import resnet18
 
 from trainer.models.replicas import ReplicaBatchNorm2d
+from trainer.models.resnet import ResNet18
 from trainer.models.vit import VisionTransformer
 from trainer.recipe import Recipe
 
@@ -17,10 +17,7 @@ def build_model(architecture: str, classes: int, image_size: int, recipe: Recipe
     """
     match architecture:
         case "resnet18":
-            model: nn.Module = resnet18(
-                num_classes=classes, norm_layer=partial(ReplicaBatchNorm2d, replicas=recipe.replicas)
-            )
-            return model
+            return ResNet18(classes, partial(ReplicaBatchNorm2d, replicas=recipe.replicas))
         case "vit":
             return VisionTransformer(classes, image_size, recipe.dropout)
         case _:
