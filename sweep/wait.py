@@ -21,7 +21,7 @@ POLL_S = 0.5
 POLL_SHARE = 20  # looking takes at most a twentieth of a core from the workers, however many runs there are
 SLURM_POLL_S = 15.0  # the scheduler is everyone's
 IN_GOOD_ORDER = (ExitCode.DONE.value, ExitCode.INTERRUPTED.value)
-STOP_S = 60.0  # a step of the largest network on a slow core, and a checkpoint on a slow disk
+STOP_S = 60.0  # what is left of a short epoch, and a checkpoint on a slow disk
 ON_ITS_WAY = (State.RUNNING, State.QUEUED)
 
 
@@ -64,7 +64,7 @@ class LocalWait:
                 self.show(statuses)
                 if interrupts.count and asked_at is None:
                     asked_at = time.monotonic()
-                    self.report("stopping: the workers finish their step; Ctrl-C again ends them at once")
+                    self.report("stopping: the workers save and end, within seconds; Ctrl-C again ends them at once")
                     self._each_job(self.executor.stop)
                 if asked_at is not None and (interrupts.count > 1 or time.monotonic() - asked_at > STOP_S):
                     self._each_job(self.executor.kill)

@@ -219,6 +219,24 @@ def test_a_changed_recipe_makes_results_stale_and_nothing_is_lost(sweep: Command
     assert read(runs(tmp_path) / run_id / "result.json")["training"]["epochs"] == 3
 
 
+def test_damaged_records_cost_a_run_none_of_its_work(sweep: Command, data: Path, tmp_path: Path) -> None:
+    """Progress, error, commitment and result cannot be read: the run goes on from its checkpoint all the same."""
+    file = sweep_file(tmp_path, data, ratios="0.5", seeds="1", epochs=12)
+    submit = sweep.start("submit", file, "--yes")
+    (run_id,) = states(sweep, file)
+    folder = runs(tmp_path) / run_id
+    wait_for(lambda: len(list(folder.glob("checkpoints/epoch-*"))) >= 2, "two checkpoints")
+    submit.send_signal(signal.SIGINT)
+    assert submit.wait(60) == 4
+    for name in ("progress.json", "error.json", "run.json", "result.json"):
+        (folder / name).write_text('{"half')
+    sweep("retry", file, "--yes")
+    attempts = read(folder / "result.json")["attempts"]
+    assert attempts[-1]["start_epoch"] >= 2
+    (kept,) = (tmp_path / "runs" / "study" / "superseded").iterdir()
+    assert [path.name for path in kept.iterdir()] == ["result.json"]
+
+
 def test_a_dry_run_and_missing_data_write_nothing(sweep: Command, data: Path, tmp_path: Path) -> None:
     """`--dry-run` says what would be done; without prepared data submit names the command that prepares it."""
     file = sweep_file(tmp_path, data)
