@@ -94,8 +94,8 @@ def _retrain(path: Path) -> None:
 
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "deleted": (_delete, "planned"),
-    "truncated": (_truncate, "result.json: damaged: Invalid JSON"),
-    "tampered with": (_tamper, "result.json: damaged: best is not the best of history"),
+    "truncated": (_truncate, "result.json: damaged: its checksum does not match"),
+    "tampered with": (_tamper, "result.json: damaged: its checksum does not match"),
     "of another recipe": (_retrain, "stale: done, with another recipe than the plan's"),
 }
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import Command, read, wait_for
 from slurm_fixtures import LONG, slurm_file
 from slurm_interruptions import wake_when_told
-from slurm_runs import by_seed, folder_of, trainer_of, wait_for_checkpoints
+from slurm_runs import by_seed, folder_of, has_checkpoint, trainer_of, wait_for_checkpoints
 
 from slurm.home.cluster import HomeCluster
 
@@ -40,6 +40,8 @@ def test_a_run_cut_off_before_its_first_checkpoint_goes_on_after_its_time_limit(
     on_slurm("submit", file, "--yes")
     folder = folder_of(tmp_path, 1)
     wait_for(lambda: trainer_of(folder) is not None, "the run to be claimed")
+    psutil.Process(trainer_of(folder)).suspend()  # a checkpoint is made in less time than a command takes
+    assert not has_checkpoint(folder)
     job = by_seed(on_slurm, file)[1]["job"]
     slurm.run("scontrol", "requeue", job)
     wait_for(lambda: len(folder.attempt_numbers()) == 2, "the second attempt")

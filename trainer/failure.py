@@ -31,14 +31,16 @@ def record_failure(folder: RunFolder, claim: Claim, error: Exception, end_epoch:
     message = f"{trouble}; once that is mended, the run goes on from its checkpoint" if trouble else str(error).strip()
     message = message or type(error).__name__
     unforeseen = None if trouble or isinstance(error, FORESEEN) else error
-    log.error("%s failed (%s) in epoch %d: %s", record.run_id, cause.value, end_epoch, message, exc_info=unforeseen)
+    kind = type(error).__name__
+    words = (record.run_id, cause.value, end_epoch, kind, message)
+    log.error("%s failed (%s) in epoch %d: %s: %s", *words, exc_info=unforeseen)
     claim.check()
     write_json(
         folder.error,
         ErrorRecord(
             run_id=record.run_id,
             cause=cause,
-            exception=type(error).__name__,
+            exception=kind,
             message=message,
             traceback="".join(traceback.format_exception(error)),
             attempt=record.number,
