@@ -68,3 +68,15 @@ def test_help_is_given(sweep: Command, arguments: tuple[str, ...]) -> None:
     """Also to someone who types nothing but the name."""
     answer = sweep(*arguments, expect=0 if arguments else 2)
     assert "Usage" in answer.stdout + answer.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/nothing-lost.md"])
+def test_the_promise_stands_in_its_words(page: str) -> None:
+    """What the fault injection holds the trainer to is what is promised."""
+    promise = (
+        "*a run may be killed at any instant, any number of times, on any node; it ends with exactly the history it "
+        "would have had, loses at most one epoch of work (or 30 seconds where epochs are shorter), and no file it "
+        "leaves is ever mistaken for a good one"
+    )
+    text = " ".join((REPOSITORY / page).read_text().split())
+    assert promise.lower() in text.lower()

@@ -155,6 +155,15 @@ def test_a_result_says_that_it_crossed_to_something_that_may_round_otherwise(
     assert f"goes on on {second}, after {first}: the last bits may differ" in read(folder / "progress.json")["notes"]
 
 
+def test_short_epochs_are_saved_by_the_clock_not_one_by_one(trainer: Command, data: Path, tmp_path: Path) -> None:
+    """With an interval of a fifth of its time, a run of 40 epochs writes a handful of checkpoints."""
+    trainer(*call(data, tmp_path / "first", epochs=40))
+    seconds = sum(read(tmp_path / "first" / "result.json")["history"]["epoch_seconds"])
+    said = trainer(*call(data, tmp_path / "run", "--checkpoint-interval", seconds / 5, epochs=40)).stderr
+    [count] = re.findall(r"(\d+) checkpoints: held training up", said)
+    assert 2 <= int(count) <= 12
+
+
 def test_the_final_checkpoint_stays_where_it_is_wanted(trainer: Command, data: Path, tmp_path: Path) -> None:
     """--keep-checkpoints final leaves the state after the last epoch, and no other, beside the result."""
     folder = tmp_path / "run"
