@@ -104,6 +104,8 @@ class OneAttempt:
         return code
 
     def _lost(self, reason: ClaimLost) -> ExitCode:
+        if self.reserve:
+            self.reserve.release()
         log.error("%s; this process stops without writing", reason)
         return ExitCode.STOOD_BACK
 

@@ -183,14 +183,16 @@ def close_dead(
 
 
 def close_done(folder: RunFolder, epochs: int) -> bool:
-    """Close the attempt of an owner that died between the run's result and its own last word; tell whether it had.
+    """Close the attempt of an owner that died after it wrote the run's result; tell whether the owner is dead.
 
-    epochs: of the recipe. Only where the owner is known to be dead: on its own host.
+    epochs: of the recipe. Where the owner was on another host it cannot be known, and False is the answer.
     """
     numbers = folder.attempt_numbers()
     newest = _read(folder, numbers[-1]) if numbers else None
-    if newest is None or newest.outcome is not None or is_alive(newest.process) is not False:
+    if newest is None or is_alive(newest.process) is not False:
         return False
+    if newest.outcome is not None:
+        return True
     last = heartbeat(folder, newest.number)
     ending = {"outcome": "done", "end_epoch": epochs, "ended": last.heartbeat if last else newest.started}
     write_json(folder.attempt(newest.number), newest.model_copy(update=ending))
