@@ -11,7 +11,7 @@ QUICKSTART := configs/quickstart.yaml
 DRAWN := data/quickstart
 CLUSTER ?= .cluster
 
-.PHONY: help setup sweep quickstart status retry tables figures report cluster cluster-stop test torture check format requirements clean
+.PHONY: help setup sweep quickstart status retry tables figures report cluster cluster-stop bench test torture check format requirements clean
 
 help:
 	@echo "make sweep    the main job: FILE on Slurm where there is a cluster, otherwise 'make quickstart'"
@@ -20,6 +20,7 @@ help:
 	@echo "make retry    try the failed runs of FILE again"
 	@echo "make tables   write the tables of FILE      make figures   draw its figures      make report   all in one page"
 	@echo "make cluster  start real Slurm on this machine, in CLUSTER=.cluster; needs root      make cluster-stop  end it"
+	@echo "make bench    measure the trainer beside Lightning; QUICK=1 for a rough look"
 	@echo "make test     all tests      make check    lint, types, fast tests      make torture  the faults, in great numbers"
 
 setup: $(VENV)/ready
@@ -61,6 +62,14 @@ cluster: setup
 
 cluster-stop: setup
 	@$(BIN)/python -m slurm.home stop $(CLUSTER)
+
+# The trainer beside its peer, on the device that is there: about half an hour on two cores, QUICK=1 about two minutes.
+bench: $(VENV)/bench
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+$(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $< -c requirements.txt
+	touch $@
 
 test: setup
 	$(BIN)/ruff check .

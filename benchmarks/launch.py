@@ -1,0 +1,137 @@
+"""One process a measurement: start it, wait, read its answer. Also the images they all read."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.errors import BenchmarkError
+from benchmarks.records import Assignment, Machine, Measurement, Program, Shape, Side
+from trainer.data.prepare import prepare
+from trainer.data.prepared import read_manifest
+from trainer.data.synthesize import synthesize
+from trainer.files import read_json
+
+REPOSITORY = Path(__file__).parent.parent
+MODULES: dict[Program, str] = {"ours": "benchmarks.ours", "lightning": "benchmarks.peer_lightning"}
+PATIENCE_S = 3600.0
+POLL_S = 0.02
+
+
+class Bench:
+    """Where measurements are made: the device, its cores, and the folder for images, answers and logs."""
+
+    def __init__(self, folder: Path, *, device: str, cores: int, epochs: int) -> None:
+        self.folder = folder
+        self.device = device
+        self.cores = cores
+        self.epochs = epochs
+        self.count = 0
+
+    def draw(self, dataset: str, images: int) -> None:
+        """Draw so many training and so many validation images, unless they are there."""
+        manifest = read_manifest(self._data(images), dataset)
+        if manifest is None:
+            archive = synthesize(dataset, self.folder / "archives", train=images, val=images)
+            prepare(dataset, str(archive), self._data(images), unofficial=True)
+            archive.unlink()
+
+    def measure(self, shape: Shape, side: Side, images: int, *, drawn: int) -> Measurement:
+        """Measure one side alone on the device, with all cores, over the first `images` of those drawn."""
+        return self._run([self._assignment(shape, side, images, drawn, self.cores, None)])[0]
+
+    def measure_beside(self, shape: Shape, side: Side, images: int, processes: int) -> list[Measurement]:
+        """Measure so many at once, the cores shared out; they start their epochs together."""
+        gate = self.folder / "answers" / f"gate-{self.count}"
+        gate.mkdir(parents=True)
+        threads = max(self.cores // processes, 1)
+        return self._run([self._assignment(shape, side, images, images, threads, gate)] * processes, gate)
+
+    def _data(self, images: int) -> Path:
+        return self.folder / f"images-{images}"
+
+    def _assignment(
+        self, shape: Shape, side: Side, images: int, drawn: int, threads: int, gate: Path | None
+    ) -> Assignment:
+        return Assignment(
+            shape=shape,
+            side=side,
+            images=images,
+            epochs=self.epochs,
+            threads=threads,
+            device=self.device,
+            data=self._data(drawn).absolute(),
+            launched=0.0,
+            gate=gate.absolute() if gate else None,
+        )
+
+    def _run(self, assignments: Sequence[Assignment], gate: Path | None = None) -> list[Measurement]:
+        started: list[tuple[subprocess.Popen[bytes], Path]] = []
+        try:
+            for assignment in assignments:
+                answer = self.folder / "answers" / f"{os.getpid()}-{self.count}.json"
+                self.count += 1
+                started.append((_start(assignment, answer), answer))
+            _wait([process for process, _ in started], gate)
+        finally:
+            for process, _ in started:
+                process.kill()
+                process.wait()
+        return [_read(process.returncode, answer) for process, answer in started]
+
+
+def look(device: str, folder: Path) -> Machine:
+    """Describe the machine and what "auto" means on it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    answer = folder / "machine.json"
+    call = [sys.executable, "-m", "benchmarks.probe", device, str(answer)]
+    found = subprocess.run(call, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    machine = read_json(answer, Machine) if found.returncode == 0 else None
+    if machine is None:
+        raise BenchmarkError((found.stderr.strip().splitlines() or ["the machine could not be looked at"])[-1])
+    return machine
+
+
+def _environment(**more: str) -> dict[str, str]:
+    path = filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path), **more}
+
+
+def _start(assignment: Assignment, answer: Path) -> "subprocess.Popen[bytes]":
+    answer.parent.mkdir(parents=True, exist_ok=True)
+    launched = assignment.model_copy(update={"launched": time.monotonic()})  # one clock for every process of a machine
+    with answer.with_suffix(".log").open("wb") as log:
+        return subprocess.Popen(
+            [sys.executable, "-m", MODULES[assignment.side.program], launched.model_dump_json(), str(answer)],
+            env=_environment(OMP_NUM_THREADS=str(assignment.threads)),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+
+
+def _wait(processes: "Sequence[subprocess.Popen[bytes]]", gate: Path | None) -> None:
+    """Wait for all; open the gate once each has come to it. One that failed ends the waiting."""
+    patience = time.monotonic() + PATIENCE_S
+    while any(process.poll() is None for process in processes):
+        if any(process.returncode for process in processes):
+            return
+        if gate and len(list(gate.glob("ready-*"))) == len(processes):
+            (gate / "go").touch()
+            gate = None
+        if time.monotonic() > patience:
+            raise BenchmarkError(f"a measurement took longer than {PATIENCE_S / 3600:.0f} h; try --images 512")
+        time.sleep(POLL_S)
+
+
+def _read(code: int, answer: Path) -> Measurement:
+    found = read_json(answer, Measurement) if code == 0 else None
+    if found is None:
+        log = answer.with_suffix(".log")
+        lines = log.read_text(errors="replace").strip().splitlines()
+        raise BenchmarkError(
+            f"a measured process ended with code {code}: {lines[-1] if lines else 'no word'}; see {log}"
+        )
+    return found

@@ -1,0 +1,46 @@
+"""Our side: the study's trainer over the images, as an attempt runs it, without its records and checkpoints.
+
+A process of its own: `python -m benchmarks.ours ASSIGNMENT ANSWER`, which `benchmarks.launch` calls.
+"""
+
+import sys
+
+from benchmarks.records import Assignment, Measurement
+from benchmarks.watch import Watch, answer, read_assignment
+from trainer.data.catalog import DATASETS
+from trainer.loop import Split, Trainer
+from trainer.recipe import Recipe
+
+SEED = 42
+
+
+def measure(assignment: Assignment) -> Measurement:
+    """Train with the recipe's four replicas, one epoch to warm up and the assignment's."""
+    watch = Watch(assignment)
+    images = watch.images()
+    recipe = Recipe(epochs=1 + assignment.epochs, batch_size=assignment.side.batch)
+    trainer = Trainer(
+        architecture=assignment.shape.architecture,
+        dataset=DATASETS[assignment.shape.dataset],
+        classes=images.classes,
+        recipe=recipe,
+        seed=SEED,
+        precision=watch.precision,
+        train=Split.from_arrays(images.train, images.train_labels, watch.device),
+        val=Split.from_arrays(images.val, images.val_labels, watch.device),
+    )
+    for _ in range(recipe.epochs):
+        before = trainer.evaluation_seconds
+        trainer.run_epoch(lambda step, steps: watch.step_ended())
+        watch.epoch_ended(trainer.evaluation_seconds - before)
+    return watch.measurement(
+        trained=trainer.steps * trainer.batch * recipe.replicas,
+        validated=len(images.val_labels),
+        train_loss=trainer.history.train_loss[-1],
+        val_accuracy=trainer.history.val_accuracy[-1],
+    )
+
+
+if __name__ == "__main__":
+    assignment, path = read_assignment(sys.argv[1:])
+    answer(path, measure(assignment))

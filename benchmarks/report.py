@@ -1,0 +1,296 @@
+"""A benchmark as Markdown: a pure function of its results and the sweep's plan."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+from benchmarks.records import LIGHTNING, OURS, Measurement, Program, Results, Sample, Shape, Side
+from benchmarks.summary import (
+    Speed,
+    Spread,
+    combined_images_per_second,
+    fit,
+    images_per_second,
+    peak_share,
+    ratios,
+    speed,
+    sweep_hours,
+)
+from sweep.config import PlacedRun
+from sweep.cost import SUSTAINED, estimate_s
+from trainer.data.catalog import DATASETS
+from trainer.models.catalog import ARCHITECTURES
+
+TITLES: dict[Program, str] = {OURS: "ours", LIGHTNING: "Lightning"}
+GIB = 2**30
+BUSY = 0.5  # load for a core, above which the numbers say less
+
+
+def markdown(results: Results, runs: Sequence[PlacedRun], plot: str) -> str:
+    """Write the report. runs: the sweep whose hours are projected. plot: the picture's file name."""
+    parts = [_head(results), _comparison(results), f"![Images a second of each process, and how they grow]({plot})"]
+    parts += [_details(results), _hours(results, runs), _growth(results), _how(results)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def sides(results: Results, shape: Shape) -> list[Side]:
+    """List the sides measured for a shape, in the order in which they were first measured."""
+    return list(dict.fromkeys(sample.side for sample in results.samples if sample.shape == shape))
+
+
+def shapes(results: Results) -> list[Shape]:
+    """List the shapes that were measured."""
+    return list(dict.fromkeys(sample.shape for sample in results.samples))
+
+
+def measured(results: Results, shape: Shape, side: Side) -> list[Measurement]:
+    """List the measurements of one side of a shape."""
+    return [sample.measurement for sample in results.samples if (sample.shape, sample.side) == (shape, side)]
+
+
+def pairs(results: Results, shape: Shape) -> Iterator[tuple[Side, Side]]:
+    """Give (ours, Lightning) in equal precision, then ours in the machine's own beside Lightning's default, fp32."""
+    mine = [side for side in sides(results, shape) if side.program == OURS]
+    theirs = [side for side in sides(results, shape) if side.program == LIGHTNING]
+    for across in (False, True):
+        for side in mine:
+            for other in theirs:
+                if (side.precision == other.precision) if not across else (side.precision != other.precision == "fp32"):
+                    yield side, other
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
+    """Write a Markdown table whose first columns hold words and whose others hold numbers."""
+    rule = ["---"] * words + ["--:"] * (len(header) - words)
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
+
+
+def spread(value: Spread, form: str) -> str:
+    """Write a median with its least and greatest value, the latter only where there are several."""
+    if value.n == 1:
+        return format(value.median, form)
+    return f"{value.median:{form}} ({value.least:{form}}–{value.greatest:{form}})"
+
+
+def network(shape: Shape) -> list[str]:
+    """Name a shape in two cells."""
+    size = DATASETS[shape.dataset].image_size
+    return [ARCHITECTURES[shape.architecture].title, f"{size}×{size}"]
+
+
+def _head(results: Results) -> str:
+    machine = results.machine
+    device = machine.gpu or f"{machine.cpu}, {machine.cores} cores"
+    host = f"{machine.cpu}, {machine.cores} cores, " if machine.gpu else ""
+    versions: dict[str, str] = {}
+    for sample in results.samples:
+        versions |= sample.measurement.versions
+    commit = f", commit {machine.commit[:12]}{' with changes' if machine.dirty else ''}" if machine.commit else ""
+    lines = [
+        f"# Ours beside Lightning on {device}",
+        "",
+        f"{results.date}{commit}. {host}{machine.memory_bytes / GIB:.0f} GiB of memory; "
+        + ", ".join(f"{name} {version}" for name, version in versions.items())
+        + ".",
+    ]
+    if results.load_before > BUSY * machine.cores:
+        lines += [
+            "",
+            f"**The machine was busy** (load {results.load_before:.1f} on {machine.cores} cores before the first "
+            "process): compare nothing here with other reports.",
+        ]
+    if results.quick:
+        lines += ["", "**A quick look** (`QUICK=1`): one round, few images; the ratios are rough."]
+    return "\n".join(lines)
+
+
+def _comparison(results: Results) -> str:
+    rows = []
+    for shape in shapes(results):
+        for mine, other in pairs(results, shape):
+            speeds = [Spread.of(map(images_per_second, measured(results, shape, side))) for side in (mine, other)]
+            rows.append(
+                [
+                    *network(shape),
+                    f"{mine.precision} / {other.precision}",
+                    *(spread(value, ",.0f") for value in speeds),
+                    spread(ratios(results.samples, shape, mine, other), ".2f"),
+                    str(speeds[0].n),
+                ]
+            )
+    if not rows:
+        return ""
+    header = ["Network", "Images", "Ours / Lightning", "Ours: images/s", "Lightning: images/s", "Ratio", "Rounds"]
+    words = "Images trained and validated a second, equally many of each; the ratio is taken within each round."
+    return f"{words}\n\n{table(header, rows, 3)}"
+
+
+def _details(results: Results) -> str:
+    gpu = results.machine.gpu is not None
+    rows = []
+    for shape in shapes(results):
+        for side in sides(results, shape):
+            found = measured(results, shape, side)
+            known = speed(found)
+            numbers = [
+                f"{known.train:,.0f}",
+                f"{known.validation:,.0f}",
+                spread(Spread.of(100 * peak_share(shape, one) for one in found), ".0f") + " %",
+                f"{Spread.of(one.matrix_peak for one in found).median / 1e9:,.0f}",
+                spread(Spread.of(one.startup_s for one in found), ".1f"),
+                f"{known.outside_s:.1f}",
+                f"{max(one.memory_bytes for one in found) / GIB:.2f}",
+            ]
+            if gpu:
+                numbers.append(f"{max(one.device_memory_bytes or 0 for one in found) / GIB:.2f}")
+            rows.append([*network(shape), TITLES[side.program], side.precision, *numbers])
+    header = ["Network", "Images", "Program", "Precision", "Training: images/s", "Validation: images/s"]
+    header += ["Share of peak", "Peak: GFLOP/s", "Start-up: s", "Besides epochs: s", "Memory: GiB"]
+    words = (
+        "The peak is that of square matrix products in the same precision and process. Start-up is from the process's "
+        "start to the end of its first step; besides epochs is what the first epoch's end comes later than a later "
+        "epoch takes. Memory is the most a process held, loader processes not counted."
+    )
+    return f"## Each side\n\n{words}\n\n{table([*header, 'GPU memory: GiB'] if gpu else header, rows, 4)}"
+
+
+def _hours(results: Results, runs: Sequence[PlacedRun]) -> str:
+    projected: dict[tuple[Program, str], Mapping[Shape, Speed]] = {}
+    for shape in shapes(results):
+        for side in sides(results, shape):
+            known = projected.setdefault((side.program, side.precision), {})
+            projected[side.program, side.precision] = {**known, shape: speed(measured(results, shape, side))}
+    rows = []
+    for (program, precision), speeds in projected.items():
+        hours = sweep_hours(runs, speeds)
+        if hours is not None:
+            rows.append([TITLES[program], precision, _number(hours)])
+    model = model_hours(results, runs)
+    if not rows:
+        return ""
+    if model is not None:
+        rows.append(["`sweep plan`'s cost model", "fp32", _number(model)])
+    missing = [DATASETS[name].title for name in sorted(_unmeasured(results, runs))]
+    words = (
+        f"The {len(runs)} runs of `configs/thesis.yaml`, one after another on this device: the images of their epochs "
+        "at the speeds above, and for each run what a process takes besides epochs."
+    )
+    if missing:
+        words += (
+            f" {' and '.join(missing)} was not measured: its speed is the other's, by the ratio of their operations."
+        )
+    return f"## The whole sweep\n\n{words}\n\n{table(['Program', 'Precision', 'Hours'], rows, 2)}"
+
+
+def model_hours(results: Results, runs: Sequence[PlacedRun]) -> float | None:
+    """Give what the cost model says of the sweep on this device, None for a GPU it does not know."""
+    machine = results.machine
+    kind = next((name for name in SUSTAINED if name in machine.gpu.lower()), None) if machine.gpu else "cpu"
+    if kind is None:
+        return None
+    seconds = sum(
+        estimate_s(
+            placed.cell.spec,
+            device=kind,
+            image_size=placed.image_size,
+            train_samples=placed.train_samples,
+            val_samples=placed.val_samples,
+        )
+        for placed in runs
+    )
+    return seconds / 3600 / (1 if machine.gpu else machine.cores)  # the model's CPU is one core
+
+
+def _unmeasured(results: Results, runs: Sequence[PlacedRun]) -> set[str]:
+    there = {shape.dataset for shape in shapes(results)}
+    return {placed.cell.spec.run.dataset for placed in runs} - there
+
+
+def _growth(results: Results) -> str:
+    parts = []
+    for alone in (True, False):
+        rows = []
+        groups = dict.fromkeys((sample.shape, sample.precision) for sample in results.growth)
+        for shape, precision in groups:
+            samples = [one for one in results.growth if (one.shape, one.precision) == (shape, precision)]
+            smaller = [one for one in samples if one.images < max(every.images for every in samples)]
+            if alone:
+                samples = [one for one in samples if len(one.measurements) == 1]
+                samples = sorted({one.images: one for one in samples}.values(), key=lambda one: one.images)
+                line = fit(samples) if smaller else None
+                for sample in samples if smaller else []:
+                    found = sample.measurements[0]
+                    expected = line.fixed_s + line.each_s * found.trained if line else 0.0
+                    seconds = sum(found.train_seconds) / len(found.train_seconds)
+                    rows.append([*network(shape), precision, f"{sample.images:,}", f"{seconds:.3f}", f"{expected:.3f}"])
+            else:
+                samples = [one for one in samples if one not in smaller]
+                samples = list({len(one.measurements): one for one in samples}.values())
+                first = combined_images_per_second(samples[0].measurements)
+                for sample in samples if len(samples) > 1 else []:
+                    together = combined_images_per_second(sample.measurements)
+                    count = len(sample.measurements)
+                    memory = max(one.memory_bytes for one in sample.measurements) / GIB
+                    rows.append(
+                        [
+                            *(*network(shape), precision, str(count), f"{together:,.0f}"),
+                            *(f"{together / first:.2f}", f"{memory:.2f}"),
+                        ]
+                    )
+        if not rows:
+            continue
+        if alone:
+            header = ["Network", "Images", "Precision", "Training images", "Epoch: s", "Straight line: s"]
+            words = "A training epoch of ours against the images of a ratio, and the straight line through these times:"
+        else:
+            header = [
+                "Network",
+                "Images",
+                "Precision",
+                "Processes",
+                "Images/s together",
+                "Against one",
+                "Memory each: GiB",
+            ]
+            words = "Processes of ours side by side on the device, its cores shared out among them:"
+        parts.append(f"{words}\n\n{table(header, rows, 3)}")
+    return "\n\n".join(["## Growth", *parts]) if parts else ""
+
+
+def _how(results: Results) -> str:
+    images = ", ".join(f"{count:,} for {ARCHITECTURES[name].title}" for name, count in results.images.items())
+    lines = [
+        "## How",
+        "",
+        f"Each number comes from a process of its own that trains and validates equally many drawn images ({images}), "
+        f"one epoch to warm up and {results.epochs} measured. Sides take turns within a round, and every other round "
+        "goes backwards.",
+        "Ours takes the recipe's four replicas of 128 a step, with its augmentation and its evaluation after every "
+        "epoch; Lightning takes the same images through PIL, torchvision's transforms and a DataLoader, with the "
+        "default Trainer but for logger, progress bar and checkpoints. `docs/speed.md` says what favours whom.",
+        "",
+    ]
+    chosen = [(shape, side) for shape in shapes(results) for side in sides(results, shape) if side.program == LIGHTNING]
+    for shape, side in chosen:
+        lines.append(
+            f"- {' '.join(network(shape))}, {side.precision}: Lightning at {_variant(side)}"
+            f"{_tried(results, shape, side)}."
+        )
+    return "\n".join(lines).rstrip()
+
+
+def _number(value: float) -> str:
+    """Write a number with three digits or so."""
+    return f"{value:,.{max(2 - math.floor(math.log10(max(value, 0.01))), 0)}f}"
+
+
+def _variant(side: Side) -> str:
+    loaders = f"{side.loader_workers} loader processes" if side.loader_workers else "no loader processes"
+    return f"batch {side.batch}, {loaders}"
+
+
+def _tried(results: Results, shape: Shape, side: Side) -> str:
+    tried: list[Sample] = [one for one in results.search if one.shape == shape and one.side.precision == side.precision]
+    if not tried:
+        return "; other batches and loaders were not tried"
+    said = (f"{_variant(one.side)}: {images_per_second(one.measurement):,.0f}" for one in tried)
+    return f", the fastest of those tried once (images/s: {'; '.join(said)})"
