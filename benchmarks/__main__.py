@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import signal
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timezone
@@ -28,7 +29,7 @@ NO_LIGHTNING = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line asks. Returns the exit code: 0 done, 1 could not be measured."""
+    """Do what the command line asks. Returns the exit code: 0 done, 1 could not be measured, 130 interrupted."""
     call = _parser().parse_args(arguments)
     try:
         results = _results_of(call.render) if call.render else _measure(call)
@@ -36,6 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (BenchmarkError, DataError, SweepError, RecordError, OSError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("benchmarks: interrupted; nothing is written", file=sys.stderr)
+        return 128 + signal.SIGINT
     return 0
 
 
@@ -66,13 +70,16 @@ def file_name(results: Results) -> str:
 def _measure(call: argparse.Namespace) -> Results:
     if not call.without_peer and find_spec("lightning") is None:
         raise BenchmarkError(NO_LIGHTNING)
+    if call.images and call.images % cases.STEP:
+        raise BenchmarkError(
+            f"--images {call.images} is no multiple of {cases.STEP}, a step of the recipe; the sides would train "
+            "different images"
+        )
     load = os.getloadavg()[0]
     machine = look(call.device, call.work)
     gpu = machine.gpu is not None
     extent = cases.extent(gpu, call.quick)
     images = {name: call.images or extent.images[name] for name in call.architecture}
-    if any(count % (4 * cases.BATCH) for count in images.values()):
-        raise BenchmarkError(f"--images {call.images} is no multiple of 512, the images of one step of the recipe")
     precisions = list(dict.fromkeys(machine.auto if name == "auto" else name for name in call.precision))
     shapes = cases.shapes(call.architecture, call.size)
     bench = Bench(call.work, device=call.device, cores=machine.cores, epochs=call.epochs or extent.epochs)
@@ -159,4 +166,5 @@ def _count(text: str) -> int:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # through what ends the measured processes
     sys.exit(main())

@@ -6,7 +6,8 @@ from benchmarks.records import LIGHTNING, OURS, Shape, Side
 
 DATASET_OF_SIZE = {32: "cifar10", 64: "tinyimagenet"}
 BATCH = 128  # the recipe's, of one replica; ours takes four of them a step
-PEER_BATCHES = (BATCH, 4 * BATCH)  # one device in the place of one replica, or of all four
+STEP = 4 * BATCH
+PEER_BATCHES = (BATCH, STEP)  # one device in the place of one replica, or of all four
 
 
 class Extent(NamedTuple):
@@ -60,8 +61,7 @@ def peer_variants(precision: str, gpu: bool, cores: int) -> list[Side]:
 
 def growth_images(images: int) -> list[int]:
     """Give numbers of images from a small ratio's to all, each a multiple of a step's 512."""
-    step = 4 * BATCH
-    return sorted({max(images * part // 8 // step, 1) * step for part in (1, 2, 4, 8)})
+    return sorted({max(images * part // 8 // STEP, 1) * STEP for part in (1, 2, 4, 8)})
 
 
 def side_by_side(gpu: bool, cores: int) -> list[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import REPOSITORY
 
-PACKAGES = ("sweep", "slurm", "trainer", "analysis")
+PACKAGES = ("sweep", "slurm", "trainer", "analysis", "benchmarks")
 # What the planner and the reports may know of the trainer: its records and what goes with them, none of it torch.
 RECORDS = ("trainer.records", "trainer.recipe", "trainer.files", "trainer.processes")
 CATALOGS = ("trainer.data.catalog", "trainer.models.catalog")
@@ -25,6 +25,7 @@ ALLOWED = {
     "slurm": ("slurm", *RECORDS, "trainer.claim", "trainer.checkpoint_file"),
     "analysis": ("analysis", *RECORDS, *CATALOGS),
     "sweep": ("sweep", "slurm", "analysis", *RECORDS, *CATALOGS, *PREPARATION),
+    "benchmarks": ("benchmarks", "sweep.config", "sweep.cost", "sweep.errors", "trainer"),
 }
 
 
@@ -59,6 +60,7 @@ def test_imports_go_one_way(package: str) -> None:
     [
         *(*RECORDS, *CATALOGS, *PREPARATION, "sweep.cli", "sweep.results", "trainer.__main__"),
         *("analysis.tables", "analysis.figures", "analysis.comparison.files", "analysis.report", "analysis.export"),
+        *("benchmarks.__main__", "benchmarks.report", "benchmarks.plot"),
     ],
 )
 def test_what_plans_and_reports_loads_no_torch(module: str) -> None:
