@@ -1,7 +1,6 @@
 """`python -m benchmarks`: measure, write the numbers, the table and the picture."""
 
 import argparse
-import os
 import re
 import signal
 import sys
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from benchmarks import cases, growth, rounds
 from benchmarks.errors import BenchmarkError
-from benchmarks.launch import REPOSITORY, Bench, look
+from benchmarks.launch import REPOSITORY, Bench, cores_in_use, look
 from benchmarks.records import Results, Sample, Shape, Side
 from benchmarks.summary import fastest
 from sweep.config import load_sweep
@@ -75,7 +74,6 @@ def _measure(call: argparse.Namespace) -> Results:
             f"--images {call.images} is no multiple of {cases.STEP}, a step of the recipe; the sides would train "
             "different images"
         )
-    load = os.getloadavg()[0]
     machine = look(call.device, call.work)
     gpu = machine.gpu is not None
     extent = cases.extent(gpu, call.quick)
@@ -83,7 +81,7 @@ def _measure(call: argparse.Namespace) -> Results:
     precisions = list(dict.fromkeys(machine.auto if name == "auto" else name for name in call.precision))
     shapes = cases.shapes(call.architecture, call.size)
     bench = Bench(call.work, device=call.device, cores=machine.cores, epochs=call.epochs or extent.epochs)
-    _say(f"{machine.gpu or machine.cpu}, {machine.cores} cores, load {load:.1f}; precisions {', '.join(precisions)}")
+    _say(f"{machine.gpu or machine.cpu}; {machine.cores} cores, {cores_in_use():.1f} in use; {', '.join(precisions)}")
     for shape in shapes:
         bench.draw(shape.dataset, images[shape.architecture])
     searched: list[Sample] = []
@@ -107,7 +105,7 @@ def _measure(call: argparse.Namespace) -> Results:
         date=datetime.now(timezone.utc).date().isoformat(),
         quick=call.quick,
         machine=machine,
-        load_before=load,
+        busy_cores=round(bench.busy_cores, 2),
         images=images,
         epochs=bench.epochs,
         search=searched,

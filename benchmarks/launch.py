@@ -7,6 +7,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from benchmarks.errors import BenchmarkError
 from benchmarks.records import Assignment, Machine, Measurement, Program, Shape, Side
 from trainer.data.prepare import prepare
@@ -18,6 +20,7 @@ REPOSITORY = Path(__file__).parent.parent
 MODULES: dict[Program, str] = {"ours": "benchmarks.ours", "lightning": "benchmarks.peer_lightning"}
 PATIENCE_S = 3600.0
 POLL_S = 0.02
+BUSY_S = 0.3
 
 
 class Bench:
@@ -29,6 +32,7 @@ class Bench:
         self.cores = cores
         self.epochs = epochs
         self.count = 0
+        self.busy_cores = 0.0
 
     def draw(self, dataset: str, images: int) -> None:
         """Draw so many training and so many validation images, unless they are there."""
@@ -39,8 +43,12 @@ class Bench:
             archive.unlink()
 
     def measure(self, shape: Shape, side: Side, images: int, *, drawn: int) -> Measurement:
-        """Measure one side alone on the device, with all cores, over the first `images` of those drawn."""
-        return self._run([self._assignment(shape, side, images, drawn, self.cores, None)])[0]
+        """Measure one side alone on the device, with all cores, over the first `images` of those drawn.
+
+        Of fewer images more epochs are measured, for as long a time.
+        """
+        assignment = self._assignment(shape, side, images, drawn, self.cores, None)
+        return self._run([assignment.model_copy(update={"epochs": self.epochs * drawn // images})])[0]
 
     def measure_beside(self, shape: Shape, side: Side, images: int, processes: int) -> list[Measurement]:
         """Measure so many at once, the cores shared out; they start their epochs together."""
@@ -68,6 +76,7 @@ class Bench:
         )
 
     def _run(self, assignments: Sequence[Assignment], gate: Path | None = None) -> list[Measurement]:
+        self.busy_cores = max(self.busy_cores, cores_in_use())
         started: list[tuple[subprocess.Popen[bytes], Path]] = []
         try:
             for assignment in assignments:
@@ -80,6 +89,13 @@ class Bench:
                 process.kill()
                 process.wait()
         return [_read(process.returncode, answer) for process, answer in started]
+
+
+def cores_in_use() -> float:
+    """Measure how many of this process's cores are at work, while it does nothing itself."""
+    mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+    shares = psutil.cpu_percent(interval=BUSY_S, percpu=True)
+    return float(sum(shares[core] for core in mine if core < len(shares))) / 100
 
 
 def look(device: str, folder: Path) -> Machine:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from statistics import median
 from typing import Any
 
 import matplotlib.style
@@ -11,7 +12,15 @@ from matplotlib.figure import Figure
 
 from benchmarks.records import LIGHTNING, OURS, GrowthSample, Program, Results
 from benchmarks.report import TITLES, measured, network, shapes, sides
-from benchmarks.summary import Spread, combined_images_per_second, images_per_second
+from benchmarks.summary import (
+    Spread,
+    by_images,
+    by_processes,
+    combined_images_per_second,
+    fit,
+    grown,
+    images_per_second,
+)
 
 # analysis/figures/style.py's look, which is not imported: benchmarks know no results of sweeps.
 INK, FAINT = "#222222", "#767676"
@@ -39,6 +48,10 @@ STYLE: dict[str, Any] = {
     "legend.frameon": False,
     "lines.linewidth": 1.0,
     "lines.markersize": 4,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
 }
 MM = 1 / 25.4
 WIDTH_MM, HEIGHT_MM, ROW_MM, DPI = 160.0, 62.0, 6.0, 200
@@ -76,54 +89,53 @@ def _speeds(axes: Axes, results: Results) -> None:
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.grid(visible=False, axis="y")
-    axes.set_xlim(left=0)
-    axes.margins(x=0.12)
+    axes.set_xlim(0, 1.12 * max(images_per_second(sample.measurement) for sample in results.samples))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("Images trained and validated a second")
     axes.set_title(results.machine.gpu or f"{results.machine.cpu}, {results.machine.cores} cores")
 
 
 def _against_images(axes: Axes, growth: Sequence[GrowthSample]) -> None:
-    for place, (label, samples) in enumerate(_groups(growth)):
-        alone = [(one.measurements[0], one) for one in samples if len(one.measurements) == 1]
-        points = sorted((found.trained, sum(found.train_seconds) / len(found.train_seconds)) for found, _ in alone)
-        axes.plot(*zip(*points, strict=True), marker=MARKERS[place % 4], color=COLOURS[OURS], mfc="none", label=label)
-    axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+    """Draw epochs as points and the straight line through them."""
+    for place, ((shape, precision), group) in enumerate(grown(growth).items()):
+        alone = by_images(group)
+        if not alone:
+            continue
+        line = fit(alone.values())
+        images = [found.trained for found in alone.values()]
+        axes.plot(images, [line.fixed_s + line.each_s * count for count in images], color=COLOURS[OURS], alpha=0.4)
+        label = f"{' '.join(network(shape))}, {precision}"
+        axes.plot(images, [median(found.train_seconds) for found in alone.values()], label=label, **_points(place))
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlabel("Training images")
     axes.set_ylabel("Seconds a training epoch")
     axes.set_title("Time against ratio, ours")
-    axes.legend()
+    if axes.lines:
+        axes.legend(loc="upper left")
 
 
 def _against_processes(axes: Axes, growth: Sequence[GrowthSample]) -> None:
-    for place, (label, samples) in enumerate(_groups(growth)):
-        most = max(one.images for one in samples)
-        points = sorted(
-            {
-                len(one.measurements): combined_images_per_second(one.measurements)
-                for one in samples
-                if one.images == most
-            }.items()
-        )
-        first = points[0][1]
-        speeds = [(count, value / first) for count, value in points]
-        axes.plot(*zip(*speeds, strict=True), marker=MARKERS[place % 4], color=COLOURS[OURS], mfc="none", label=label)
-    axes.set_xticks(sorted({len(one.measurements) for one in growth}))
+    """Draw what processes at once do together, as a multiple of one's."""
+    counts: set[int] = set()
+    for place, ((shape, precision), group) in enumerate(grown(growth).items()):
+        speeds = {count: combined_images_per_second(found) for count, found in by_processes(group).items()}
+        if not speeds:
+            continue
+        counts |= speeds.keys()
+        first = next(iter(speeds.values()))
+        label = f"{' '.join(network(shape))}, {precision}"
+        axes.plot(list(speeds), [speed / first for speed in speeds.values()], label=label, **_points(place))
+    axes.set_xticks(sorted(counts))
+    axes.margins(x=0.15)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("Processes side by side")
     axes.set_ylabel("Images/s together, against one")
     axes.set_title("Time against workers, ours")
-    axes.legend()
+    if axes.lines:
+        axes.legend(loc="lower right")
 
 
-def _groups(growth: Sequence[GrowthSample]) -> list[tuple[str, list[GrowthSample]]]:
-    keys = dict.fromkeys((one.shape, one.precision) for one in growth)
-    return [
-        (
-            f"{' '.join(network(shape))}, {precision}",
-            [one for one in growth if (one.shape, one.precision) == (shape, precision)],
-        )
-        for shape, precision in keys
-    ]
+def _points(place: int) -> dict[str, Any]:
+    return {"marker": MARKERS[place % len(MARKERS)], "color": COLOURS[OURS], "mfc": "none", "ls": ""}

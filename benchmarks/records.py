@@ -105,7 +105,7 @@ class Machine(Record):
 
 
 class Results(Versioned):
-    """A whole benchmark. load_before: the machine's one-minute load average before the first process.
+    """A whole benchmark. busy_cores: the most that others were using when a process was about to start.
 
     images: by architecture, how many are trained and how many validated an epoch. search: the peer's variants, each
     measured once to choose the one to compare with; empty when that was not done.
@@ -114,7 +114,7 @@ class Results(Versioned):
     date: str
     quick: bool
     machine: Machine
-    load_before: float
+    busy_cores: float
     images: dict[str, int]
     epochs: int
     search: list[Sample]

@@ -2,13 +2,17 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from statistics import median
 
 from benchmarks.records import LIGHTNING, OURS, Measurement, Program, Results, Sample, Shape, Side
 from benchmarks.summary import (
     Speed,
     Spread,
+    by_images,
+    by_processes,
     combined_images_per_second,
     fit,
+    grown,
     images_per_second,
     peak_share,
     ratios,
@@ -22,7 +26,7 @@ from trainer.models.catalog import ARCHITECTURES
 
 TITLES: dict[Program, str] = {OURS: "ours", LIGHTNING: "Lightning"}
 GIB = 2**30
-BUSY = 0.5  # load for a core, above which the numbers say less
+BUSY = 0.2  # of the cores, in use by others, above which the numbers say less
 
 
 def markdown(results: Results, runs: Sequence[PlacedRun], plot: str) -> str:
@@ -85,18 +89,19 @@ def _head(results: Results) -> str:
     for sample in results.samples:
         versions |= sample.measurement.versions
     commit = f", commit {machine.commit[:12]}{' with changes' if machine.dirty else ''}" if machine.commit else ""
+    peer = any(sample.side.program == LIGHTNING for sample in results.samples)
     lines = [
-        f"# Ours beside Lightning on {device}",
+        f"# {'Ours beside Lightning' if peer else 'Ours'} on {device}",
         "",
         f"{results.date}{commit}. {host}{machine.memory_bytes / GIB:.0f} GiB of memory; "
         + ", ".join(f"{name} {version}" for name, version in versions.items())
         + ".",
     ]
-    if results.load_before > BUSY * machine.cores:
+    if results.busy_cores > BUSY * machine.cores:
         lines += [
             "",
-            f"**The machine was busy** (load {results.load_before:.1f} on {machine.cores} cores before the first "
-            "process): compare nothing here with other reports.",
+            f"**The machine was busy**: others used {results.busy_cores:.1f} of {machine.cores} cores when a process "
+            "was about to start. The numbers are too low and compare with no other report's.",
         ]
     if results.quick:
         lines += ["", "**A quick look** (`QUICK=1`): one round, few images; the ratios are rough."]
@@ -206,53 +211,37 @@ def _unmeasured(results: Results, runs: Sequence[PlacedRun]) -> set[str]:
 
 
 def _growth(results: Results) -> str:
+    groups = grown(results.growth)
+    slower, shared = [], []
+    for (shape, precision), group in groups.items():
+        alone = by_images(group)
+        line = fit(alone.values()) if alone else None
+        for images, one in alone.items():
+            expected = line.fixed_s + line.each_s * one.trained if line else 0.0
+            times = [f"{median(one.train_seconds):.3f}", f"{expected:.3f}"]
+            slower.append([*network(shape), precision, f"{images:,}", *times])
+        together = {count: (combined_images_per_second(found), found) for count, found in by_processes(group).items()}
+        for count, (value, found) in together.items():
+            memory = max(one.memory_bytes for one in found) / GIB
+            against = value / next(iter(together.values()))[0]
+            shared.append([*network(shape), precision, str(count), f"{value:,.0f}", f"{against:.2f}", f"{memory:.2f}"])
     parts = []
-    for alone in (True, False):
-        rows = []
-        groups = dict.fromkeys((sample.shape, sample.precision) for sample in results.growth)
-        for shape, precision in groups:
-            samples = [one for one in results.growth if (one.shape, one.precision) == (shape, precision)]
-            smaller = [one for one in samples if one.images < max(every.images for every in samples)]
-            if alone:
-                samples = [one for one in samples if len(one.measurements) == 1]
-                samples = sorted({one.images: one for one in samples}.values(), key=lambda one: one.images)
-                line = fit(samples) if smaller else None
-                for sample in samples if smaller else []:
-                    found = sample.measurements[0]
-                    expected = line.fixed_s + line.each_s * found.trained if line else 0.0
-                    seconds = sum(found.train_seconds) / len(found.train_seconds)
-                    rows.append([*network(shape), precision, f"{sample.images:,}", f"{seconds:.3f}", f"{expected:.3f}"])
-            else:
-                samples = [one for one in samples if one not in smaller]
-                samples = list({len(one.measurements): one for one in samples}.values())
-                first = combined_images_per_second(samples[0].measurements)
-                for sample in samples if len(samples) > 1 else []:
-                    together = combined_images_per_second(sample.measurements)
-                    count = len(sample.measurements)
-                    memory = max(one.memory_bytes for one in sample.measurements) / GIB
-                    rows.append(
-                        [
-                            *(*network(shape), precision, str(count), f"{together:,.0f}"),
-                            *(f"{together / first:.2f}", f"{memory:.2f}"),
-                        ]
-                    )
-        if not rows:
-            continue
-        if alone:
-            header = ["Network", "Images", "Precision", "Training images", "Epoch: s", "Straight line: s"]
-            words = "A training epoch of ours against the images of a ratio, and the straight line through these times:"
-        else:
-            header = [
-                "Network",
-                "Images",
-                "Precision",
-                "Processes",
-                "Images/s together",
-                "Against one",
-                "Memory each: GiB",
-            ]
-            words = "Processes of ours side by side on the device, its cores shared out among them:"
-        parts.append(f"{words}\n\n{table(header, rows, 3)}")
+    if slower:
+        words = "A training epoch of ours against the images of a ratio, and the straight line through these times:"
+        header = ["Network", "Images", "Precision", "Training images", "Epoch: s", "Line: s"]
+        parts.append(f"{words}\n\n{table(header, slower, 3)}")
+    if shared:
+        words = "Processes of ours side by side on the device, its cores shared out among them:"
+        header = [
+            "Network",
+            "Images",
+            "Precision",
+            "Processes",
+            "Together: images/s",
+            "Against one",
+            "Memory each: GiB",
+        ]
+        parts.append(f"{words}\n\n{table(header, shared, 3)}")
     return "\n\n".join(["## Growth", *parts]) if parts else ""
 
 

@@ -120,13 +120,34 @@ def sweep_hours(runs: Sequence[PlacedRun], speeds: Mapping[Shape, Speed]) -> flo
     return seconds / 3600
 
 
-def fit(samples: Sequence[GrowthSample]) -> Fit | None:
-    """Fit the seconds of a training epoch to its images; None for fewer than two different numbers."""
-    points = [(one.trained, _mean(one.train_seconds)) for sample in samples for one in sample.measurements]
-    mean_x, mean_y = _mean([x for x, _ in points]) if points else 0.0, _mean([y for _, y in points]) if points else 0.0
+def grown(growth: Sequence[GrowthSample]) -> dict[tuple[Shape, str], list[GrowthSample]]:
+    """Group what was measured by shape and precision."""
+    groups: dict[tuple[Shape, str], list[GrowthSample]] = {}
+    for sample in growth:
+        groups.setdefault((sample.shape, sample.precision), []).append(sample)
+    return groups
+
+
+def by_images(group: Sequence[GrowthSample]) -> dict[int, Measurement]:
+    """Give the measurement of one process alone at each number of images; none where there is only one number."""
+    found = {sample.images: sample.measurements[0] for sample in group if len(sample.measurements) == 1}
+    return dict(sorted(found.items())) if len(found) > 1 else {}
+
+
+def by_processes(group: Sequence[GrowthSample]) -> dict[int, Sequence[Measurement]]:
+    """Give the measurements at each number of processes, all with the most images; none where there is only one."""
+    most = max(sample.images for sample in group)
+    found = {len(sample.measurements): sample.measurements for sample in group if sample.images == most}
+    return dict(sorted(found.items())) if len(found) > 1 else {}
+
+
+def fit(found: Iterable[Measurement]) -> Fit:
+    """Fit the seconds of a training epoch to its images. Raises ValueError for fewer than two different numbers."""
+    points = [(one.trained, median(one.train_seconds)) for one in found]
+    if len({x for x, _ in points}) < 2:
+        raise ValueError("a line needs two different numbers of images")
+    mean_x, mean_y = _mean([x for x, _ in points]), _mean([y for _, y in points])
     spread = sum((x - mean_x) ** 2 for x, _ in points)
-    if not spread:
-        return None
     each = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
     return Fit(mean_y - each * mean_x, each)
 

@@ -66,7 +66,7 @@ def results(*samples: Sample, growth: list[GrowthSample] | None = None, **change
         date="2026-01-02",
         quick=False,
         machine=machine,
-        load_before=0.1,
+        busy_cores=0.1,
         images={"resnet18": 1000},
         epochs=2,
         search=[],
@@ -133,14 +133,10 @@ def test_a_shape_that_was_not_measured_is_projected_by_its_operations() -> None:
 
 def test_a_straight_line_is_fitted_to_epochs() -> None:
     """Half a second an epoch and a millisecond an image come out again."""
-    samples = [
-        GrowthSample(shape=RESNET, precision="fp32", images=n, measurements=(measurement(0.5 + n / 1000, images=n),))
-        for n in (512, 1024, 2048)
-    ]
-    found = summary.fit(samples)
-    assert found is not None
-    assert (found.fixed_s, found.each_s) == (pytest.approx(0.5), pytest.approx(0.001))
-    assert summary.fit(samples[:1]) is None
+    epochs = [measurement(0.5 + images / 1000, images=images) for images in (512, 1024, 2048)]
+    assert summary.fit(epochs) == (pytest.approx(0.5), pytest.approx(0.001))
+    with pytest.raises(ValueError, match="two different numbers"):
+        summary.fit(epochs[:1])
 
 
 def test_sides_take_turns_and_every_other_round_goes_backwards() -> None:
@@ -178,7 +174,7 @@ def test_the_table_says_each_pair_with_its_spread() -> None:
 
 def test_the_report_says_when_its_numbers_are_weak() -> None:
     """A busy machine and a quick look are named above the table."""
-    weak = markdown(results(*three_rounds(), load_before=1.5, quick=True), load_sweep(STUDY).runs, "a.png")
+    weak = markdown(results(*three_rounds(), busy_cores=1.5, quick=True), load_sweep(STUDY).runs, "a.png")
     assert "The machine was busy" in weak
     assert "A quick look" in weak
     sound = markdown(results(*three_rounds()), load_sweep(STUDY).runs, "a.png")
@@ -209,6 +205,7 @@ def test_growth_is_in_the_table() -> None:
     report = markdown(results(*three_rounds(), growth=[*alone, both]), load_sweep(STUDY).runs, "a.png")
     assert "| ResNet-18 | 32×32 | fp32 | 512 | 0.512 | 0.512 |" in report
     assert "| ResNet-18 | 32×32 | fp32 | 2 | 2,024 | 1.51 | 1.00 |" in report
+    assert picture(results(*three_rounds(), growth=[*alone, both])).startswith(b"\x89PNG")
 
 
 def test_the_same_results_give_the_same_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
