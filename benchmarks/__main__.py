@@ -75,6 +75,7 @@ def _measure(call: argparse.Namespace) -> Results:
             "different images"
         )
     machine = look(call.device, call.work)
+    machine = machine.model_copy(update={"cores": min(call.cores or machine.cores, machine.cores)})
     gpu = machine.gpu is not None
     extent = cases.extent(gpu, call.quick)
     images = {name: call.images or extent.images[name] for name in call.architecture}
@@ -98,7 +99,8 @@ def _measure(call: argparse.Namespace) -> Results:
     grown = []
     for shape in shapes if not call.without_growth else ():
         if shape.architecture in extent.growth:
-            count = images[shape.architecture]
+            count = call.images or extent.growth[shape.architecture]
+            bench.draw(shape.dataset, count)
             grown += growth.with_images(bench, shape, precisions[-1], count, _say)
             grown += growth.with_processes(bench, shape, precisions[-1], count, gpu, _say)
     return Results(
@@ -145,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     much.add_argument("--rounds", type=_count, metavar="N", help="each measures every side once")
     much.add_argument("--epochs", type=_count, metavar="N", help="measured, after one to warm up")
     much.add_argument("--images", type=_count, metavar="N", help="trained and validated an epoch, a multiple of 512")
+    much.add_argument("--cores", type=_count, metavar="N", help="threads of a process; all cores by default")
     where = parser.add_argument_group("where")
     where.add_argument("--output", type=Path, default=REPOSITORY / "benchmarks" / "results", metavar="DIR")
     where.add_argument(

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from benchmarks.records import LIGHTNING, OURS, Shape, Side
+from trainer.models.catalog import ARCHITECTURES
 
 DATASET_OF_SIZE = {32: "cifar10", 64: "tinyimagenet"}
 BATCH = 128  # the recipe's, of one replica; ours takes four of them a step
@@ -13,23 +14,24 @@ PEER_BATCHES = (BATCH, STEP)  # one device in the place of one replica, or of al
 class Extent(NamedTuple):
     """How much is measured. images: by architecture, trained and validated an epoch, multiples of a step of 512.
 
-    With a multiple of 512 neither side drops a last batch, so both train the same images.
+    With a multiple of 512 neither side drops a last batch, so both train the same images. growth: the most images for
+    which growth is measured, by architecture.
     """
 
     images: dict[str, int]
     epochs: int
     rounds: int
-    growth: tuple[str, ...]  # the architectures whose growth is measured
+    growth: dict[str, int]
 
 
 def extent(gpu: bool, quick: bool) -> Extent:
     """Choose so that the slower side's epoch takes seconds: on 2 cores ResNet-18 passes 600 images/s, the ViT 60."""
     if gpu:
-        images = {"resnet18": 10_240, "vit": 10_240} if quick else {"resnet18": 20_480, "vit": 20_480}
-        return Extent(images, epochs=2 if quick else 5, rounds=1 if quick else 5, growth=("resnet18", "vit"))
+        images = dict.fromkeys(ARCHITECTURES, 10_240 if quick else 20_480)
+        return Extent(images, epochs=2 if quick else 5, rounds=1 if quick else 5, growth=images)
     if quick:
-        return Extent({"resnet18": 1024, "vit": 512}, epochs=1, rounds=1, growth=("resnet18",))
-    return Extent({"resnet18": 2048, "vit": 512}, epochs=2, rounds=5, growth=("resnet18", "vit"))
+        return Extent({"resnet18": 1024, "vit": 512}, epochs=1, rounds=1, growth={"resnet18": 1024})
+    return Extent({"resnet18": 2048, "vit": 512}, epochs=2, rounds=5, growth={"resnet18": 4096, "vit": 1024})
 
 
 def shapes(architectures: list[str], sizes: list[int]) -> list[Shape]:

@@ -9,8 +9,9 @@ from benchmarks.summary import combined_images_per_second
 
 def with_images(bench: Bench, shape: Shape, precision: str, images: int, say: Say) -> list[GrowthSample]:
     """Measure fewer and fewer of the images, as smaller ratios have them."""
-    samples = []
-    for count in growth_images(images):
+    samples: list[GrowthSample] = []
+    counts = growth_images(images)
+    for count in counts if len(counts) > 1 else ():
         found = bench.measure(shape, ours(precision), count, drawn=images)
         say(f"growth: {shape.architecture} {shape.dataset} {found.precision} {count} images")
         samples.append(GrowthSample(shape=shape, precision=found.precision, images=count, measurements=(found,)))
@@ -19,8 +20,9 @@ def with_images(bench: Bench, shape: Shape, precision: str, images: int, say: Sa
 
 def with_processes(bench: Bench, shape: Shape, precision: str, images: int, gpu: bool, say: Say) -> list[GrowthSample]:
     """Measure one process, then several at once."""
-    samples = []
-    for count in side_by_side(gpu, bench.cores):
+    samples: list[GrowthSample] = []
+    counts = side_by_side(gpu, bench.cores)
+    for count in counts if len(counts) > 1 else ():
         found = bench.measure_beside(shape, ours(precision), images, count)
         speed = combined_images_per_second(found)
         say(f"growth: {shape.architecture} {shape.dataset} {found[0].precision} {count} at once: {speed:,.0f} images/s")

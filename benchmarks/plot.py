@@ -107,7 +107,7 @@ def _against_images(axes: Axes, growth: Sequence[GrowthSample]) -> None:
         label = f"{' '.join(network(shape))}, {precision}"
         axes.plot(images, [median(found.train_seconds) for found in alone.values()], label=label, **_points(place))
     axes.set_xlim(left=0)
-    axes.set_ylim(bottom=0)
+    _room(axes)
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("Training images")
     axes.set_ylabel("Seconds a training epoch")
@@ -129,13 +129,18 @@ def _against_processes(axes: Axes, growth: Sequence[GrowthSample]) -> None:
         axes.plot(list(speeds), [speed / first for speed in speeds.values()], label=label, **_points(place))
     axes.set_xticks(sorted(counts))
     axes.margins(x=0.15)
-    axes.set_ylim(bottom=0)
+    _room(axes)
     axes.set_xlabel("Processes side by side")
     axes.set_ylabel("Images/s together, against one")
     axes.set_title("Time against workers, ours")
     if axes.lines:
-        axes.legend(loc="lower right")
+        axes.legend(loc="upper left")
 
 
 def _points(place: int) -> dict[str, Any]:
     return {"marker": MARKERS[place % len(MARKERS)], "color": COLOURS[OURS], "mfc": "none", "ls": ""}
+
+
+def _room(axes: Axes) -> None:
+    """Begin at zero, and leave the legend room above what is drawn."""
+    axes.set_ylim(0, 1.3 * axes.dataLim.ymax if axes.lines else 1)

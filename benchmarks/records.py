@@ -93,7 +93,10 @@ class GrowthSample(Record):
 
 
 class Machine(Record):
-    """What everything is measured on. auto: the precision that "auto" means there. commit, dirty: of this checkout."""
+    """What everything is measured on.
+
+    cores: those that are used. auto: the precision that "auto" means there. commit, dirty: of this checkout.
+    """
 
     cpu: str
     cores: int

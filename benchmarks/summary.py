@@ -130,7 +130,10 @@ def grown(growth: Sequence[GrowthSample]) -> dict[tuple[Shape, str], list[Growth
 
 def by_images(group: Sequence[GrowthSample]) -> dict[int, Measurement]:
     """Give the measurement of one process alone at each number of images; none where there is only one number."""
-    found = {sample.images: sample.measurements[0] for sample in group if len(sample.measurements) == 1}
+    found: dict[int, Measurement] = {}
+    for sample in group:
+        if len(sample.measurements) == 1:
+            found.setdefault(sample.images, sample.measurements[0])
     return dict(sorted(found.items())) if len(found) > 1 else {}
 
 

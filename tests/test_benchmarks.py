@@ -1,15 +1,20 @@
 """The benchmark's arithmetic and its report; and that it asks for Lightning in words."""
 
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import REPOSITORY, Command
 
 from benchmarks import summary
 from benchmarks.__main__ import file_name, main
 from benchmarks.cases import growth_images, peer_variants, side_by_side
+from benchmarks.launch import Bench
 from benchmarks.plot import picture
 from benchmarks.records import GrowthSample, Machine, Measurement, Results, Sample, Shape, Side
 from benchmarks.report import markdown
@@ -245,16 +250,65 @@ def test_a_number_of_images_that_is_no_whole_step_is_refused(
     assert "600 is no multiple of 512" in capsys.readouterr().err
 
 
+@pytest.fixture
+def benchmarks(tmp_path: Path) -> Iterator[Command]:
+    """`python -m benchmarks` on the CPU, its files in the test's folder."""
+    command = Command("benchmarks", tmp_path, {"PYTHONPATH": str(REPOSITORY)})
+    yield command
+    command.end()
+
+
+SMALL = (
+    "--quick",
+    "--without-peer",
+    "--device",
+    "cpu",
+    "--architecture",
+    "resnet18",
+    "--precision",
+    "fp32",
+    "--cores",
+    "1",
+)
+
+
 @pytest.mark.slow
-def test_ours_is_measured_in_processes_of_its_own(tmp_path: Path) -> None:
-    """The whole road without the peer: images drawn, a process a number, several at once, the three files."""
-    benchmarks = Command("benchmarks", tmp_path, {"PYTHONPATH": str(REPOSITORY)})
-    try:
-        report = benchmarks(
-            *("--quick", "--without-peer", "--device", "cpu", "--architecture", "resnet18", "--precision", "fp32"),
-            *("--images", 512, "--epochs", 1, "--work", tmp_path / "work", "--output", tmp_path / "results"),
-        ).stdout
-    finally:
-        benchmarks.end()
+def test_a_device_that_is_not_there_is_a_sentence(benchmarks: Command) -> None:
+    """The process that looked says what to use."""
+    answer = benchmarks("--without-peer", "--device", "tpu", "--work", "work", expect=1)
+    assert answer.stderr == "benchmarks: unknown device 'tpu'; use auto, cpu or cuda\n"
+
+
+@pytest.mark.slow
+def test_a_benchmark_that_is_ended_leaves_no_process(benchmarks: Command) -> None:
+    """SIGTERM ends the measured processes too, and nothing is written."""
+    process = benchmarks.start(*SMALL, "--images", 512, "--work", "work", "--output", "results")
+    measured: list[psutil.Process] = []
+    patience = time.monotonic() + 60
+    while not any("benchmarks.ours" in child.cmdline() for child in measured):
+        assert time.monotonic() < patience
+        assert process.poll() is None
+        time.sleep(0.05)
+        measured = psutil.Process(process.pid).children()
+    process.terminate()
+    assert process.wait(30) == 128 + signal.SIGTERM
+    assert not any(child.is_running() for child in measured)
+    assert not (benchmarks.folder / "results").exists()
+
+
+@pytest.mark.slow
+def test_ours_is_measured_in_a_process_of_its_own(benchmarks: Command) -> None:
+    """The whole road without the peer: images drawn, a process a number, the three files."""
+    report = benchmarks(*SMALL, "--images", 512, "--work", "work", "--output", "results").stdout
     assert "| ResNet-18 | 32×32 | ours | fp32 |" in report
-    assert sorted(path.suffix for path in (tmp_path / "results").iterdir()) == [".json", ".md", ".png"]
+    assert sorted(path.suffix for path in (benchmarks.folder / "results").iterdir()) == [".json", ".md", ".png"]
+
+
+@pytest.mark.slow
+def test_processes_side_by_side_begin_their_epochs_together(tmp_path: Path) -> None:
+    """None is measured while another still imports torch."""
+    bench = Bench(tmp_path, device="cpu", cores=2, epochs=1)
+    bench.draw("cifar10", 512)
+    first, second = bench.measure_beside(RESNET, OURS, 512, 2)
+    assert abs(first.began - second.began) < min(first.ended - first.began, second.ended - second.began)
+    assert first.trained == first.validated == 512
