@@ -103,6 +103,7 @@ def _measure(call: argparse.Namespace) -> Results:
             bench.draw(shape.dataset, count)
             grown += growth.with_images(bench, shape, precisions[-1], count, _say)
             grown += growth.with_processes(bench, shape, precisions[-1], count, gpu, _say)
+    bench.tidy()
     return Results(
         date=datetime.now(timezone.utc).date().isoformat(),
         quick=call.quick,

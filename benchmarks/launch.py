@@ -1,8 +1,10 @@
 """One process a measurement: start it, wait, read its answer. Also the images they all read."""
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,13 +26,18 @@ BUSY_S = 0.3
 
 
 class Bench:
-    """Where measurements are made: the device, its cores, and the folder for images, answers and logs."""
+    """Where measurements are made: the device, its cores, and the folder for images, answers and logs.
+
+    Images stay for the next benchmark; answers and logs have a folder of their own, which `tidy` removes.
+    """
 
     def __init__(self, folder: Path, *, device: str, cores: int, epochs: int) -> None:
         self.folder = folder
         self.device = device
         self.cores = cores
         self.epochs = epochs
+        folder.mkdir(parents=True, exist_ok=True)
+        self.answers = Path(tempfile.mkdtemp(prefix="answers-", dir=folder)).absolute()
         self.count = 0
         self.busy_cores = 0.0
 
@@ -52,10 +59,14 @@ class Bench:
 
     def measure_beside(self, shape: Shape, side: Side, images: int, processes: int) -> list[Measurement]:
         """Measure so many at once, the cores shared out; they start their epochs together."""
-        gate = self.folder / "answers" / f"gate-{self.count}"
-        gate.mkdir(parents=True)
+        gate = self.answers / f"gate-{self.count}"
+        gate.mkdir()
         threads = max(self.cores // processes, 1)
         return self._run([self._assignment(shape, side, images, images, threads, gate)] * processes, gate)
+
+    def tidy(self) -> None:
+        """Remove answers and logs; after a failure they stay, to be read."""
+        shutil.rmtree(self.answers)
 
     def _data(self, images: int) -> Path:
         return self.folder / f"images-{images}"
@@ -72,7 +83,7 @@ class Bench:
             device=self.device,
             data=self._data(drawn).absolute(),
             launched=0.0,
-            gate=gate.absolute() if gate else None,
+            gate=gate,
         )
 
     def _run(self, assignments: Sequence[Assignment], gate: Path | None = None) -> list[Measurement]:
@@ -80,7 +91,7 @@ class Bench:
         started: list[tuple[subprocess.Popen[bytes], Path]] = []
         try:
             for assignment in assignments:
-                answer = self.folder / "answers" / f"{os.getpid()}-{self.count}.json"
+                answer = self.answers / f"{self.count}.json"
                 self.count += 1
                 started.append((_start(assignment, answer), answer))
             _wait([process for process, _ in started], gate)
@@ -116,7 +127,6 @@ def _environment(**more: str) -> dict[str, str]:
 
 
 def _start(assignment: Assignment, answer: Path) -> "subprocess.Popen[bytes]":
-    answer.parent.mkdir(parents=True, exist_ok=True)
     launched = assignment.model_copy(update={"launched": time.monotonic()})  # one clock for every process of a machine
     with answer.with_suffix(".log").open("wb") as log:
         return subprocess.Popen(
