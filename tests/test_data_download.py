@@ -90,6 +90,7 @@ def test_a_download_that_breaks_off_goes_on_where_it_stopped(server: Server, tmp
     assert server.asked == [None, "bytes=1600000-"]
 
 
+@pytest.mark.slow
 def test_a_failed_download_is_continued_by_the_next_call_and_checked_as_a_whole(
     server: Server, archives: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +114,7 @@ def test_a_failed_download_is_continued_by_the_next_call_and_checked_as_a_whole(
     assert left(tmp_path) == ["cifar10"]
 
 
+@pytest.mark.slow
 def test_a_download_that_is_not_the_official_archive_is_fetched_anew_then_refused(
     server: Server, tmp_path: Path
 ) -> None:

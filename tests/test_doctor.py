@@ -170,6 +170,7 @@ def test_missing_accounting_is_a_warning_that_says_what_is_lost(study: Sweep, fa
     assert states(found.values()) == {"ok"}
 
 
+@pytest.mark.slow
 def test_a_pool_the_cluster_does_not_have_is_named_with_its_file(tmp_path: Path, data: Path, fake: Put) -> None:
     """Partition, time limit and account, each where it is to be mended; the pool is not probed."""
     fake("srun", 'echo "$*" >> "$FAKE/started"; exit 1')
@@ -251,6 +252,7 @@ def test_the_sizes_the_disk_check_counts_with_are_the_networks(architecture: str
     assert real <= PARAMETERS[architecture] <= 1.03 * real
 
 
+@pytest.mark.slow
 def test_a_probe_on_each_pool_tells_what_its_node_has(tmp_path: Path, data: Path, fake: Put) -> None:
     """Setup lines may print; a pool for CPUs expects no GPU; one for GPUs without any is a problem."""
     cluster = CLUSTER.replace("partition: gpu", 'setup: ["echo {}", "export SEEN=1"], partition: gpu', 1)
