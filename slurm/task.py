@@ -66,7 +66,9 @@ class Task:
         return int(ExitCode.FAILED if self.failed else ExitCode.DONE)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.signal = self.signal or signal.Signals(number)
+        # A warning counts however late: what ends a job for another's sake may overtake it (preempt_send_user_signal).
+        if self.signal is None or number == signal.SIGUSR2:
+            self.signal = signal.Signals(number)
 
     def _start(self) -> None:
         command = [sys.executable, "-u", "-m", "trainer", "--bundle", str(self.bundle_file), "--task", str(self.index)]

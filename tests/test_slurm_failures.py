@@ -198,7 +198,8 @@ def test_a_preemption_that_cancels_and_a_prolog_that_fails_are_told(
     prolog.chmod(0o755)
     broken.touch()
     cancelling = "PartitionName=yielding Nodes=p100-1 PriorityTier=1 PreemptMode=CANCEL"
-    home.start(extra=[f"Prolog={prolog}", cancelling])
+    # KillWait is all the grace there is here: an epoch, its checkpoint and the way back into the queue must fit.
+    home.start(extra=[f"Prolog={prolog}", cancelling, "KillWait=12"])
     sweep = Command("sweep", tmp_path, home.environment)
     home.run("scontrol", "update", "nodename=v100-2", "state=drain", "reason=test")
     pools = {"yielding": {**POOLS["p100"], "partition": "yielding"}, "v100": POOLS["v100"]}
