@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from trainer.models.convolution import CompactConv2d
+
 Norm = Callable[[int], nn.Module]
 
 
@@ -17,10 +19,10 @@ class BasicBlock(nn.Module):
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: nn.Module | None, norm: Norm) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.conv1 = CompactConv2d(inputs, outputs, 3, stride)
         self.bn1 = norm(outputs)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.conv2 = CompactConv2d(outputs, outputs, 3)
         self.bn2 = norm(outputs)
         self.downsample = shortcut
 
