@@ -14,13 +14,15 @@ from benchmarks.summary import (
     fit,
     grown,
     images_per_second,
+    learned_errors,
+    operations_errors,
     peak_share,
     ratios,
     speed,
     sweep_hours,
 )
 from sweep.config import PlacedRun
-from sweep.cost import SUSTAINED, estimate_s
+from sweep.cost import device_kind, estimate_s
 from trainer.data.catalog import DATASETS
 from trainer.models.catalog import ARCHITECTURES
 
@@ -32,7 +34,7 @@ BUSY = 0.2  # of the cores, in use by others, above which the numbers say less
 def markdown(results: Results, runs: Sequence[PlacedRun], plot: str) -> str:
     """Write the report. runs: the sweep whose hours are projected. plot: the picture's file name."""
     parts = [_head(results), _comparison(results), f"![Images a second of each process, and how they grow]({plot})"]
-    parts += [_details(results), _hours(results, runs), _growth(results), _how(results)]
+    parts += [_details(results), _hours(results, runs), _model(results), _growth(results), _how(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -189,7 +191,7 @@ def _hours(results: Results, runs: Sequence[PlacedRun]) -> str:
 def model_hours(results: Results, runs: Sequence[PlacedRun]) -> float | None:
     """Give what the cost model says of the sweep on this device, None for a GPU it does not know."""
     machine = results.machine
-    kind = next((name for name in SUSTAINED if name in machine.gpu.lower()), None) if machine.gpu else "cpu"
+    kind = device_kind(machine.gpu)
     if kind is None:
         return None
     seconds = sum(
@@ -203,6 +205,33 @@ def model_hours(results: Results, runs: Sequence[PlacedRun]) -> float | None:
         for placed in runs
     )
     return seconds / 3600 / (1 if machine.gpu else machine.cores)  # the model's CPU is one core
+
+
+def _model(results: Results) -> str:
+    """Set the cost model's epochs beside the measured ones: by operations, and learned from the others."""
+    machine = results.machine
+    kind = device_kind(machine.gpu)
+    groups = grown(results.growth)
+    rows = []
+    for shape in shapes(results):
+        for side in sides(results, shape):
+            if side.program != OURS:
+                continue
+            alone = by_images(groups.get((shape, side.precision), []))
+            found = list(alone.values()) or measured(results, shape, side)
+            cores = 1 if machine.gpu else machine.cores
+            by_operations = operations_errors(shape, found, kind, cores) if kind else None
+            errors = (by_operations, learned_errors(shape, alone))
+            cells = [spread(error, "+.0f") + " %" if error else "–" for error in errors]
+            rows.append([*network(shape), side.precision, str(len(found)), *cells])
+    if not rows:
+        return ""
+    words = (
+        "By how much `sweep plan` takes an epoch for longer than it was (shorter: below 0): by operations alone, as "
+        "before any run has finished, and by the times of the epochs with other numbers of images, as later."
+    )
+    header = ["Network", "Images", "Precision", "Numbers measured", "By operations", "By the others"]
+    return f"## The cost model\n\n{words}\n\n{table(header, rows, 3)}"
 
 
 def _unmeasured(results: Results, runs: Sequence[PlacedRun]) -> set[str]:

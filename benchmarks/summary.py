@@ -6,9 +6,11 @@ from typing import NamedTuple
 
 from benchmarks.records import GrowthSample, Measurement, Sample, Shape, Side
 from sweep.config import PlacedRun
-from sweep.cost import OPERATIONS_PER_MAC, PASSES_TRAINING
+from sweep.cost import OPERATIONS_PER_MAC, PASSES_TRAINING, CostModel, Timed, Work, estimate_s
 from trainer.data.catalog import DATASETS
 from trainer.models.catalog import ARCHITECTURES
+from trainer.recipe import Recipe
+from trainer.records import Run, RunSpec
 
 
 class Spread(NamedTuple):
@@ -153,6 +155,65 @@ def fit(found: Iterable[Measurement]) -> Fit:
     spread = sum((x - mean_x) ** 2 for x, _ in points)
     each = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
     return Fit(mean_y - each * mean_x, each)
+
+
+def operations_errors(shape: Shape, found: Iterable[Measurement], device: str, cores: int) -> Spread:
+    """Give by how many percent the cost model's epochs, by operations alone, are longer than measured ones.
+
+    cores: those that were used of a CPU, of which the model counts one; 1 for a GPU.
+    """
+
+    def error(one: Measurement) -> float:
+        work = _work(shape, one, device)
+        whole_s = estimate_s(work.spec, device=device, **_images(work))
+        none_s = estimate_s(work.spec, device=device, **{**_images(work), "train_samples": 0, "val_samples": 0})
+        return _percent((whole_s - none_s) / cores, one)
+
+    return Spread.of(map(error, found))
+
+
+def learned_errors(shape: Shape, by_count: Mapping[int, Measurement]) -> Spread | None:
+    """Give the same of the model that learned from the measurements at other numbers of images; None without two."""
+    if len(by_count) < 2:
+        return None
+    errors = []
+    for count, one in by_count.items():
+        others = [_timed(shape, other) for images, other in by_count.items() if images != count]
+        estimate = CostModel(others).estimate(_work(shape, one, "cpu"))
+        errors.append(_percent(estimate.seconds - estimate.start_s, one))
+    return Spread.of(errors)
+
+
+def _percent(estimated_s: float, found: Measurement) -> float:
+    return 100 * (estimated_s / (_mean(found.train_seconds) + _mean(found.validation_seconds)) - 1)
+
+
+def _work(shape: Shape, found: Measurement, device: str) -> Work:
+    """Describe an epoch of a measurement as a run of one epoch."""
+    run = Run(id=str(found.trained), architecture=shape.architecture, dataset=shape.dataset, ratio=1.0, seed=0)
+    recipe = Recipe.model_validate({"epochs": 1, "precision": found.precision})
+    size = DATASETS[shape.dataset].image_size
+    return Work(RunSpec(run=run, training=recipe), "here", device, size, found.trained, found.validated)
+
+
+def _images(work: Work) -> dict[str, int]:
+    return {name: getattr(work, name) for name in ("image_size", "train_samples", "val_samples")}
+
+
+def _timed(shape: Shape, found: Measurement) -> Timed:
+    work = _work(shape, found, "cpu")
+    return Timed(
+        spec=work.spec,
+        pool=work.pool,
+        kind=None,
+        precisions=frozenset((found.precision,)),
+        image_size=work.image_size,
+        train_samples=found.trained,
+        train_s=_mean(found.train_seconds) / found.trained,
+        val_s=_mean(found.validation_seconds) / found.validated,
+        start_s=None,
+        finished=True,
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -1,5 +1,6 @@
 """Which runs share a job, by how long they are expected to take. Pure."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
@@ -7,6 +8,8 @@ Item = TypeVar("Item")
 
 # The share of a job's time limit that estimates may fill: they are estimates, and a node can be slow.
 LIMIT_SHARE = 0.7
+# The shortest limit a job is given because its runs were measured: a start on a slow file server, and an epoch or two.
+LEAST_LIMIT_MIN = 30
 
 
 class Sized(NamedTuple):
@@ -43,6 +46,14 @@ def bundle_within(
         target_s = max(60.0, 2 * target_s)
         jobs = bundle(runs, target_s=target_s, limit_s=limit_s, workers=workers)
     return jobs if most is None else jobs[:most]
+
+
+def limit_min(needed_s: float, most: int) -> int:
+    """Give the minutes a job asks for that is sure to need no more than needed_s; most: what its pool gives.
+
+    Slurm starts short jobs in the gaps before long ones. Should it not be enough, the job goes on from its checkpoints.
+    """
+    return min(most, max(LEAST_LIMIT_MIN, math.ceil(needed_s / 60)))
 
 
 def chunks(items: Sequence[Item], size: int) -> list[Sequence[Item]]:

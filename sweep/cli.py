@@ -22,7 +22,8 @@ from sweep.options import DEFAULT_FILE, Data, DryRun, File, Json, Output, Yes
 from sweep.plan import SUBMITTED, PlanRow, make_plan
 from sweep.results_cli import add_result_commands
 from sweep.status import RunStatus, State, counts
-from sweep.survey import Look, look, survey
+from sweep.survey import Look, look
+from sweep.timings import learn
 from sweep.upkeep_cli import add_upkeep_commands
 from trainer.data.prepared import DataError
 
@@ -58,17 +59,18 @@ def plan(
     from sweep.execute import amount
 
     sweep = load_sweep(file, output=output, data=data, cluster=cluster)
-    rows = _plan(sweep)
+    rows = _plan(sweep, look(sweep))
     if json_:
         print_json(sweep=sweep.name, runs=[_plan_entry(row) for row in rows])
         return
-    from sweep.display import plan_line, plan_tables, state_line
+    from sweep.display import plan_line, plan_tables, rests_on, state_line
 
     if not out.is_terminal:
         for row in rows:
             print(plan_line(row))
         return
     out.print(plan_tables(rows))
+    out.print(f"hours estimated {rests_on(rows)}", highlight=False)
     out.print(f"{len(rows)} runs: {state_line([row.status for row in rows])}", highlight=False)
     left = [row for row in rows if row.status.state in SUBMITTED]
     out.print(f"'sweep submit {file}' would execute {amount(left)}", highlight=False)
@@ -178,7 +180,7 @@ def status(
         for found in shown:
             print(plain_line(found))
     else:
-        _draw_status(sweep, file, shown, only_failed=failed, every=all_)
+        _draw_status(_plan(sweep, seen), file, shown, only_failed=failed, every=all_)
     if exit_code:
         raise typer.Exit(verdict(statuses))
 
@@ -189,7 +191,7 @@ def watch(file: File = DEFAULT_FILE, output: Output = None, data: Data = None) -
     from rich.console import Group
     from rich.live import Live
 
-    from sweep.display import legend, matrix, queue_problems, run_table
+    from sweep.display import legend, matrix, queue_problems, run_table, time_left
     from sweep.execute import verdict
 
     sweep = load_sweep(file, output=output, data=data)
@@ -198,8 +200,9 @@ def watch(file: File = DEFAULT_FILE, output: Output = None, data: Data = None) -
             seen = look(sweep, max_age_s=WATCH_SLURM_S)
             statuses = seen.statuses
             active = [found for found in statuses if found.state is State.RUNNING]
-            notes = "\n".join(queue_problems(seen.queue, statuses))
-            live.update(Group(matrix(make_plan(sweep, statuses)), legend(statuses), notes, run_table(active)))
+            rows = _plan(sweep, seen)
+            notes = "\n".join([*time_left(rows), *queue_problems(seen.queue, statuses)])
+            live.update(Group(matrix(rows), legend(statuses), notes, run_table(active)))
             if not any(found.state in (State.RUNNING, State.QUEUED) for found in statuses):
                 break
             time.sleep(WATCH_S)
@@ -241,7 +244,7 @@ def cancel(
     file, run_ids = _split(names)
     sweep = load_sweep(file, output=output, data=data)
     seen = look(sweep, max_age_s=0)
-    chosen = cancellable(make_plan(sweep, seen.statuses), run_ids, state)
+    chosen = cancellable(_plan(sweep, seen), run_ids, state)
     if not chosen:
         err.print("nothing to cancel: no such run is queued or running", highlight=False)
         raise typer.Exit
@@ -296,8 +299,8 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _plan(sweep: Sweep) -> list[PlanRow]:
-    return make_plan(sweep, survey(sweep))
+def _plan(sweep: Sweep, seen: Look) -> list[PlanRow]:
+    return make_plan(sweep, seen.statuses, learn(sweep, seen))
 
 
 def _say_remedies(remedies: Sequence["Remedy"]) -> None:
@@ -335,11 +338,13 @@ def _require_data(sweep: Sweep) -> None:
         )
 
 
-def _draw_status(sweep: Sweep, file: Path, shown: Sequence[RunStatus], *, only_failed: bool, every: bool) -> None:
-    from sweep.display import failures, legend, listed, matrix, run_table
+def _draw_status(
+    rows: Sequence[PlanRow], file: Path, shown: Sequence[RunStatus], *, only_failed: bool, every: bool
+) -> None:
+    from sweep.display import failures, legend, listed, matrix, run_table, time_left
 
     if not only_failed:
-        out.print(matrix(make_plan(sweep, shown)), legend(shown), "", sep="\n")
+        out.print(matrix(rows), legend(shown), *time_left(rows), "", sep="\n", highlight=False)
         lines = shown if every else listed(shown)
         if lines:
             out.print(run_table(lines))
@@ -355,6 +360,7 @@ def _plan_entry(row: PlanRow) -> dict[str, Any]:
         "pool": row.placed.pool,
         "state": row.status.state.value,
         "estimate_s": round(row.estimate_s, 1),
+        "basis": row.basis,
     }
 
 

@@ -292,6 +292,7 @@ def _choose_pools(
     """Give each cell its pool; without a cluster, this machine is the one pool."""
     if cluster is None:
         return [LOCAL] * len(cells)
+    # By operations also where runs were timed: a pool chosen anew for what is left would move runs about.
     costs = []
     for cell in cells:
         candidates = candidate_pools(cell.axes, cluster.section.assign)

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -14,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slurm.jobs import ArrayRecord, Snapshot
-from sweep.plan import PlanRow, hours
+from sweep.plan import SUBMITTED, PlanRow, hours
 from sweep.status import RunStatus, State, counts
 from trainer.data.catalog import DATASETS
 from trainer.models.catalog import ARCHITECTURES
@@ -31,6 +32,7 @@ LOOKS = {
     State.PLANNED: ("·", "dim"),
 }
 LISTED = 40  # above this many runs only those that someone may want to act on get a line of their own
+ON_ITS_WAY = (State.RUNNING, State.QUEUED)
 OF_INTEREST = (State.RUNNING, State.INTERRUPTED, State.FAILED, State.STALE)
 SHOWN = 3  # names of a group that are spelt out
 LINE_S = 30.0  # how often progress is said where it cannot be drawn
@@ -73,9 +75,34 @@ def plan_tables(rows: Sequence[PlanRow]) -> Group:
 
 
 def plan_line(row: PlanRow) -> str:
-    """Give a planned run as one line of tab-separated fields: id, state, pool, images, estimated seconds."""
+    """Give a planned run as a line of tab-separated fields: id, state, pool, images, estimated seconds, their basis."""
     fields = (row.id, row.status.state.value, row.placed.pool, str(row.placed.train_samples), f"{row.estimate_s:.0f}")
-    return "\t".join(fields)
+    return "\t".join((*fields, row.basis))
+
+
+def rests_on(rows: Sequence[PlanRow]) -> str:
+    """Say what the estimates of some runs rest on, the most frequent first."""
+    counted = Counter(row.basis for row in rows).most_common()
+    if len(counted) == 1:
+        return f"by {counted[0][0]}"
+    named = ", ".join(f"{count} by {basis}" for basis, count in counted[:SHOWN])
+    others = sum(count for _, count in counted[SHOWN:])
+    return f"{named}, {others} otherwise" if others else named
+
+
+def time_left(rows: Sequence[PlanRow]) -> list[str]:
+    """Say how long what is left of a sweep will take, in a line; in none where nothing is."""
+    left = [row for row in rows if row.status.state in (*SUBMITTED, *ON_ITS_WAY)]
+    if not left:
+        return []
+    seconds = sum(row.remaining_s for row in left)
+    line = f"{len(left)} runs left, about {hours(seconds)} of one device's time"
+    working = sum(row.status.state is State.RUNNING for row in left)
+    if working:
+        # No run ends before its own time, however many work beside it.
+        ends_s = max(seconds / working, *(row.remaining_s for row in left))
+        line += f": about {hours(ends_s)} with {working} in work at a time"
+    return [f"{line}; estimated {rests_on(left)}"]
 
 
 def state_line(statuses: Sequence[RunStatus]) -> str:

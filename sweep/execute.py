@@ -17,6 +17,7 @@ from sweep.retry import Change, Ground
 from sweep.status import RunStatus, State
 from sweep.submit import Overtaken, plan_arrays, start_local, start_slurm
 from sweep.survey import Look, look, unconfirmed
+from sweep.timings import learn
 
 FAILED, UNFINISHED = 3, 4
 LOOKS = 5  # how often a submission that others overtake is chosen anew
@@ -60,7 +61,7 @@ def execute(sweep: Sweep, choose: Choose, call: Call, *, local: bool) -> NoRetur
         seen = look(sweep, max_age_s=0)
         for line in unconfirmed(seen):
             err.print(line, highlight=False, soft_wrap=True)
-        chosen = choose(make_plan(sweep, seen.statuses), seen)
+        chosen = choose(make_plan(sweep, seen.statuses, learn(sweep, seen)), seen)
         asked = call if number == 0 else call._replace(yes=True)
         try:
             if cluster and limits:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from sweep.config import Sweep
+from sweep.cost import CostModel
 from sweep.errors import InputError
 from sweep.plan import make_plan
 from sweep.retry import nearest_run
@@ -21,7 +22,7 @@ def read_log(sweep: Sweep, run_id: str, *, attempt: int | None, follow: bool) ->
     A run whose job died before it began has the job's own output. Raises InputError for an unknown run, for one that
     has no log, and for an attempt that never was.
     """
-    rows = make_plan(sweep, survey(sweep))
+    rows = make_plan(sweep, survey(sweep), CostModel())
     status = next((row.status for row in rows if row.id == run_id), None)
     if status is None:
         raise InputError(f"no run '{run_id}' in this sweep{nearest_run(run_id, rows)}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sweep.config import PlacedRun, Sweep
-from sweep.cost import estimate_s
+from sweep.cost import CostModel, Work
 from sweep.status import RunStatus, State
 from trainer.records import PlannedRun, PlanRecord, now
 
@@ -13,11 +13,16 @@ SUBMITTED = (State.PLANNED, State.INTERRUPTED, State.CANCELLED)
 
 
 class PlanRow(NamedTuple):
-    """One run of the plan: what it is, where it goes, how it stands, what it costs from its first epoch."""
+    """One run of the plan: what it is, where it goes, how it stands, what it costs from its first epoch.
+
+    basis, margin: of the estimate, as `sweep.cost.Estimate` has them.
+    """
 
     placed: PlacedRun
     status: RunStatus
     estimate_s: float
+    basis: str = "operations"
+    margin: float | None = None
 
     @property
     def id(self) -> str:
@@ -33,22 +38,20 @@ class PlanRow(NamedTuple):
         return self.estimate_s * (1 - self.status.epoch / self.status.epochs)
 
 
-def make_plan(sweep: Sweep, statuses: Sequence[RunStatus]) -> list[PlanRow]:
-    """Join the sweep's runs with how they stand; statuses are in the sweep's order."""
-    return [
-        PlanRow(
-            placed,
-            status,
-            estimate_s(
-                placed.cell.spec,
-                device=placed.device,
-                image_size=placed.image_size,
-                train_samples=placed.train_samples,
-                val_samples=placed.val_samples,
-            ),
-        )
-        for placed, status in zip(sweep.runs, statuses, strict=True)
-    ]
+def make_plan(sweep: Sweep, statuses: Sequence[RunStatus], costs: CostModel) -> list[PlanRow]:
+    """Join the sweep's runs with how they stand and what they cost; statuses are in the sweep's order."""
+    rows = []
+    for placed, status in zip(sweep.runs, statuses, strict=True):
+        estimate = costs.estimate(work(placed))
+        rows.append(PlanRow(placed, status, estimate.seconds, estimate.basis, estimate.margin))
+    return rows
+
+
+def work(placed: PlacedRun) -> Work:
+    """Give what the cost model asks of a run."""
+    return Work(
+        placed.cell.spec, placed.pool, placed.device, placed.image_size, placed.train_samples, placed.val_samples
+    )
 
 
 def planned_run(placed: PlacedRun) -> PlannedRun:

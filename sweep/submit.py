@@ -5,10 +5,11 @@ same moment one looks again. An array that Slurm gave no clear answer about is f
 before its runs go into another. And every job claims a run before it trains it, whatever went wrong before.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from slurm.bundles import Sized, bundle_within, chunks
+from slurm.bundles import Sized, bundle_within, chunks, limit_min
 from slurm.jobs import ArrayRecord, Resources
 from slurm.limits import ClusterLimits
 from slurm.local import LocalExecutor
@@ -107,7 +108,8 @@ def plan_arrays(
 ) -> list[ArrayRecord]:
     """Put runs into arrays: one a pool, recipe and set of resources, cut where the cluster allows no longer ones.
 
-    The tags are given when the token is known. Runs beyond what the user may have queued are left out.
+    The tags are given when the token is known. Runs beyond what the user may have queued are left out. An array whose
+    runs are all estimated by measured ones asks for no more time than its longest job is sure to need.
     """
     section = cluster.section
     groups: dict[tuple[str, str, str], list[PlanRow]] = {}
@@ -121,6 +123,7 @@ def plan_arrays(
         wanted[key] = asked
     most = [limit for limit in (limits.max_submit, limits.max_jobs) if limit is not None]
     left = min(most) if most else None
+    needed_s = {row.id: _needed_s(row, changes.get(row.id, UNCHANGED)) for row in rows}
     arrays = []
     for key, group in groups.items():
         sized = [Sized(row.id, row.remaining_s) for row in group]
@@ -133,8 +136,20 @@ def plan_arrays(
         )
         left = None if left is None else left - len(tasks)
         for piece in chunks(tasks, limits.max_array_size - 1):
-            arrays.append(ArrayRecord(tag="", pool=key[0], resources=wanted[key], tasks=list(piece)))
+            longest_s = max(sum(needed_s[run_id] for run_id in task) for task in piece)
+            asked = wanted[key]
+            if longest_s < math.inf:
+                shorter = limit_min(longest_s, asked.time_limit_min)
+                asked = asked.model_copy(update={"time_limit_min": shorter})
+            arrays.append(ArrayRecord(tag="", pool=key[0], resources=asked, tasks=list(piece)))
     return arrays
+
+
+def _needed_s(row: PlanRow, change: Change) -> float:
+    """Give the seconds a run is sure to need no more than; infinity where nobody can say, or a retry gives it more."""
+    if row.margin is None or change.time_limit_min is not None:
+        return math.inf
+    return row.margin * row.remaining_s
 
 
 def _announce(

@@ -39,7 +39,8 @@ class Look(NamedTuple):
     """How every run stands, in the plan's order; the results, by run id; the submissions; what Slurm says and how it
     answered.
 
-    results: all that validate, stale ones too. submitting: by the submissions' tokens, as in Place.
+    results: all that validate, stale ones too. submitting: by the submissions' tokens, as in Place. evidence: all that
+    was read, by run id.
     """
 
     statuses: list[RunStatus]
@@ -48,6 +49,7 @@ class Look(NamedTuple):
     submitting: Mapping[str, bool | None]
     queue: Snapshot
     places: Mapping[str, Place]
+    evidence: Mapping[str, Evidence]
 
 
 def survey(sweep: Sweep, executor: LocalExecutor | None = None) -> list[RunStatus]:
@@ -89,7 +91,7 @@ def look(sweep: Sweep, executor: LocalExecutor | None = None, *, max_age_s: floa
         fingerprint = sweep.fingerprints.get(placed.cell.spec.run.dataset)
         statuses.append(run_status(placed, found, work, fingerprint, folder.run(run_id)))
     results = {run_id: found.result for run_id, found in evidence.items() if found.result is not None}
-    return Look(statuses, results, submissions, submitting, snapshot, places)
+    return Look(statuses, results, submissions, submitting, snapshot, places, evidence)
 
 
 def read_submissions(folder: SweepFolder) -> tuple[list[Submission], dict[str, bool | None]]:

@@ -213,6 +213,23 @@ def test_growth_is_in_the_table() -> None:
     assert picture(results(*three_rounds(), growth=[*alone, both])).startswith(b"\x89PNG")
 
 
+def test_the_error_of_the_cost_model_is_in_the_table() -> None:
+    """Twice too fast by operations; learned from the other number of images, as far off as the two differ."""
+    operations = 4 * 37.0e6 * 2 / 80e9 / 2  # an image trained and validated, on the two cores
+    alone = [
+        GrowthSample(shape=RESNET, precision="fp32", images=n, measurements=(measurement(train, train / 3, images=n),))
+        for n, train in ((512, 2 * 512 * operations * 3 / 4), (1024, 2 * 1024 * operations * 3 / 4 / 1.25))
+    ]
+    report = markdown(results(*three_rounds(), growth=alone), load_sweep(STUDY).runs, "a.png")
+    assert "| ResNet-18 | 32×32 | fp32 | 2 | -44 (-50–-38) % | +3 (-20–+25) % |" in report
+    without = markdown(results(*three_rounds()), load_sweep(STUDY).runs, "a.png")
+    assert "| ResNet-18 | 32×32 | fp32 | 3 | -" in without
+    assert without.split("## The cost model")[1].split("##")[0].count("| – |") == 1
+    unknown = results(*three_rounds(), growth=alone)
+    unknown = unknown.model_copy(update={"machine": unknown.machine.model_copy(update={"gpu": "NVIDIA H200"})})
+    assert "| fp32 | 2 | – | +3 (-20–+25) % |" in markdown(unknown, load_sweep(STUDY).runs, "a.png")
+
+
 def test_the_same_results_give_the_same_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Drawn anew from its numbers, a benchmark is the same report and the same picture."""
     whole = results(*three_rounds())

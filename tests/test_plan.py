@@ -25,7 +25,7 @@ def test_the_study_is_156_runs_with_the_chapters_sample_counts(sweep: Command, t
     document = sweep.json("plan", THESIS)
     runs = document["runs"]
     assert (document["schema_version"], document["sweep"], len(runs)) == (1, "thesis", 156)
-    keys = {"id", "architecture", "dataset", "ratio", "seed", "train_samples", "pool", "state", "estimate_s"}
+    keys = {"id", "architecture", "dataset", "ratio", "seed", "train_samples", "pool", "state", "estimate_s", "basis"}
     assert all(set(run) == keys for run in runs)
     assert len({run["id"] for run in runs}) == 156
     assert set(Counter(run["ratio"] for run in runs).values()) == {12}
