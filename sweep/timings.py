@@ -51,7 +51,8 @@ def _finished(placed: PlacedRun, result: Result, spans: Mapping[Where, list[Span
     """Time a finished run; the work that interruptions lost is not in its epochs' seconds, and hides its start."""
     hardware, timing, epochs = result.hardware, result.timing, result.training.epochs
     moved = len(hardware.stretches) > 1 or (not hardware.stretches and len({one.host for one in result.attempts}) > 1)
-    if moved or result.run != placed.cell.spec.run or timing.train_seconds <= 0:
+    images = min(result.data.train_samples, result.data.val_samples)
+    if moved or result.run != placed.cell.spec.run or images <= 0 or timing.train_seconds <= 0:
         return None
     share = _share(result.attempts, spans) if hardware.gpus else 1.0
     rest = timing.total_seconds - timing.train_seconds - timing.evaluation_seconds

@@ -46,7 +46,6 @@ from trainer.records import (
 
 THESIS = REPOSITORY / "configs" / "thesis.yaml"
 V100 = Hardware(host="v1", cpu="c", gpus=["Tesla V100-PCIE-16GB"], pool="v100-16gb", device="cuda", precision="fp32")
-PROCESSOR = Hardware(host="laptop", cpu="c", gpus=[], pool="local", device="cpu", precision="fp32")
 START_S, EPOCH_S, VALIDATION_S = 11.0, 0.02, 4e-5
 
 
@@ -257,6 +256,16 @@ def test_a_run_that_moved_says_nothing_of_either_device(
     first = of(plan(sweep), "resnet18", "cifar10", 42)[0]
     assert (first.status.state, first.basis) == (State.DONE, "1 finished run")
     assert first.estimate_s == pytest.approx(took_s(work(first.placed)), rel=0.4)
+
+
+@pytest.mark.parametrize("part", ["data", "timing"])
+def test_a_result_without_images_or_time_is_no_evidence(part: str, tmp_path: Path) -> None:
+    """A made file must not end a look at the others."""
+    sweep = thesis(tmp_path)
+    result = ran(planned_of(sweep.runs[0]), V100)
+    nothing = {"data": {"val_samples": 0}, "timing": {"train_seconds": 0.0}}[part]
+    write_result(sweep.folder, result.model_copy(update={part: getattr(result, part).model_copy(update=nothing)}))
+    assert {row.basis for row in plan(sweep)} == {"operations"}
 
 
 def test_interruptions_do_not_count(tmp_path: Path) -> None:

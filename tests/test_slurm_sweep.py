@@ -122,6 +122,19 @@ def test_several_runs_share_one_gpu(on_slurm: Command, data: Path, tmp_path: Pat
     wait_for(lambda: {run["state"] for run in states(on_slurm, file).values()} == {"cancelled"}, "both to stop")
 
 
+def test_jobs_like_finished_runs_ask_for_less_time(on_slurm: Command, data: Path, tmp_path: Path) -> None:
+    """The first run is given what the pool has; a second one of the same kind no more than it is sure to need."""
+    file = slurm_file(tmp_path, data)
+    first, second = (f"resnet18-cifar10-r1.0-s{seed}" for seed in (1, 2))
+    assert ", 60 min" in on_slurm("submit", file, "--yes").stderr
+    wait_for_state(on_slurm, file, first, "done", "failed")
+    file = slurm_file(tmp_path, data, seeds=(1, 2))
+    assert ", 30 min" in on_slurm("submit", file, "--yes").stderr
+    assert wait_for_state(on_slurm, file, second, "done", "failed")["state"] == "done"
+    bases = {run["id"]: run["basis"] for run in on_slurm.json("plan", file)["runs"]}
+    assert bases == {first: "its own time", second: "its own time"}
+
+
 def test_an_array_is_throttled_and_cut_at_the_largest_the_cluster_takes(
     make_cluster: Any, data: Path, tmp_path: Path
 ) -> None:
