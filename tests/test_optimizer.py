@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from trainer.optimizer import FusedAdamW
+from trainer.optimizer import FusedAdamW, forget_broken_step
 
 SETTINGS: dict[str, Any] = {"betas": (0.9, 0.99), "eps": 1e-7, "weight_decay": 0.05}
 RATES = (3e-3, 3e-3, 1e-3, 1e-4, 0.0)
@@ -64,3 +64,22 @@ def test_a_parameter_without_a_gradient_stays() -> None:
     assert torch.equal(unused, torch.ones(3))
     assert not torch.equal(model.weight, before)
     assert optimizer.state.keys() == {"weight", "bias"}
+
+
+def test_a_step_that_broke_off_can_be_forgotten() -> None:
+    """What follows is as if it had never begun: the scaler steps again, and scales once."""
+    models, scalers = (network(), network()), (GradScaler("cpu"), GradScaler("cpu"))
+    optimizers = [FusedAdamW(model.named_parameters(), **SETTINGS) for model in models]
+    for broken, model, optimizer, scaler in zip((True, False), models, optimizers, scalers, strict=True):
+        train(optimizer, model, scaler, overflow=None)
+        if broken:
+            moment = optimizer.state["0.weight"].pop("exp_avg")
+            scaler.scale(model(batches()[0]).sum()).backward()
+            with pytest.raises(KeyError):
+                scaler.step(optimizer)
+            optimizer.state["0.weight"]["exp_avg"] = moment
+            for state in optimizer.state.values():
+                state["step"] -= 1
+            forget_broken_step(optimizer, scaler)
+        train(optimizer, model, scaler, overflow=None)
+    assert all(torch.equal(*pair) for pair in zip(*(model.parameters() for model in models), strict=True))

@@ -30,6 +30,7 @@ def make_trainer(
     classes: int = 10,
     seed: int = 42,
     precision: str = "fp32",
+    capture: bool = True,
     **recipe: Any,
 ) -> Trainer:
     """Make a trainer; what is not said of the recipe is the study's."""
@@ -42,6 +43,7 @@ def make_trainer(
         precision=precision,
         train=random_split(24) if train is None else train,
         val=random_split(10, seed=1) if val is None else val,
+        capture=capture,
     )
 
 

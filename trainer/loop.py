@@ -7,6 +7,7 @@ and may raise to stop. Metrics stay on the device until the epoch ends.
 import math
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import NamedTuple
 
 import numpy.typing as npt
@@ -15,17 +16,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from trainer.data.augment import augment, draw_boxes, normalise
+from trainer.data.augment import Boxes, augment, normalise
 from trainer.data.catalog import Dataset
-from trainer.data.order import draw_seed, epoch_order, generator
+from trainer.data.draws import EpochDraws, draw_epoch
+from trainer.data.order import draw_seed
 from trainer.device import autocast
 from trainer.models.build import build_model
 from trainer.models.replicas import ReplicaBatchNorm2d
-from trainer.optimizer import MOMENTS, FusedAdamW
+from trainer.optimizer import MOMENTS, FusedAdamW, forget_broken_step
 from trainer.recipe import Recipe, replica_batch
 from trainer.records import History
+from trainer.step import WORTH_RECORDING, CapturedStep, CudaGraphs, EagerStep, Execution
 
 EVALUATION_BATCH = 500
+# Fills a GPU with less memory than a step needs, and divides both validation sets: one shape to find algorithms for.
+GPU_EVALUATION_BATCH = 2500
 Tick = Callable[[int, int], None]
 
 
@@ -59,7 +64,8 @@ class EpochMetrics(NamedTuple):
 class Trainer:
     """One run between epochs: model, optimiser, history. On a CPU a function of the seed and the number of threads.
 
-    seed fixes the initial weights; with the epoch it fixes order, augmentation and dropout.
+    seed fixes the initial weights; with the epoch it fixes order, augmentation and dropout. capture: on a GPU, record
+    the step as a CUDA graph where the run is long enough; the result differs by rounding at most.
     """
 
     def __init__(
@@ -73,6 +79,7 @@ class Trainer:
         precision: str,
         train: Split,
         val: Split,
+        capture: bool = True,
     ) -> None:
         self.dataset = dataset
         self.recipe = recipe
@@ -95,6 +102,18 @@ class Trainer:
             weight_decay=recipe.weight_decay,
         )
         self.scaler = GradScaler(self.device.type, enabled=precision == "fp16")
+        captured = capture and self.device.type == "cuda" and recipe.epochs * self.steps >= WORTH_RECORDING
+        # The search for the fastest algorithm pays where a recording does.
+        torch.backends.cudnn.benchmark = captured
+        # None of these knows the trainer: a cycle would keep the GPU's memory from the next run.
+        self.execution: Execution = EagerStep(self.device)
+        if captured:
+            forget = partial(forget_broken_step, self.optimizer, self.scaler)
+            self.execution = CapturedStep(self.device, CudaGraphs(self.device), forget)
+        draw = partial(draw_epoch, dataset, len(train.labels), recipe.replicas, self.batch, self.steps, seed)
+        self.draws = EpochDraws(draw, recipe.epochs, ahead=self.device.type == "cuda")
+        self._loss_sum = torch.zeros((), device=self.device)
+        self._correct = torch.zeros((), dtype=torch.int64, device=self.device)
         self.history = History()
         self.train_seconds = 0.0
         self.evaluation_seconds = 0.0
@@ -177,40 +196,41 @@ class Trainer:
                 raise StateError(f"its {name} has the shape {tuple(tensors[name].shape)}, the network's {tuple(shape)}")
 
     def _train_epoch(self, tick: Tick) -> EpochMetrics:
-        recipe, epoch = self.recipe, self.epoch
-        step_size = self.batch * recipe.replicas
-        order = epoch_order(len(self.train.labels), recipe.replicas, self.batch, self.steps, self.seed, epoch)
-        order = order.to(self.device)
-        boxes = draw_boxes(self.dataset, order.numel(), generator(self.seed, epoch, "augmentation")).to(self.device)
-        torch.manual_seed(draw_seed(self.seed, epoch, "dropout"))
-        self.optimizer.lr = recipe.learning_rate_at(epoch)
-        loss_sum = torch.zeros((), device=self.device)
-        correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        self.execution.begin(self.draws.take(self.epoch))
+        torch.manual_seed(draw_seed(self.seed, self.epoch, "dropout"))
+        self.optimizer.lr = self.recipe.learning_rate_at(self.epoch)
+        self._loss_sum.zero_()
+        self._correct.zero_()
         self.model.train()
         for step in range(self.steps):
-            index = order[step]
-            images, labels = self.train.images[index], self.train.labels[index]
-            if recipe.augmentation:
-                images = augment(self.dataset, images, boxes.take(slice(step * step_size, (step + 1) * step_size)))
-            self.optimizer.zero_grad()
-            for part, wanted in zip(images.chunk(self.passes), labels.chunk(self.passes), strict=True):
-                loss, scores = self._forward(part, wanted)
-                self.scaler.scale(loss / self.passes).backward()  # type: ignore[no-untyped-call]  # torch's own gap
-                loss_sum += loss.detach()
-                correct += (scores.argmax(1) == wanted).sum()
-            self.scaler.step(self.optimizer)  # type: ignore[arg-type]  # it asks for no more than FusedAdamW has
-            self.scaler.update()
+            self.execution(step, self._update)
             tick(step + 1, self.steps)
-        return EpochMetrics((loss_sum / (self.steps * self.passes)).item(), correct.item() / (self.steps * step_size))
+        images = self.steps * self.batch * self.recipe.replicas
+        return EpochMetrics((self._loss_sum / (self.steps * self.passes)).item(), self._correct.item() / images)
+
+    def _update(self, index: Tensor, boxes: Boxes) -> None:
+        """Take one step on the images with these indices (N,). Nothing here may wait for the device: it is recorded."""
+        images, labels = self.train.images[index], self.train.labels[index]
+        if self.recipe.augmentation:
+            images = augment(self.dataset, images, boxes)
+        self.optimizer.zero_grad()
+        for part, wanted in zip(images.chunk(self.passes), labels.chunk(self.passes), strict=True):
+            loss, scores = self._forward(part, wanted)
+            self.scaler.scale(loss / self.passes).backward()  # type: ignore[no-untyped-call]  # torch's own gap
+            self._loss_sum += loss.detach()
+            self._correct += (scores.argmax(1) == wanted).sum()
+        self.scaler.step(self.optimizer)  # type: ignore[arg-type]  # it asks for no more than FusedAdamW has
+        self.scaler.update()
 
     def _evaluate(self, tick: Tick) -> EpochMetrics:
         """Measure loss and accuracy on the whole validation set."""
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
+        batch = EVALUATION_BATCH if self.device.type == "cpu" else GPU_EVALUATION_BATCH
         self.model.eval()
         with torch.inference_mode():
-            for start in range(0, len(self.val.labels), EVALUATION_BATCH):
-                images, labels = (part[start : start + EVALUATION_BATCH] for part in self.val)
+            for start in range(0, len(self.val.labels), batch):
+                images, labels = (part[start : start + batch] for part in self.val)
                 loss, scores = self._forward(images, labels)
                 loss_sum += loss.double() * len(labels)
                 correct += (scores.argmax(1) == labels).sum()

@@ -5,6 +5,7 @@ batch transforms draw once for the whole batch, which is another augmentation.
 """
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -20,7 +21,7 @@ TRIES = 10
 
 
 class Boxes(NamedTuple):
-    """Where each image is cropped, and whether it is mirrored: five (N,) tensors, pixels as int64, flip as bool."""
+    """Where each image is cropped, and whether it is mirrored: five tensors (N,), pixels as int64, flip as bool."""
 
     top: Tensor
     left: Tensor
@@ -28,7 +29,7 @@ class Boxes(NamedTuple):
     width: Tensor
     flip: Tensor
 
-    def take(self, index: slice) -> "Boxes":
+    def take(self, index: int | slice) -> "Boxes":
         return Boxes(*(field[index] for field in self))
 
     def to(self, device: torch.device) -> "Boxes":
@@ -86,9 +87,16 @@ def _to_levels(values: Tensor) -> Tensor:
 
 def normalise(dataset: Dataset, images: Tensor) -> Tensor:
     """Scale pixels to [0, 1], subtract the channel means, divide by the deviations. images: (N, 3, S, S), 0 to 255."""
-    mean = torch.tensor(dataset.mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(dataset.std, device=images.device).view(1, 3, 1, 1)
+    mean, std = _statistics(dataset, images.device)
     return (images.float() / 255 - mean) / std
+
+
+@cache
+def _statistics(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Give means and deviations (1, 3, 1, 1), copied to the device once: a copy makes the CPU wait for a GPU."""
+    with torch.inference_mode(False):
+        mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (dataset.mean, dataset.std))
+    return mean, std
 
 
 def _draw_crops(size: int, count: int, generator: torch.Generator) -> Boxes:
