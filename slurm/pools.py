@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Device = Literal["cpu", "p100", "v100", "a100", "h100"]
 
@@ -20,7 +20,8 @@ class Pool(Strict):
     """One kind of hardware, in Slurm's words. device names the hardware for the cost estimate.
 
     cpus and memory_gb are what one run needs; a job that packs several on its GPU asks for as many times that.
-    gpu_memory_gb tells which pool is larger when a run outgrows its GPU.
+    gpu_memory_gb tells which pool is larger when a run outgrows its GPU. mps: several runs on a GPU compute at a time
+    through NVIDIA's multi-process service; before Volta it would put them all into one address space.
     """
 
     device: Device
@@ -33,7 +34,15 @@ class Pool(Strict):
     memory_gb: Annotated[float, Field(strict=True, gt=0)] = 8.0
     time_limit_min: Annotated[int, Field(strict=True, ge=1)] = 60
     gpu_memory_gb: Annotated[float, Field(strict=True, gt=0)] | None = None
+    mps: Annotated[bool, Field(strict=True)] = False
     setup: list[str] = []
+
+    @field_validator("mps")
+    @classmethod
+    def _keeps_runs_apart(cls, mps: bool, info: ValidationInfo) -> bool:
+        if mps and info.data.get("device") in ("cpu", "p100"):
+            raise ValueError(f"needs a V100 or newer, not {info.data['device']}; leave it out")
+        return mps
 
 
 class ClusterFile(Strict):

@@ -11,12 +11,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import FrameType
 
 from slurm.commands import SlurmError, call
+from slurm.cores import core_shares, on_cores, usable_cores
 from slurm.jobs import WITHDRAWN
 from slurm.limits import parse_minutes
+from slurm.mps import multi_process_service
 from trainer.checkpoint_file import epochs_in, list_checkpoints
 from trainer.claim import close_dead
 from trainer.files import RecordError, read_json, write_json
@@ -35,6 +38,10 @@ class Task:
         self.bundle = bundle
         self.index = index
         self.workers: list[subprocess.Popen[bytes]] = []
+        self.abreast = min(bundle.workers, len(self.runs))
+        self.free_cores = core_shares(usable_cores(), self.abreast, bundle.options.threads)
+        self.cores: dict[int, set[int]] = {}  # by the pid of the worker that has them
+        self.environment = dict(os.environ)
         self.signal: signal.Signals | None = None
         self.failed = False
         self.oom_kills = count_oom_kills()
@@ -47,7 +54,18 @@ class Task:
         """Work until the runs are done or a signal ends it; give the exit code."""
         for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._remember)
-        for _ in range(min(self.bundle.workers, len(self.runs))):
+        shared = self.bundle.mps and self.abreast > 1
+        with multi_process_service() if shared else nullcontext(self.environment) as self.environment:
+            self._work()
+        if self.signal and self._unfinished():
+            self._go_on_later()
+        if self.signal:
+            return int(ExitCode.INTERRUPTED)
+        return int(ExitCode.FAILED if self.failed else ExitCode.DONE)
+
+    def _work(self) -> None:
+        """Start the trainers, and stay until the last has ended."""
+        for _ in range(self.abreast):
             self._start()
         passed_on = False
         while self.workers:
@@ -59,11 +77,6 @@ class Task:
                 self.workers.remove(worker)
                 self._see_to(worker)
             time.sleep(POLL_S)
-        if self.signal and self._unfinished():
-            self._go_on_later()
-        if self.signal:
-            return int(ExitCode.INTERRUPTED)
-        return int(ExitCode.FAILED if self.failed else ExitCode.DONE)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         # A warning counts however late: what ends a job for another's sake may overtake it (preempt_send_user_signal).
@@ -72,10 +85,17 @@ class Task:
 
     def _start(self) -> None:
         command = [sys.executable, "-u", "-m", "trainer", "--bundle", str(self.bundle_file), "--task", str(self.index)]
-        self.workers.append(subprocess.Popen([*command, "--job", job_name()], stdin=subprocess.DEVNULL))
+        cores = self.free_cores.pop(0) if self.free_cores else None
+        with on_cores(cores):
+            worker = subprocess.Popen([*command, "--job", job_name()], stdin=subprocess.DEVNULL, env=self.environment)
+        if cores:
+            self.cores[worker.pid] = cores
+        self.workers.append(worker)
 
     def _see_to(self, worker: subprocess.Popen[bytes]) -> None:
         """Take notice of a trainer's end; one that was killed has its run closed, and another takes the rest."""
+        if worker.pid in self.cores:
+            self.free_cores.append(self.cores.pop(worker.pid))
         code: int = worker.returncode
         if code not in (ExitCode.DONE.value, ExitCode.INTERRUPTED.value):
             self.failed = True

@@ -96,7 +96,8 @@ def start_slurm(
             options = _options(sweep, cluster, array.pool)
             workers = cluster.section.runs_per_gpu
             folder.job_folder(record.token, number).mkdir(parents=True, exist_ok=True)
-            bundle = _bundle(sweep, record.token, array.pool, options, tasks, workers)
+            mps = cluster.pools[array.pool].mps
+            bundle = _bundle(sweep, record.token, array.pool, options, tasks, workers, mps=mps)
             write_json(folder.bundle(record.token, number), bundle)
         return _send_all(folder, record, cluster.section.max_parallel)
     except OSError as error:
@@ -238,7 +239,14 @@ def _options(sweep: Sweep, cluster: Cluster, pool: str) -> Options:
 
 
 def _bundle(
-    sweep: Sweep, token: str, pool: str, options: Options, tasks: list[list[RunSpec]], workers: int = 1
+    sweep: Sweep,
+    token: str,
+    pool: str,
+    options: Options,
+    tasks: list[list[RunSpec]],
+    workers: int = 1,
+    *,
+    mps: bool = False,
 ) -> Bundle:
     return Bundle(
         submission=token,
@@ -247,6 +255,7 @@ def _bundle(
         runs_folder=SweepFolder(sweep.folder).runs.resolve(),
         options=options,
         workers=workers,
+        mps=mps,
         tasks=tasks,
     )
 

@@ -335,7 +335,7 @@ class Bundle(Versioned):
     """The runs of a submission's jobs, handed to `python -m trainer --bundle FILE --task N`.
 
     tasks: the runs of each job, by the index in its array. runs_folder holds a folder a run. workers: how many
-    processes share a job's runs; each takes what no other has taken.
+    processes share a job's runs; each takes what no other has taken. mps: they share its GPU through NVIDIA's service.
     """
 
     submission: str
@@ -344,6 +344,7 @@ class Bundle(Versioned):
     runs_folder: Path
     options: Options
     workers: int = 1
+    mps: bool = False
     tasks: list[list[RunSpec]]
 
 
