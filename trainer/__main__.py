@@ -19,7 +19,7 @@ from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError
 from trainer.files import RecordError, read_json
 from trainer.models.catalog import ARCHITECTURES
-from trainer.processes import job_name, restarts
+from trainer.processes import job_name, of_torchrun, restarts
 from trainer.recipe import Recipe
 from trainer.records import Bundle, ExitCode, KeepCheckpoints, Options, Run, RunFolder, RunSpec
 from trainer.settled import Job, all_settled, answer_at_once
@@ -37,7 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
     call = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     logging.captureWarnings(True)
+    rank, size = of_torchrun()
     try:
+        if call.follow or rank > 0:
+            from trainer.follow import follow
+
+            return follow(rank, size, child=call.follow).value
+        if size > 1 and (call.bundle or call.processes > 1):
+            parser.error("torchrun starts the processes of one run; leave --bundle and --processes away, or torchrun")
         return (_train_bundle(call, stop) if call.bundle else _train_one(parser, call, stop)).value
     except OSError as error:
         print(f"trainer: {error}", file=sys.stderr)
@@ -69,6 +76,8 @@ def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: 
         parser.error(f"--ratio {call.ratio}: must be above 0 and at most 1")
     if call.seed < 0:
         parser.error(f"--seed {call.seed}: must not be negative")
+    if call.processes < 1:
+        parser.error(f"--processes {call.processes}: must be at least 1")
     given = {name: getattr(call, name) for name in Recipe.model_fields if getattr(call, name) is not None}
     try:
         recipe = Recipe(**given)
@@ -88,22 +97,29 @@ def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: 
         threads=call.threads,
         checkpoint_interval_s=call.checkpoint_interval,
         keep_checkpoints=call.keep_checkpoints,
+        processes=max(call.processes, of_torchrun()[1]),
     )
     spec, folder = RunSpec(run=run, training=recipe), RunFolder(call.output)
     job = Job(call.job or job_name(), None, call.pool, restarts())
+    started = of_torchrun()[1] > 1
     try:
         settled = answer_at_once(spec, folder, job, options)
     except UsageError as error:
         return _refuse(error)
-    if settled is not None:
+    if settled is not None and not started:
         return settled
+    from trainer.crew import Crew
     from trainer.device import DeviceError
     from trainer.run import execute
 
+    crew = Crew(options.processes, stop, started=started) if options.processes > 1 else None
     try:
-        return execute(spec, folder, call.data, job, options, stop)
+        return settled or execute(spec, folder, call.data, job, options, stop, crew)
     except (UsageError, DataError, DeviceError) as error:
         return _refuse(error)
+    finally:
+        if crew:
+            crew.dismiss()
 
 
 def _refuse(reason: object) -> ExitCode:
@@ -130,6 +146,9 @@ def _parser() -> argparse.ArgumentParser:
     how = parser.add_argument_group("execution")
     how.add_argument("--device", default="auto", help="auto, cpu or cuda")
     how.add_argument("--threads", type=int, default=0, help="CPU threads, 0 for torch's own choice")
+    how.add_argument(
+        "--processes", type=int, default=1, metavar="N", help="share the replicas among N, each with a GPU of its own"
+    )
     how.add_argument("--checkpoint-interval", type=float, default=30.0, metavar="SECONDS")
     how.add_argument(
         "--keep-checkpoints", choices=get_args(KeepCheckpoints), default="none", help="of a run that is done"
@@ -137,6 +156,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--pool", default="local", help="recorded in the result")
     how.add_argument("--job", help="recorded with the attempt; Slurm's job id by default")
     parser.add_argument("--bundle", type=Path, metavar="FILE", help="train the runs this file lists instead")
+    parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)  # one of another's --processes
     parser.add_argument("--task", type=int, default=0, metavar="N", help="those of the bundle's task N")
     return parser
 

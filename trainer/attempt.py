@@ -19,15 +19,28 @@ from trainer import checkpoint
 from trainer.checkpoint_file import CheckpointError, CheckpointInfo, remove_needless
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.claim import HEARTBEAT_S, Claim
+from trainer.crew import Crew
 from trainer.data.catalog import DATASETS
 from trainer.data.prepared import PreparedDataset
 from trainer.device import cpu_name, gpu_names, resolve_precision
 from trainer.failure import record_failure
 from trainer.files import Reserve, clear_unfinished, patiently, write_json
-from trainer.loop import Split, StateError, Trainer
-from trainer.records import Cause, Commitment, ExitCode, Options, Outcome, Progress, RunFolder, Stretch, now
+from trainer.group import Alone, LostError, agreed
+from trainer.loop import DivergedError, Split, StateError, Trainer
+from trainer.records import (
+    Cause,
+    Commitment,
+    ExitCode,
+    Options,
+    Outcome,
+    Progress,
+    RunFolder,
+    RunSpec,
+    Stretch,
+    now,
+)
 from trainer.result import extend, make_result, write_result
-from trainer.stop import Cancelled, ClaimLost, Interrupted, StopSignal
+from trainer.stop import Cancelled, ClaimLost, Interrupted, Stopped, StopSignal
 
 log = logging.getLogger("trainer")
 
@@ -49,6 +62,7 @@ class OneAttempt:
     pool: str
     options: Options
     stop: StopSignal
+    crew: Crew | None = None
     notes: list[str] = field(default_factory=list)
     trainer: Trainer | None = None
     writer: CheckpointWriter | None = None
@@ -68,8 +82,9 @@ class OneAttempt:
         try:
             try:
                 self._train()
-            except BaseException:
+            except BaseException as error:
                 self._end_writer()
+                self._part(error)
                 raise
         except ClaimLost as reason:
             return self._lost(reason)
@@ -117,6 +132,18 @@ class OneAttempt:
             except (OSError, ClaimLost) as error:
                 log.error("%s: the last checkpoint was not written: %s", self._id, error)
 
+    def _part(self, error: BaseException) -> None:
+        """Let the run's other processes be where they wait for the next run, or end them wherever they are.
+
+        Raises what is behind it where they could not be reached.
+        """
+        if self.crew is None or isinstance(error, Stopped | DivergedError):
+            return
+        reason = self.crew.explain(error) if isinstance(error, LostError) else None
+        self.crew.abandon()
+        if reason:
+            raise reason from error
+
     def _train(self) -> None:
         recipe = self.commitment.training
         write_json(self.folder.commitment, self.commitment)
@@ -130,7 +157,7 @@ class OneAttempt:
         self.last_save = time.monotonic()
         while trainer.epoch < recipe.epochs:
             self.epoch_began = time.monotonic()
-            trainer.run_epoch(self._tick)
+            self._run_epoch(trainer)
             self._heartbeat(trainer.steps, trainer.steps)
             _log_epoch(trainer, recipe.epochs)
             if trainer.epoch < recipe.epochs:
@@ -139,22 +166,20 @@ class OneAttempt:
                 self.stop.check()
         self._finish(trainer)
 
+    def _run_epoch(self, trainer: Trainer) -> None:
+        if self.crew is None:
+            trainer.run_epoch(self._tick)
+        else:
+            self.crew.begin_epoch()
+            trainer.run_epoch(agreed(self._tick, trainer.group, self.device))
+
     def _set_up(self) -> Trainer:
         """Put the run together as its newest good checkpoint has it, or as it begins."""
         run, recipe = self.commitment.run, self.commitment.training
-        labels = self.dataset.labels("train")
-        images = self.dataset.images("train")
-        precision = resolve_precision(recipe.precision, self.device)
-        trainer = Trainer(
-            architecture=run.architecture,
-            dataset=DATASETS[run.dataset],
-            classes=len(self.dataset.manifest.classes),
-            recipe=recipe,
-            seed=run.seed,
-            precision=precision,
-            train=Split.from_arrays(images[self.kept], labels[self.kept], self.device),
-            val=Split.from_arrays(self.dataset.images("val"), self.dataset.labels("val"), self.device),
-        )
+        spec = RunSpec(run=run, training=recipe)
+        if self.crew:
+            self.crew.load(spec, self.dataset.folder.parent, self.device)
+        trainer = make_trainer(spec, self.dataset, self.kept, self.device, self.crew.group if self.crew else Alone())
         found, passed_over = checkpoint.newest_good(self.folder.checkpoints, self.commitment)
         for reason in passed_over.values():
             self._note(f"checkpoint passed over: {reason}")
@@ -174,6 +199,8 @@ class OneAttempt:
                 raise CheckpointError(f"{found.path}: {reason}") from error
             self.stretches = info.stretches
         self._compute_on(trainer)
+        if self.crew:
+            self.crew.hand_over(trainer, torch.get_num_threads())
         self.writer = CheckpointWriter(
             self.folder.checkpoints, self.claim.check, saved=trainer.epoch, passed_over=passed_over
         )
@@ -181,8 +208,8 @@ class OneAttempt:
             "%s attempt %d on %s, %s: %d training images, %d steps of %d × %d, from epoch %d of %d",
             run.id,
             self.claim.record.number,
-            self.device,
-            precision,
+            self._hardware(),
+            trainer.precision,
             len(self.kept),
             trainer.steps,
             recipe.replicas,
@@ -195,10 +222,10 @@ class OneAttempt:
     def _compute_on(self, trainer: Trainer) -> None:
         """Take the threads the run began with, fewer where there are fewer cores; note what computes from here on."""
         available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else self.threads
-        torch.set_num_threads(min(self.threads, available))
+        torch.set_num_threads(max(1, min(self.threads, available) // trainer.group.size))
         here = Stretch(
             epoch=trainer.epoch,
-            device=", ".join(gpu_names(self.device)) or cpu_name(),
+            device=self._computes(trainer.group.size),
             precision=trainer.precision,
             threads=torch.get_num_threads(),
             torch=torch.__version__,
@@ -207,6 +234,14 @@ class OneAttempt:
         if not before.like(here):
             self._note(f"goes on on {here}, after {before}: the last bits may differ")
         self.stretches = extend(self.stretches, here)
+
+    def _hardware(self) -> str:
+        return str(self.device) if self.crew is None else f"{self.device.type} in {self.crew.group.size} processes"
+
+    def _computes(self, processes: int) -> str:
+        """Name what computes: one GPU a process, or the processor, which rounds otherwise in several processes."""
+        shared = f" in {processes} processes" if processes > 1 else ""
+        return ", ".join(gpu_names(self.device, processes)) or cpu_name() + shared
 
     def _note(self, words: str) -> None:
         """Say something in log and progress that the reader of the result should know."""
@@ -300,6 +335,24 @@ class OneAttempt:
         if not write_result(self.folder, result):
             log.warning("%s has a result of another attempt already, which stays", self._id)
         remove_needless(self.folder.checkpoints, self.options.keep_checkpoints, trainer.epoch)
+
+
+def make_trainer(
+    spec: RunSpec, dataset: PreparedDataset, kept: npt.NDArray[np.int64], device: torch.device, group: Alone
+) -> Trainer:
+    """Put a run together as it begins, with its images on the device."""
+    images, labels = dataset.images("train"), dataset.labels("train")
+    return Trainer(
+        architecture=spec.run.architecture,
+        dataset=DATASETS[spec.run.dataset],
+        classes=len(dataset.manifest.classes),
+        recipe=spec.training,
+        seed=spec.run.seed,
+        precision=resolve_precision(spec.training.precision, device),
+        train=Split.from_arrays(images[kept], labels[kept], device),
+        val=Split.from_arrays(dataset.images("val"), dataset.labels("val"), device),
+        group=group,
+    )
 
 
 def _log_epoch(trainer: Trainer, epochs: int) -> None:

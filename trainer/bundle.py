@@ -3,6 +3,7 @@
 import logging
 
 from trainer.commitment import UsageError
+from trainer.crew import Crew
 from trainer.data.prepared import DataError
 from trainer.device import DeviceError
 from trainer.files import RecordError, disk_trouble
@@ -19,6 +20,15 @@ def execute_bundle(bundle: Bundle, task: int, job: Job, stop: StopSignal) -> Exi
 
     Runs that are done, cancelled or someone else's are passed over. Answers FAILED if any run failed here.
     """
+    crew = Crew(bundle.options.processes, stop) if bundle.options.processes > 1 else None
+    try:
+        return _execute_each(bundle, task, job, stop, crew)
+    finally:
+        if crew:
+            crew.dismiss()
+
+
+def _execute_each(bundle: Bundle, task: int, job: Job, stop: StopSignal, crew: Crew | None) -> ExitCode:
     failed = False
     for spec in bundle.tasks[task]:
         if stop.received:
@@ -28,7 +38,7 @@ def execute_bundle(bundle: Bundle, task: int, job: Job, stop: StopSignal) -> Exi
             log.info("%s is cancelled", spec.run.id)
             continue
         try:
-            outcome = execute(spec, folder, bundle.data, job, bundle.options, stop)
+            outcome = execute(spec, folder, bundle.data, job, bundle.options, stop, crew)
         except (UsageError, DataError, DeviceError, RecordError) as error:
             record_refusal(spec, folder, job, error)
             outcome = ExitCode.FAILED

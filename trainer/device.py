@@ -16,8 +16,11 @@ class DeviceError(Exception):
     """The device asked for cannot be used; the message says what to do."""
 
 
-def choose_device(name: str) -> torch.device:
-    """Give the device: a GPU for "auto" where torch sees one. Raises DeviceError if it cannot compute there."""
+def choose_device(name: str, *, rank: int = 0, processes: int = 1) -> torch.device:
+    """Give the device: a GPU for "auto" where torch sees one, one for each process of a run that has several.
+
+    Raises DeviceError if it cannot compute there.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -28,6 +31,11 @@ def choose_device(name: str) -> torch.device:
         raise DeviceError(f"device '{name}' is not supported; use auto, cpu or cuda")
     if device.type == "cuda":
         count = torch.cuda.device_count()
+        if processes > 1:
+            if count < processes:
+                wanted = f"the run has {processes} processes, each with a GPU of its own"
+                raise DeviceError(f"{wanted}, and torch sees {count} GPUs here; ask for as many of both, or use one")
+            device = torch.device("cuda", rank)
         if count <= (device.index or 0):
             raise DeviceError(f"torch {torch.__version__} sees {count} GPUs here, not '{name}'; use --device cpu")
         _check_kernels(device)
@@ -75,9 +83,11 @@ def cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
-def gpu_names(device: torch.device) -> list[str]:
-    """Give the names of the GPUs the run uses."""
-    return [torch.cuda.get_device_name(device)] if device.type == "cuda" else []
+def gpu_names(device: torch.device, processes: int = 1) -> list[str]:
+    """Give the names of the GPUs the run uses, one a process."""
+    if device.type != "cuda":
+        return []
+    return [torch.cuda.get_device_name(index if processes > 1 else device) for index in range(processes)]
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:

@@ -11,6 +11,7 @@ import torch
 from trainer.checkpoint_file import CheckpointError
 from trainer.claim import Claim
 from trainer.commitment import UsageError
+from trainer.crew import FellowError
 from trainer.data.prepared import DataError
 from trainer.device import DeviceError
 from trainer.files import RecordError, disk_trouble, write_json
@@ -20,7 +21,7 @@ from trainer.records import Cause, ErrorRecord, RunFolder, now
 log = logging.getLogger("trainer")
 
 # What says itself what is wrong: where it was raised would only distract.
-FORESEEN = (CheckpointError, DataError, DeviceError, DivergedError, RecordError, UsageError)
+FORESEEN = (CheckpointError, DataError, DeviceError, DivergedError, FellowError, RecordError, UsageError)
 
 
 def record_failure(folder: RunFolder, claim: Claim, error: Exception, end_epoch: int) -> None:
@@ -56,6 +57,8 @@ def record_failure(folder: RunFolder, claim: Claim, error: Exception, end_epoch:
 
 def cause_of(error: Exception) -> Cause:
     """Name the cause of a failure by its exception."""
+    if isinstance(error, FellowError):
+        return error.cause
     if isinstance(error, DivergedError):
         return Cause.DIVERGED
     if isinstance(error, torch.cuda.OutOfMemoryError):

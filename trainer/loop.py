@@ -21,6 +21,7 @@ from trainer.data.catalog import Dataset
 from trainer.data.draws import EpochDraws, draw_epoch
 from trainer.data.order import draw_seed
 from trainer.device import autocast
+from trainer.group import Alone
 from trainer.models.build import build_model
 from trainer.models.replicas import ReplicaBatchNorm2d
 from trainer.optimizer import MOMENTS, FusedAdamW, forget_broken_step
@@ -64,8 +65,9 @@ class EpochMetrics(NamedTuple):
 class Trainer:
     """One run between epochs: model, optimiser, history. On a CPU a function of the seed and the number of threads.
 
-    seed fixes the initial weights; with the epoch it fixes order, augmentation and dropout. capture: on a GPU, record
-    the step as a CUDA graph where the run is long enough; the result differs by rounding at most.
+    seed fixes the initial weights; with the epoch it fixes order, augmentation and dropout. group: the processes that
+    share the replicas, each an equal number of them in their order. capture: on a GPU, record the step as a CUDA graph
+    where the run is long enough and alone; the result differs by rounding at most.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Trainer:
         precision: str,
         train: Split,
         val: Split,
+        group: Alone | None = None,
         capture: bool = True,
     ) -> None:
         self.dataset = dataset
@@ -88,13 +91,16 @@ class Trainer:
         self.train = train
         self.val = val
         self.device = train.images.device
+        self.group = group or Alone()
+        self.replicas = recipe.replicas // self.group.size
         self.batch, self.steps = replica_batch(len(train.labels), recipe)
         # Ampere and later would round the convolutions of fp32 to 10 bits; fp32 is the reference everywhere.
         torch.backends.cudnn.allow_tf32 = precision != "fp32"
         torch.manual_seed(draw_seed(seed, 0, "weights"))
-        model = build_model(architecture, classes, train.images.shape[-1], recipe)
+        mine = recipe.model_copy(update={"replicas": self.replicas})
+        model = build_model(architecture, classes, train.images.shape[-1], mine)
         self.model: nn.Module = model.to(self.device).to(memory_format=self._memory_format())  # type: ignore[call-overload]
-        self.passes = passes_per_step(self.model, recipe.replicas, self.device)
+        self.passes = passes_per_step(self.model, self.replicas, self.device)
         self.optimizer = FusedAdamW(
             self.model.named_parameters(),
             betas=recipe.betas,
@@ -102,7 +108,8 @@ class Trainer:
             weight_decay=recipe.weight_decay,
         )
         self.scaler = GradScaler(self.device.type, enabled=precision == "fp16")
-        captured = capture and self.device.type == "cuda" and recipe.epochs * self.steps >= WORTH_RECORDING
+        alone = self.group.size == 1  # what processes tell each other is not recorded
+        captured = capture and alone and self.device.type == "cuda" and recipe.epochs * self.steps >= WORTH_RECORDING
         # The search for the fastest algorithm pays where a recording does.
         torch.backends.cudnn.benchmark = captured
         # None of these knows the trainer: a cycle would keep the GPU's memory from the next run.
@@ -197,7 +204,8 @@ class Trainer:
 
     def _train_epoch(self, tick: Tick) -> EpochMetrics:
         self.execution.begin(self.draws.take(self.epoch))
-        torch.manual_seed(draw_seed(self.seed, self.epoch, "dropout"))
+        # Process 0 draws as one that executes all replicas; the others must not draw the same.
+        torch.manual_seed(draw_seed(self.seed, self.epoch, "dropout") ^ self.group.rank)
         self.optimizer.lr = self.recipe.learning_rate_at(self.epoch)
         self._loss_sum.zero_()
         self._correct.zero_()
@@ -205,36 +213,48 @@ class Trainer:
         for step in range(self.steps):
             self.execution(step, self._update)
             tick(step + 1, self.steps)
+        self.group.add_up([self._loss_sum, self._correct])
+        passes = self.steps * self.passes * self.group.size
         images = self.steps * self.batch * self.recipe.replicas
-        return EpochMetrics((self._loss_sum / (self.steps * self.passes)).item(), self._correct.item() / images)
+        return EpochMetrics((self._loss_sum / passes).item(), self._correct.item() / images)
 
     def _update(self, index: Tensor, boxes: Boxes) -> None:
-        """Take one step on the images with these indices (N,). Nothing here may wait for the device: it is recorded."""
-        images, labels = self.train.images[index], self.train.labels[index]
+        """Take one step on this process's share of the images with these indices (N,).
+
+        Nothing here may wait for the device: it is recorded.
+        """
+        share = len(index) // self.group.size
+        mine = slice(share * self.group.rank, share * (self.group.rank + 1))
+        images, labels = self.train.images[index[mine]], self.train.labels[index[mine]]
         if self.recipe.augmentation:
-            images = augment(self.dataset, images, boxes)
+            images = augment(self.dataset, images, boxes.take(mine))
         self.optimizer.zero_grad()
         for part, wanted in zip(images.chunk(self.passes), labels.chunk(self.passes), strict=True):
             loss, scores = self._forward(part, wanted)
             self.scaler.scale(loss / self.passes).backward()  # type: ignore[no-untyped-call]  # torch's own gap
             self._loss_sum += loss.detach()
             self._correct += (scores.argmax(1) == wanted).sum()
+        self.group.average_gradients(self.model)
         self.scaler.step(self.optimizer)  # type: ignore[arg-type]  # it asks for no more than FusedAdamW has
         self.scaler.update()
 
     def _evaluate(self, tick: Tick) -> EpochMetrics:
-        """Measure loss and accuracy on the whole validation set."""
+        """Measure loss and accuracy on the whole validation set, of which each process takes every size-th batch."""
+        self.group.copy_first(list(self.model.buffers()))  # the running statistics are replica 0's
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         batch = EVALUATION_BATCH if self.device.type == "cpu" else GPU_EVALUATION_BATCH
         self.model.eval()
         with torch.inference_mode():
-            for start in range(0, len(self.val.labels), batch):
+            for begin in range(0, len(self.val.labels), batch * self.group.size):
+                start = begin + batch * self.group.rank
                 images, labels = (part[start : start + batch] for part in self.val)
-                loss, scores = self._forward(images, labels)
-                loss_sum += loss.double() * len(labels)
-                correct += (scores.argmax(1) == labels).sum()
+                if len(labels):
+                    loss, scores = self._forward(images, labels)
+                    loss_sum += loss.double() * len(labels)
+                    correct += (scores.argmax(1) == labels).sum()
                 tick(self.steps, self.steps)
+        self.group.add_up([loss_sum, correct])
         samples = len(self.val.labels)
         return EpochMetrics(loss_sum.item() / samples, correct.item() / samples)
 

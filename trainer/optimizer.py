@@ -87,12 +87,16 @@ class FusedAdamW:
         if found_inf is not None:
             torch._foreach_sub_(steps, [found_inf] * len(steps))
 
+    def begin(self) -> None:
+        """Make the state of no step where there is none, to be filled; what there is keeps its place in memory."""
+        for name in self.parameters.keys() - self.state.keys():
+            self.state[name] = self._fresh(self.parameters[name])
+
     def load(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Go on from a state, of which copies are made where the parameters are."""
-        for name, parameter in self.parameters.items():
-            if name not in self.state:
-                self.state[name] = self._fresh(parameter)
-            for key, tensor in self.state[name].items():
+        self.begin()
+        for name, mine in self.state.items():
+            for key, tensor in mine.items():
                 tensor.copy_(state[name][key])
 
     def _fresh(self, parameter: Tensor) -> dict[str, Tensor]:

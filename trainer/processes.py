@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Mapping
 
 import psutil
 
@@ -44,6 +45,13 @@ def job_name() -> str:
 def restarts() -> int:
     """Tell how often Slurm has started this job anew, after preemption or a node's failure."""
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
+
+
+def of_torchrun(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """Give (rank, size) of this process among those that torchrun started; (0, 1) when it was started otherwise."""
+    if not all(name in environment for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):
+        return 0, 1
+    return int(environment["RANK"]), int(environment["WORLD_SIZE"])
 
 
 def node_name() -> str:

@@ -323,9 +323,11 @@ class Options(Record):
     """How a run is executed; none of it changes what is computed beyond rounding.
 
     keep_checkpoints: what stays of a run's checkpoints when it is done, the state after its last epoch or nothing.
+    processes: how many share a run's replicas, each with a GPU of its own where it computes on GPUs.
     """
 
     device: str = "auto"
+    processes: int = 1
     threads: int = 0
     checkpoint_interval_s: float = 30.0
     keep_checkpoints: KeepCheckpoints = "none"

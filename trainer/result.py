@@ -64,9 +64,9 @@ def make_result(
         hardware=Hardware(
             host=record.host,
             cpu=cpu_name(),
-            gpus=gpu_names(trainer.device),
+            gpus=gpu_names(trainer.device, trainer.group.size),
             pool=pool,
-            device=str(trainer.device),
+            device=str(trainer.device) if trainer.group.size == 1 else trainer.device.type,
             precision=trainer.precision,
             stretches=stretches,
         ),

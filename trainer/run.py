@@ -5,10 +5,12 @@ from pathlib import Path
 
 from trainer.attempt import OneAttempt
 from trainer.claim import StoodBack, take
-from trainer.commitment import check_commitment, choose_images, is_done
+from trainer.commitment import UsageError, check_commitment, choose_images, is_done
+from trainer.crew import Crew
 from trainer.data.prepared import open_dataset
 from trainer.device import choose_device
 from trainer.failure import log_file, record_failure
+from trainer.group import sharing_problem
 from trainer.records import Commitment, ExitCode, Options, RunFolder, RunSpec
 from trainer.settled import Job, answer_at_once
 from trainer.stop import ClaimLost, StopSignal
@@ -16,18 +18,25 @@ from trainer.stop import ClaimLost, StopSignal
 log = logging.getLogger("trainer")
 
 
-def execute(spec: RunSpec, folder: RunFolder, data: Path, job: Job, options: Options, stop: StopSignal) -> ExitCode:
+def execute(
+    spec: RunSpec, folder: RunFolder, data: Path, job: Job, options: Options, stop: StopSignal, crew: Crew | None = None
+) -> ExitCode:
     """Train a run to its result, continuing from its newest good checkpoint.
 
-    A run that is done is left alone. Raises UsageError, DataError or DeviceError, before anything is written, when the
-    run cannot be what is asked for; every failure after that is recorded in the folder and answered by the exit code.
+    crew: the processes to share the replicas with, where there are several. A run that is done is left alone. Raises
+    UsageError, DataError or DeviceError, before anything is written, when the run cannot be what is asked for; every
+    failure after that is recorded in the folder and answered by the exit code.
     """
     run = spec.run
     settled = answer_at_once(spec, folder, job, options)
     if settled is not None:
         return settled
+    processes = crew.group.size if crew else 1
+    problem = sharing_problem(spec.training, processes)
+    if problem:
+        raise UsageError(problem)
     dataset = open_dataset(data, run.dataset)
-    device = choose_device(options.device)
+    device = choose_device(options.device, processes=processes)
     commitment = Commitment(run=run, training=spec.training, data_fingerprint=dataset.manifest.fingerprint)
     check_commitment(folder, commitment)
     kept = choose_images(spec, dataset)
@@ -40,7 +49,7 @@ def execute(spec: RunSpec, folder: RunFolder, data: Path, job: Job, options: Opt
         claim.withdraw()
         return ExitCode.DONE
     with log_file(folder.log(claim.record.number)):
-        return OneAttempt(commitment, folder, claim, dataset, kept, device, job.pool, options, stop).run()
+        return OneAttempt(commitment, folder, claim, dataset, kept, device, job.pool, options, stop, crew).run()
 
 
 def record_refusal(spec: RunSpec, folder: RunFolder, job: Job, error: Exception) -> None:

@@ -1,0 +1,196 @@
+"""The processes that share a run's replicas with this one, process 0, as it leads them.
+
+It starts them itself, as its children, or finds itself among those that torchrun started. It alone claims, writes and
+decides; they follow (`trainer.follow`). Children live and die with it: they end when the pipe from it closes, and when
+one is killed it ends itself the same way, so that whoever started it takes notice as of any trainer that was killed.
+"""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+from torch._C._distributed_c10d import Store, TCPStore
+
+from trainer.group import LostError
+from trainer.loop import Trainer
+from trainer.records import Cause, RunSpec
+from trainer.stop import Interrupted, StopSignal
+from trainer.together import FAILURE, PATIENCE, Failure, Order, Together, here, meeting_place, send
+
+log = logging.getLogger("trainer")
+
+LAST_WORDS_S = 10.0  # for a process that failed to say why, and for this one to end after it
+START_S = 600.0  # until all have imported torch, on a file system that is slow today
+END_S = 10.0
+POLL_S = 0.05
+# Slurm's signals reach every process of a job. The others stop when process 0 says so, from their first moment on.
+DEAF = ("sh", "-c", 'trap "" TERM INT USR2; exec "$@"', "sh")
+
+
+class FellowError(Exception):
+    """Another process of the run failed; cause says of what."""
+
+    def __init__(self, words: str, cause: Cause) -> None:
+        super().__init__(words)
+        self.cause = cause
+
+
+class Crew:
+    """`size` processes, this one the first. Started with the first run, and anew after one that broke off."""
+
+    def __init__(self, size: int, stop: StopSignal, *, started: bool = False) -> None:
+        """started: torchrun has started the others."""
+        self.stop = stop
+        self.started = started
+        self.group = Together(0, size)
+        self._store: Store | None = None
+        self._orders = 0
+        self._children: list[subprocess.Popen[bytes]] = []
+        self._expected = False
+
+    def load(self, spec: RunSpec, data: Path, device: torch.device) -> None:
+        """Have the others put a run together, while this process does."""
+        if self._store is None:
+            self._summon()
+        self._order(Order(kind="load", spec=spec, data=data, device=device.type))
+
+    def hand_over(self, trainer: Trainer, threads: int) -> None:
+        """Give the others the state that this process has built or restored. Raises FellowError, Interrupted."""
+        assert self._store is not None
+        moments = bool(trainer.optimizer.state)
+        history, scaler = trainer.history, trainer.scaler_state()
+        self._order(Order(kind="state", threads=threads, history=history, scaler=scaler, moments=moments))
+        self._wait_for_children()
+        try:
+            self.group.connect(self._store, trainer.device)
+            self.group.copy_first(list(trainer.state().values()))
+        except LostError as error:
+            raise self.explain(error) from error
+
+    def begin_epoch(self) -> None:
+        """Have the others train an epoch with this process."""
+        self._order(Order(kind="epoch"))
+
+    def explain(self, error: Exception) -> Exception:
+        """Say why the others cannot be reached: one failed and says of what, or one is gone."""
+        deadline = time.monotonic() + LAST_WORDS_S
+        while time.monotonic() < deadline:
+            if self._store is not None and self._has(FAILURE):
+                told = Failure.model_validate_json(self._store.get(FAILURE))
+                log.error("process %d of %d failed:\n%s", told.rank + 1, self.group.size, told.traceback)
+                return FellowError(f"process {told.rank + 1} of {self.group.size}: {told.words}", told.cause)
+            time.sleep(POLL_S)
+        return Interrupted(f"cut off from the run's other processes ({error})")
+
+    def abandon(self) -> None:
+        """End the others wherever they are; the next run starts new ones."""
+        self._expected = True
+        for child in self._children:
+            child.kill()
+        self._forget()
+
+    def dismiss(self) -> None:
+        """Send the others home, each after what it is at."""
+        if self._store is None and not self.started:
+            return
+        self._expected = True
+        try:
+            if self._store is None:
+                self._meet()
+            self._order(Order(kind="end"))
+            self.group.leave()
+            deadline = time.monotonic() + END_S
+            for child in self._children:
+                child.wait(max(0.0, deadline - time.monotonic()))
+        except (LostError, subprocess.TimeoutExpired) as error:
+            log.warning("the run's other processes did not end by themselves: %s", error)
+        self.abandon()
+
+    def _forget(self) -> None:
+        for child in self._children:
+            child.wait()
+            if child.stdin:
+                child.stdin.close()
+        self._children = []
+        try:
+            self.group.leave(at_once=True)
+        except LostError as error:
+            log.debug("%s", error)
+        if not self.started:
+            self._store = None
+        self.group = Together(0, self.group.size)
+
+    def _summon(self) -> None:
+        self._expected = False
+        self._orders = 0
+        if self.started:
+            self._meet()
+            return
+        store = self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
+        for rank in range(1, self.group.size):
+            environment = {**os.environ, **_place(rank, self.group.size, store.port)}
+            child = subprocess.Popen(
+                [*DEAF, sys.executable, "-m", "trainer", "--follow"], stdin=subprocess.PIPE, env=environment
+            )
+            self._children.append(child)
+            threading.Thread(target=self._watch, args=(child, rank), daemon=True).start()
+
+    def _meet(self) -> None:
+        self._store = meeting_place()
+
+    def _order(self, order: Order) -> None:
+        assert self._store is not None
+        send(self._store, self._orders, order)
+        self._orders += 1
+
+    def _has(self, key: str) -> bool:
+        assert self._store is not None
+        try:
+            return bool(self._store.check([key]))  # type: ignore[attr-defined]  # torch's stub lacks it
+        except RuntimeError:
+            return False
+
+    def _wait_for_children(self) -> None:
+        """Wait until all can be reached: to find that one is not coming takes torch its whole patience."""
+        deadline = time.monotonic() + START_S
+        for rank, child in enumerate(self._children, start=1):
+            while not self._has(here(rank)):
+                self.stop.check()
+                if child.poll() is not None:
+                    raise self.explain(ChildProcessError(f"process {rank + 1} ended with exit code {child.returncode}"))
+                if time.monotonic() > deadline:
+                    raise Interrupted(f"process {rank + 1} of {self.group.size} did not start within {START_S:.0f} s")
+                time.sleep(POLL_S)
+
+    def _watch(self, child: "subprocess.Popen[bytes]", rank: int) -> None:
+        """End this process with a child that was killed, or that failed where this one waits for a GPU for ever."""
+        code = child.wait()
+        if self._expected or code == 0:
+            return
+        who = f"process {rank + 1} of {self.group.size}"
+        if code > 0:
+            time.sleep(2 * LAST_WORDS_S)
+            if self._expected:
+                return
+            log.error("%s ended with exit code %d, and this one does not come back from waiting for it", who, code)
+        else:
+            log.error("%s was killed by %s; the whole run ends with it", who, signal.Signals(-code).name)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _place(rank: int, size: int, port: int) -> dict[str, str]:
+    """Give the environment that tells a process its place, in torchrun's words."""
+    return {
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+    }
