@@ -12,11 +12,31 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from slurm.commands import SlurmError, call
-from slurm.pools import Pool
+from slurm.pools import Pool, several_gpus
 
 QUERY_S = 20.0
 # States of a node that takes no jobs, whatever follows ("down*", "drained"). "draining" nodes end what they have.
 _OUT_OF_SERVICE = ("down", "drain", "fail", "maint", "unknown", "inval", "error", "future", "n/a")
+
+
+class Share(NamedTuple):
+    """How many runs share a job, or how many GPUs a run has; one of the two is 1."""
+
+    workers: int = 1
+    gpus: int = 1
+
+    @property
+    def times(self) -> int:
+        return self.workers * self.gpus
+
+    @property
+    def key(self) -> str:
+        """The key of the sweep file that says so."""
+        return "gpus_per_run" if self.gpus > 1 else "runs_per_gpu"
+
+    @property
+    def words(self) -> str:
+        return f"{self.gpus} GPUs a run" if self.gpus > 1 else f"{self.workers} runs a job"
 
 
 class NodeGroup(NamedTuple):
@@ -216,13 +236,15 @@ def takes_jobs(state: str) -> bool:
     return not state.lower().startswith(_OUT_OF_SERVICE)
 
 
-def problems(pool: Pool, limits: ClusterLimits, *, workers: int = 1) -> list[str]:
+def problems(pool: Pool, limits: ClusterLimits, *, workers: int = 1, gpus: int = 1) -> list[str]:
     """Say what of a pool the cluster does not have, each with what to write instead; nothing: jobs in it can start,
     once its nodes are in service (`delays` says).
 
-    workers: runs that share a job, which asks for as many times the pool's CPUs and memory. Of several partitions
-    ("gpu,long") all must exist and one must fit.
+    workers: runs that share a job, which asks for as many times the pool's CPUs and memory. gpus: what a run has, also
+    times its CPUs and memory. Of several partitions ("gpu,long") all must exist and one must fit.
     """
+    share = Share(workers, gpus)
+    pool = pool.model_copy(update={"gres": several_gpus(pool.gres, gpus)})
     names = [name for name in pool.partition.split(",") if name]
     absent = [
         f"partition '{name}' does not exist{_nearest(name, limits.partitions)}"
@@ -231,16 +253,18 @@ def problems(pool: Pool, limits: ClusterLimits, *, workers: int = 1) -> list[str
     ]
     if absent or not names:
         return absent or [f"partition '{pool.partition}' names nothing{_nearest('', limits.partitions)}"]
-    found = [list(_misfits(pool, limits.partitions[name], workers)) for name in names]
+    found = [list(_misfits(pool, limits.partitions[name], share)) for name in names]
     return [] if [] in found else min(found, key=len)
 
 
-def delays(pool: Pool, limits: ClusterLimits, *, workers: int = 1) -> list[str]:
+def delays(pool: Pool, limits: ClusterLimits, *, workers: int = 1, gpus: int = 1) -> list[str]:
     """Say what keeps a pool that fits from starting jobs now: a partition or nodes out of service."""
+    share = Share(workers, gpus)
+    pool = pool.model_copy(update={"gres": several_gpus(pool.gres, gpus)})
     found: list[list[str]] = []
     for name in filter(None, pool.partition.split(",")):
         partition = limits.partitions.get(name)
-        fitting = [group for group in partition.groups if _fits(pool, group, workers)] if partition else []
+        fitting = [group for group in partition.groups if _fits(pool, group, share)] if partition else []
         if partition is None or not fitting:
             continue
         if not partition.up:
@@ -254,7 +278,7 @@ def delays(pool: Pool, limits: ClusterLimits, *, workers: int = 1) -> list[str]:
     return min(found, key=len, default=[])
 
 
-def _misfits(pool: Pool, partition: PartitionLimits, workers: int) -> Iterator[str]:
+def _misfits(pool: Pool, partition: PartitionLimits, share: Share) -> Iterator[str]:
     where = f"partition '{partition.name}'"
     if not partition.groups:
         yield f"{where} has no nodes; use another 'partition'"
@@ -265,35 +289,36 @@ def _misfits(pool: Pool, partition: PartitionLimits, workers: int) -> Iterator[s
             f"for ever; set 'time_limit_min: {partition.time_limit_min}'"
         )
     single = [
-        *_wrong_gres(pool.gres, partition),
+        *_wrong_gres(pool.gres, partition, share),
         *_wrong_constraint(pool.constraint, partition),
-        *_wrong_memory(pool, partition, workers),
-        *_wrong_cpus(pool, partition, workers),
+        *_wrong_memory(pool, partition, share),
+        *_wrong_cpus(pool, partition, share),
     ]
     yield from single
-    fitting = [group for group in partition.groups if _fits(pool, group, workers)]
+    fitting = [group for group in partition.groups if _fits(pool, group, share)]
     if single:
         return
     if not fitting:
         wanted = {
             "gres": pool.gres,
             "constraint": pool.constraint,
-            "cpus": pool.cpus * workers,
-            "memory_gb": pool.memory_gb * workers,
+            "cpus": pool.cpus * share.times,
+            "memory_gb": pool.memory_gb * share.times,
         }
         shown = ", ".join(f"{key} {value}" for key, value in wanted.items() if value is not None)
         look = "'sinfo -N -o \"%N %c %m %G %f\"' shows what they have"
         yield f"no node of {where} has all of it together ({shown}); {look}"
 
 
-def _wrong_gres(gres: str | None, partition: PartitionLimits) -> Iterator[str]:
+def _wrong_gres(gres: str | None, partition: PartitionLimits, share: Share) -> Iterator[str]:
     for name, count in parse_gres(gres or "").items():
         most = max((_count(name, group) for group in partition.groups), default=0)
         where = f"a node of partition '{partition.name}'"
         if most == 0:
             yield f"gres '{name}' is on no node of partition '{partition.name}'{_nearest(name, partition.gres)}"
         elif count > most:
-            yield f"gres asks for {count} {name}, {where} has {most} at most; set 'gres: {name}:{most}'"
+            remedy = "lower 'gpus_per_run'" if share.gpus > 1 else f"set 'gres: {name}:{most}'"
+            yield f"gres asks for {count} {name}, {where} has {most} at most; {remedy}"
 
 
 def _wrong_constraint(constraint: str | None, partition: PartitionLimits) -> Iterator[str]:
@@ -303,38 +328,38 @@ def _wrong_constraint(constraint: str | None, partition: PartitionLimits) -> Ite
             yield f"constraint: no node of partition '{partition.name}' has the feature '{word}'{nearest}"
 
 
-def _wrong_memory(pool: Pool, partition: PartitionLimits, workers: int) -> Iterator[str]:
+def _wrong_memory(pool: Pool, partition: PartitionLimits, share: Share) -> Iterator[str]:
     most = partition.node_memory_gb
     if partition.max_memory_gb is not None:
         most = min(most, partition.max_memory_gb)
-    if pool.memory_gb * workers > most:
-        yield _too_much("memory_gb", pool.memory_gb, most, workers, partition, "a job may have %s GB of a node")
+    if pool.memory_gb * share.times > most:
+        yield _too_much("memory_gb", pool.memory_gb, most, share, partition, "a job may have %s GB of a node")
 
 
-def _wrong_cpus(pool: Pool, partition: PartitionLimits, workers: int) -> Iterator[str]:
+def _wrong_cpus(pool: Pool, partition: PartitionLimits, share: Share) -> Iterator[str]:
     most = partition.node_cpus
     if partition.max_cpus is not None:
         most = min(most, partition.max_cpus)
-    if pool.cpus * workers > most:
-        yield _too_much("cpus", pool.cpus, most, workers, partition, "a job may have %s CPUs of a node")
+    if pool.cpus * share.times > most:
+        yield _too_much("cpus", pool.cpus, most, share, partition, "a job may have %s CPUs of a node")
 
 
-def _too_much(key: str, value: float, most: float, workers: int, partition: PartitionLimits, allowed: str) -> str:
+def _too_much(key: str, value: float, most: float, share: Share, partition: PartitionLimits, allowed: str) -> str:
     """Say that a job asks for more than there is, and the largest value that fits, to one decimal or whole."""
-    asked = f"{key} is {value:g}" + (f", times {workers} runs a job" if workers > 1 else "")
-    share = most / workers
-    fits = int(share) if key == "cpus" or share >= 2 else int(share * 10) / 10
+    asked = f"{key} is {value:g}" + (f", times {share.words}" if share.times > 1 else "")
+    part = most / share.times
+    fits = int(part) if key == "cpus" or part >= 2 else int(part * 10) / 10
     if fits <= 0:
-        remedy = "lower 'runs_per_gpu'"
+        remedy = f"lower '{share.key}'"
     else:
-        remedy = f"set '{key}: {fits:g}'" + (" or lower 'runs_per_gpu'" if workers > 1 else "")
+        remedy = f"set '{key}: {fits:g}'" + (f" or lower '{share.key}'" if share.times > 1 else "")
     return f"{asked}; in partition '{partition.name}' {allowed % f'{most:.4g}'}; {remedy}"
 
 
-def _fits(pool: Pool, group: NodeGroup, workers: int) -> bool:
+def _fits(pool: Pool, group: NodeGroup, share: Share) -> bool:
     return (
-        pool.cpus * workers <= group.cpus
-        and pool.memory_gb * workers <= group.memory_gb
+        pool.cpus * share.times <= group.cpus
+        and pool.memory_gb * share.times <= group.memory_gb
         and all(count <= _count(name, group) for name, count in parse_gres(pool.gres or "").items())
         and _satisfies(pool.constraint or "", group.features)
     )

@@ -26,7 +26,8 @@ class LocalExecutor:
 
     name = "local"
 
-    def __init__(self) -> None:
+    def __init__(self, gpus_per_run: int = 1) -> None:
+        self.gpus_per_run = gpus_per_run
         self._started: dict[int, subprocess.Popen[bytes]] = {}
 
     def start(self, bundle: Path, count: int) -> Sequence[WorkerRecord]:
@@ -63,7 +64,7 @@ class LocalExecutor:
         environment = dict(os.environ)
         gpus = gpu_count()
         if gpus:
-            environment.setdefault("CUDA_VISIBLE_DEVICES", str((number - 1) % gpus))
+            environment.setdefault("CUDA_VISIBLE_DEVICES", visible_gpus(number, self.gpus_per_run, gpus))
         command = [sys.executable, "-m", "trainer", "--bundle", str(bundle.resolve()), "--job", job_id]
         with (bundle.parent / f"worker-{number}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -81,6 +82,12 @@ class LocalExecutor:
         if self.alive(job):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(job.process.pid, number)
+
+
+def visible_gpus(number: int, per_run: int, gpus: int) -> str:
+    """Give the GPUs of a worker, counted from 1, as CUDA_VISIBLE_DEVICES lists them; the workers take turns."""
+    first = (number - 1) * per_run
+    return ",".join(str((first + index) % gpus) for index in range(min(per_run, gpus)))
 
 
 def default_workers() -> int:

@@ -1,5 +1,6 @@
 """Pools: the kinds of hardware a cluster offers, and which of them a run goes to. Pure."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -19,7 +20,8 @@ class Strict(BaseModel):
 class Pool(Strict):
     """One kind of hardware, in Slurm's words. device names the hardware for the cost estimate.
 
-    cpus and memory_gb are what one run needs; a job that packs several on its GPU asks for as many times that.
+    cpus and memory_gb are what one run needs; a job that packs several on its GPU asks for as many times that, and so
+    does one that gives a run several GPUs.
     gpu_memory_gb tells which pool is larger when a run outgrows its GPU. mps: several runs on a GPU compute at a time
     through NVIDIA's multi-process service; before Volta it would put them all into one address space.
     """
@@ -70,6 +72,15 @@ class Rule(Strict):
         return all(
             axes[axis] in value if isinstance(value, list) else axes[axis] == value for axis, value in self.when.items()
         )
+
+
+def several_gpus(gres: str | None, count: int) -> str | None:
+    """Give a pool's gres with so many GPUs instead of one: "gpu:v100:1" and 4 make "gpu:v100:4"."""
+    if gres is None or count == 1:
+        return gres
+    return ",".join(
+        f"{re.sub(r':[0-9]+$', '', item)}:{count}" if re.match(r"gpu\b", item) else item for item in gres.split(",")
+    )
 
 
 def candidate_pools(axes: Mapping[str, Any], rules: Sequence[Rule]) -> list[str]:

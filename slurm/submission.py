@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from slurm.commands import SlurmError, call
 from slurm.jobs import ArrayRecord, Resources, Snapshot
-from slurm.pools import Pool
+from slurm.pools import Pool, several_gpus
 
 if TYPE_CHECKING:
     from submitit.slurm.slurm import SlurmExecutor
@@ -63,16 +63,16 @@ class Settled(NamedTuple):
     words: str | None = None
 
 
-def resources(pool: Pool, workers: int) -> Resources:
-    """Give what a job in a pool asks for when it executes `workers` runs at a time."""
+def resources(pool: Pool, workers: int, gpus: int = 1) -> Resources:
+    """Give what a job in a pool asks for when it executes `workers` runs at a time, or one run on so many GPUs."""
     return Resources(
         partition=pool.partition,
-        gres=pool.gres,
+        gres=several_gpus(pool.gres, gpus),
         constraint=pool.constraint,
         account=pool.account,
         qos=pool.qos,
-        cpus=pool.cpus * workers,
-        memory_gb=pool.memory_gb * workers,
+        cpus=pool.cpus * workers * gpus,
+        memory_gb=pool.memory_gb * workers * gpus,
         time_limit_min=pool.time_limit_min,
         setup=pool.setup,
     )

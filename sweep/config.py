@@ -17,7 +17,7 @@ from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError, read_manifest
 from trainer.data.subset import subset_problem, subset_size
 from trainer.models.catalog import ARCHITECTURES
-from trainer.recipe import Recipe, replica_problem
+from trainer.recipe import Recipe, replica_problem, sharing_problem
 from trainer.records import KeepCheckpoints
 
 CLUSTERS = Path(__file__).parent.parent / "slurm" / "clusters"
@@ -35,9 +35,13 @@ class ClusterSection(Strict):
 
 
 class ExecutionSection(Strict):
-    """`execution:` of a sweep file: how runs execute. Changes no result beyond rounding; workers counts here only."""
+    """`execution:` of a sweep file: how runs execute. Changes no result beyond rounding; workers counts here only.
+
+    gpus_per_run: processes that share a run's replicas, each with a GPU of its own; on a CPU just processes.
+    """
 
     workers: Annotated[int, Field(strict=True, ge=1)] | Literal["auto"] = "auto"
+    gpus_per_run: Annotated[int, Field(strict=True, ge=1)] = 1
     device: str = "auto"
     checkpoint_interval_s: Annotated[float, Field(strict=True, ge=0)] = 30.0
     keep_checkpoints: KeepCheckpoints = "none"
@@ -87,6 +91,11 @@ class Sweep(NamedTuple):
     fingerprints: dict[str, str]
 
 
+def sharing(sweep: Sweep, cluster: Cluster) -> dict[str, int]:
+    """Give how many runs share a job and how many GPUs a run has, as slurm's functions take them."""
+    return {"workers": cluster.section.runs_per_gpu, "gpus": sweep.execution.gpus_per_run}
+
+
 def load_sweep(
     file: Path, *, output: Path | None = None, data: Path | None = None, cluster: str | None = None
 ) -> Sweep:
@@ -98,6 +107,7 @@ def load_sweep(
     section = _validate(source, SweepSection)
     grid = _check_grid(source, section.grid)
     cells = _expand(source, grid, section.training)
+    _check_gpus(source, section, cells)
     target = _load_cluster(source, section.cluster, cluster)
     data = data or Path(section.data)
     facts = {name: _facts(name, data) for name in grid["dataset"]}
@@ -255,6 +265,19 @@ def _expand(source: YamlFile, grid: dict[str, list[Any]], recipe: Recipe) -> lis
         return expand(grid, recipe)
     except ValidationError as error:
         raise source.error(("grid",), f"a combination of the grid: {error.errors()[0]['msg']}") from error
+
+
+def _check_gpus(source: YamlFile, section: SweepSection, cells: list[Cell]) -> None:
+    """Refuse a number of GPUs that some run's replicas cannot be dealt out to, or that contradicts runs_per_gpu."""
+    gpus = section.execution.gpus_per_run
+    at: Location = ("execution", "gpus_per_run")
+    for cell in cells:
+        problem = sharing_problem(cell.spec.training, gpus)
+        if problem:
+            raise source.error(at, f"'execution.gpus_per_run' is {gpus}: {problem}")
+    if gpus > 1 and section.cluster and section.cluster.runs_per_gpu > 1:
+        words = f"and 'cluster.runs_per_gpu' is {section.cluster.runs_per_gpu}; leave one of them at 1"
+        raise source.error(at, f"'execution.gpus_per_run' is {gpus} {words}")
 
 
 def _load_cluster(source: YamlFile, section: ClusterSection | None, instead: str | None) -> Cluster | None:

@@ -21,6 +21,7 @@ PASSES_TRAINING = 3
 # (n = 1). The GPUs: two fifths of the vendor's fp32 peak, not measured here.
 SUSTAINED = {"cpu": 80e9, "p100": 3.7e12, "v100": 6.0e12, "a100": 7.8e12, "h100": 24e12}
 
+OPERATIONS = "operations"  # the basis of an estimate that nothing was timed for
 START_S = 3.0  # Python, torch, data, first step
 
 # Short epochs use a device less well, so the runs with the nearest numbers of images are asked; the median of five
@@ -75,6 +76,11 @@ class Estimate(NamedTuple):
     basis: str
     margin: float | None = None
 
+    @property
+    def learned(self) -> bool:
+        """Tell whether runs were timed for it."""
+        return self.basis != OPERATIONS
+
 
 Key = tuple[object, ...]
 
@@ -119,7 +125,7 @@ class CostModel:
             train_samples=work.train_samples,
             val_samples=work.val_samples,
         )
-        return Estimate(seconds, START_S, "operations")
+        return Estimate(seconds, START_S, OPERATIONS)
 
 
 def estimate_s(spec: RunSpec, *, device: str, image_size: int, train_samples: int, val_samples: int) -> float:
@@ -168,3 +174,11 @@ def _estimate(work: Work, found: list[Timed], basis: str, margin: float | None) 
 
 def _macs(spec: RunSpec, image_size: int) -> float:
     return ARCHITECTURES[spec.run.architecture].forward_macs(image_size)
+
+
+def shared_s(seconds: float, gpus: int) -> float:
+    """Give the seconds of a run that one device would take so long for, on several: the start is not shared.
+
+    As if they shared the rest without loss, which is not measured.
+    """
+    return min(START_S, seconds) + max(0.0, seconds - START_S) / gpus

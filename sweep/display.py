@@ -324,10 +324,10 @@ def bar(console: Console) -> Callable[[str, int, int], None]:
 
 
 def _hours(rows: Sequence[PlanRow]) -> tuple[str, str]:
-    """Write the estimated hours of some runs, and what is left of them."""
+    """Write the estimated device-hours of some runs, and what is left of them."""
     return (
-        f"{sum(row.estimate_s for row in rows) / 3600:,.2f}",
-        f"{sum(row.remaining_s for row in rows) / 3600:,.2f}",
+        f"{sum(row.estimate_s * row.gpus for row in rows) / 3600:,.2f}",
+        f"{sum(row.remaining_s * row.gpus for row in rows) / 3600:,.2f}",
     )
 
 

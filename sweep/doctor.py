@@ -17,7 +17,7 @@ from slurm.local import default_workers
 from slurm.pools import Pool
 from slurm.probe import Findings
 from sweep.check import CAPABILITY, Check, kernels, listed
-from sweep.config import Sweep
+from sweep.config import Sweep, sharing
 from sweep.probing import look_here, marked, probe_pools
 from sweep.store import SweepFolder
 from trainer.data.catalog import DATASETS
@@ -102,13 +102,14 @@ class _Cluster:
     def _pool(self, name: str, pool: Pool, limits: ClusterLimits) -> Iterator[Check]:
         cluster = self.sweep.cluster
         where = str(cluster.file if cluster else self.sweep.file)
-        found = problems(pool, limits, workers=cluster.section.runs_per_gpu if cluster else 1)
+        shares = sharing(self.sweep, cluster) if cluster else {}
+        found = problems(pool, limits, **shares)
         for words in found:
             yield Check(f"pool {name}", "problem", words, f"edit pool '{name}' in {where}")
         if not found:
             self.usable[name] = pool
             asked = [f"partition '{pool.partition}'", pool.gres, pool.constraint, f"{pool.time_limit_min:,} min"]
-            for words in delays(pool, limits, workers=cluster.section.runs_per_gpu if cluster else 1):
+            for words in delays(pool, limits, **shares):
                 yield Check(f"pool {name}", "warning", words, "its jobs wait until then; ask the administrators")
             yield Check(f"pool {name}", "ok", f"the cluster has it: {', '.join(filter(None, asked))}")
         yield from _account(name, pool, limits, where)

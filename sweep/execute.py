@@ -9,7 +9,7 @@ import typer
 from slurm.commands import SlurmError
 from slurm.limits import ClusterLimits, delays, problems, read_limits
 from slurm.submission import on_login_node, resources
-from sweep.config import Cluster, Sweep
+from sweep.config import Cluster, Sweep, sharing
 from sweep.console import confirm, err
 from sweep.errors import InputError, MachineError
 from sweep.plan import PlanRow, hours, make_plan
@@ -80,7 +80,7 @@ def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:
         raise MachineError(f"Slurm does not answer, nothing was submitted: {error}; see 'sweep doctor'") from error
     used = {placed.pool for placed in sweep.runs}
     for name in sorted(used):
-        wrong = problems(cluster.pools[name], limits, workers=cluster.section.runs_per_gpu)
+        wrong = problems(cluster.pools[name], limits, **sharing(sweep, cluster))
         if wrong:
             raise InputError(f"{cluster.file}: pool '{name}': {wrong[0]}")
     return limits
@@ -91,7 +91,7 @@ def ground(sweep: Sweep, cluster: Cluster, limits: ClusterLimits, seen: Look) ->
     last = {run_id: place.array for run_id, place in seen.places.items() if place.array is not None}
     return Ground(
         pools=cluster.pools,
-        usual={name: resources(pool, cluster.section.runs_per_gpu) for name, pool in cluster.pools.items()},
+        usual={name: resources(pool, **sharing(sweep, cluster)) for name, pool in cluster.pools.items()},
         limits=limits,
         last={run_id: array.resources for run_id, array in last.items()},
         last_pool={run_id: array.pool for run_id, array in last.items()},
@@ -100,7 +100,7 @@ def ground(sweep: Sweep, cluster: Cluster, limits: ClusterLimits, seen: Look) ->
 
 def amount(rows: Sequence[PlanRow]) -> str:
     """Say how many runs, and for how long they would keep a device busy."""
-    return f"{len(rows)} runs, about {hours(sum(row.remaining_s for row in rows))} of one device's time"
+    return f"{len(rows)} runs, about {hours(sum(row.remaining_s * row.gpus for row in rows))} of one device's time"
 
 
 def verdict(statuses: Sequence[RunStatus]) -> int:
@@ -117,14 +117,14 @@ def _on_slurm(
     from sweep.display import SubmitProgress, array_line
     from sweep.wait import until_jobs_ended
 
-    arrays = plan_arrays(cluster, chosen.rows, limits, chosen.changes)
+    arrays = plan_arrays(sweep, cluster, chosen.rows, limits, chosen.changes)
     details = [array_line(array) for array in arrays]
     left_out = len(chosen.rows) - sum(len(task) for array in arrays for task in array.tasks)
     if left_out:
         most = limits.max_submit or limits.max_jobs
         details.append(f"{left_out} runs are left for later: you may have {most} jobs at a time")
     for name in dict.fromkeys(array.pool for array in arrays):
-        waits = delays(cluster.pools[name], limits, workers=cluster.section.runs_per_gpu)
+        waits = delays(cluster.pools[name], limits, **sharing(sweep, cluster))
         details += [f"{name}: {words}" for words in waits]
     jobs = sum(len(array.tasks) for array in arrays)
     confirm(f"submit {amount(chosen.rows)}, in {jobs} jobs", details, yes=call.yes, dry_run=call.dry_run)
@@ -151,11 +151,12 @@ def _here(sweep: Sweep, chosen: Chosen, seen: Look, call: Call) -> NoReturn:
     from sweep.wait import LocalWait
 
     configured = sweep.execution.workers
-    workers = call.workers or (configured if isinstance(configured, int) else default_workers())
+    gpus = sweep.execution.gpus_per_run
+    workers = call.workers or (configured if isinstance(configured, int) else max(1, default_workers() // gpus))
     count = min(workers, len(chosen.rows))
     details = ["on this machine, for the sweep names no cluster"] if on_login_node() and not sweep.cluster else []
     confirm(f"execute {amount(chosen.rows)} in {count} local workers", details, yes=call.yes, dry_run=call.dry_run)
-    executor = LocalExecutor()
+    executor = LocalExecutor(gpus_per_run=gpus)
     record = start_local(sweep, chosen.rows, seen, executor, count, threads=max(1, cores() // workers))
     if call.wait is False:
         err.print(f"started; 'sweep watch {call.file}' shows the progress", highlight=False)

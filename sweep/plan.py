@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sweep.config import PlacedRun, Sweep
-from sweep.cost import CostModel, Work
+from sweep.cost import CostModel, Work, shared_s
 from sweep.status import RunStatus, State
 from trainer.records import PlannedRun, PlanRecord, now
 
@@ -15,7 +15,8 @@ SUBMITTED = (State.PLANNED, State.INTERRUPTED, State.CANCELLED)
 class PlanRow(NamedTuple):
     """One run of the plan: what it is, where it goes, how it stands, what it costs from its first epoch.
 
-    basis, margin: of the estimate, as `sweep.cost.Estimate` has them.
+    estimate_s: of a clock on the wall; the run has so many gpus for as long. basis, margin: of the estimate, as
+    `sweep.cost.Estimate` has them.
     """
 
     placed: PlacedRun
@@ -23,6 +24,7 @@ class PlanRow(NamedTuple):
     estimate_s: float
     basis: str = "operations"
     margin: float | None = None
+    gpus: int = 1
 
     @property
     def id(self) -> str:
@@ -40,10 +42,13 @@ class PlanRow(NamedTuple):
 
 def make_plan(sweep: Sweep, statuses: Sequence[RunStatus], costs: CostModel) -> list[PlanRow]:
     """Join the sweep's runs with how they stand and what they cost; statuses are in the sweep's order."""
+    gpus = sweep.execution.gpus_per_run
     rows = []
     for placed, status in zip(sweep.runs, statuses, strict=True):
         estimate = costs.estimate(work(placed))
-        rows.append(PlanRow(placed, status, estimate.seconds, estimate.basis, estimate.margin))
+        # Runs of this sweep had as many GPUs as this one will: what they took is shared already.
+        seconds = estimate.seconds if estimate.learned else shared_s(estimate.seconds, gpus)
+        rows.append(PlanRow(placed, status, seconds, estimate.basis, estimate.margin, gpus))
     return rows
 
 

@@ -15,7 +15,7 @@ from slurm.limits import ClusterLimits
 from slurm.local import LocalExecutor
 from slurm.pools import LOCAL
 from slurm.submission import Refused, Standing, Unclear, resources, send, settle, unusable_folder
-from sweep.config import Cluster, Sweep
+from sweep.config import Cluster, Sweep, sharing
 from sweep.errors import InputError, MachineError
 from sweep.plan import PlanRow, plan_record
 from sweep.retry import Change
@@ -57,6 +57,7 @@ def start_local(
         ordered = sorted(rows, key=lambda row: -row.remaining_s)
         options = Options(
             device=sweep.execution.device,
+            processes=sweep.execution.gpus_per_run,
             threads=threads,
             checkpoint_interval_s=sweep.execution.checkpoint_interval_s,
             keep_checkpoints=sweep.execution.keep_checkpoints,
@@ -88,7 +89,7 @@ def start_slurm(
     if problem:
         raise InputError(problem)
     try:
-        planned = plan_arrays(cluster, rows, limits, changes or {})
+        planned = plan_arrays(sweep, cluster, rows, limits, changes or {})
         record = _announce(sweep, folder, rows, look, "slurm", planned)
         specs = {row.id: row.placed.cell.spec for row in rows}
         for number, array in enumerate(record.arrays):
@@ -105,7 +106,11 @@ def start_slurm(
 
 
 def plan_arrays(
-    cluster: Cluster, rows: Sequence[PlanRow], limits: ClusterLimits, changes: Mapping[str, Change]
+    sweep: Sweep,
+    cluster: Cluster,
+    rows: Sequence[PlanRow],
+    limits: ClusterLimits,
+    changes: Mapping[str, Change],
 ) -> list[ArrayRecord]:
     """Put runs into arrays: one a pool, recipe and set of resources, cut where the cluster allows no longer ones.
 
@@ -118,7 +123,7 @@ def plan_arrays(
     for row in rows:
         change = changes.get(row.id, UNCHANGED)
         pool = change.pool or row.placed.pool
-        asked = change.apply(resources(cluster.pools[pool], section.runs_per_gpu))
+        asked = change.apply(resources(cluster.pools[pool], **sharing(sweep, cluster)))
         key = (pool, row.placed.cell.spec.training.hash, asked.model_dump_json())
         groups.setdefault(key, []).append(row)
         wanted[key] = asked
@@ -232,7 +237,8 @@ def _options(sweep: Sweep, cluster: Cluster, pool: str) -> Options:
         device = "cpu" if cluster.pools[pool].device == "cpu" else "cuda"
     return Options(
         device=device,
-        threads=cluster.pools[pool].cpus,
+        processes=sweep.execution.gpus_per_run,
+        threads=cluster.pools[pool].cpus * sweep.execution.gpus_per_run,
         checkpoint_interval_s=sweep.execution.checkpoint_interval_s,
         keep_checkpoints=sweep.execution.keep_checkpoints,
     )

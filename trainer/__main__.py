@@ -42,9 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
         if call.follow or rank > 0:
             from trainer.follow import follow
 
-            return follow(rank, size, child=call.follow).value
+            return follow(rank, size, stop, child=call.follow).value
         if size > 1 and (call.bundle or call.processes > 1):
             parser.error("torchrun starts the processes of one run; leave --bundle and --processes away, or torchrun")
+        if os.environ.get("LOCAL_WORLD_SIZE", str(size)) != str(size):
+            parser.error("torchrun gave several nodes; the processes of a run share one: use '--nnodes 1'")
         return (_train_bundle(call, stop) if call.bundle else _train_one(parser, call, stop)).value
     except OSError as error:
         print(f"trainer: {error}", file=sys.stderr)
@@ -114,7 +116,9 @@ def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: 
 
     crew = Crew(options.processes, stop, started=started) if options.processes > 1 else None
     try:
-        return settled or execute(spec, folder, call.data, job, options, stop, crew)
+        if settled is not None:
+            return settled
+        return execute(spec, folder, call.data, job, options, stop, crew)
     except (UsageError, DataError, DeviceError) as error:
         return _refuse(error)
     finally:

@@ -19,7 +19,7 @@ from torch._C._distributed_c10d import Store, TCPStore
 
 from trainer.group import LostError
 from trainer.loop import Trainer
-from trainer.records import Cause, RunSpec
+from trainer.records import Cause, ExitCode, RunSpec
 from trainer.stop import Interrupted, StopSignal
 from trainer.together import FAILURE, PATIENCE, Failure, Order, Together, here, meeting_place, send
 
@@ -85,6 +85,11 @@ class Crew:
                 told = Failure.model_validate_json(self._store.get(FAILURE))
                 log.error("process %d of %d failed:\n%s", told.rank + 1, self.group.size, told.traceback)
                 return FellowError(f"process {told.rank + 1} of {self.group.size}: {told.words}", told.cause)
+            for rank, child in enumerate(self._children, start=1):
+                code = child.poll() or 0
+                if code > 0 and code != ExitCode.INTERRUPTED:  # which says that it, too, was cut off
+                    words = f"process {rank + 1} of {self.group.size} ended with exit code {code}"
+                    return FellowError(f"{words}; the job's output says why", Cause.EXCEPTION)
             time.sleep(POLL_S)
         return Interrupted(f"cut off from the run's other processes ({error})")
 

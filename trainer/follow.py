@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import threading
 import traceback
 
@@ -16,25 +17,29 @@ from trainer.failure import cause_of
 from trainer.group import LeaveEpoch, LostError, agreed
 from trainer.loop import DivergedError, Trainer
 from trainer.records import ExitCode
+from trainer.stop import StopSignal
 from trainer.together import FAILURE, Failure, Order, Together, here, meeting_place, receive
 
 log = logging.getLogger("trainer")
 
 
-def follow(rank: int, size: int, *, child: bool) -> ExitCode:
+def follow(rank: int, size: int, stop: StopSignal, *, child: bool) -> ExitCode:
     """Follow process 0 until it says that this is the end, or is gone.
 
-    child: of process 0, whose end closes this one's standard input; wherever this one waits, it ends then.
+    stop: left unheeded, for process 0 says when to stop. child: of process 0, whose end closes this one's standard
+    input; wherever this one waits, it ends then. One of torchrun's can be ended by it until the first order.
     """
     logging.getLogger().setLevel(logging.WARNING)  # what there is to say, process 0 says
     if child:
         threading.Thread(target=_end_with_parent, daemon=True).start()
+    else:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
     group = Together(rank, size)
     try:
         store = meeting_place()
         try:
             store.set(here(rank), "")
-            _Follower(group, store).serve()
+            _Follower(group, store, stop).serve()
         except LostError:
             raise
         except Exception as error:
@@ -52,8 +57,9 @@ def follow(rank: int, size: int, *, child: bool) -> ExitCode:
 class _Follower:
     """Carries orders out, one after the other."""
 
-    def __init__(self, group: Together, store: Store) -> None:
+    def __init__(self, group: Together, store: Store, stop: StopSignal) -> None:
         self.group = group
+        self.stop = stop
         self.store = store
         self.trainer: Trainer | None = None
 
@@ -64,6 +70,7 @@ class _Follower:
             number += 1
             match order.kind:
                 case "load":
+                    self.stop.install()
                     self.trainer = None  # its memory is needed
                     self.trainer = self._load(order)
                 case "state":

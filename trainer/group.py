@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from trainer.recipe import Recipe
 from trainer.stop import Stopped
 
 AGREE_EVERY = {"cpu": 1, "cuda": 16}  # steps; the word goes from CPU to CPU, so a GPU's queue of work does not drain
@@ -60,11 +59,3 @@ def agreed(tick: Tick, group: Alone, device: torch.device) -> Tick:
             raise held or LeaveEpoch
 
     return look
-
-
-def sharing_problem(recipe: Recipe, processes: int) -> str | None:
-    """Say why so many processes cannot share the recipe's replicas, None if they can."""
-    if recipe.replicas % processes == 0:
-        return None
-    fitting = [str(count) for count in range(1, recipe.replicas + 1) if recipe.replicas % count == 0]
-    return f"{processes} processes cannot share {recipe.replicas} replicas evenly; use {' or '.join(fitting)}"

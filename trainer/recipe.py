@@ -72,3 +72,11 @@ def replica_problem(train_samples: int, recipe: Recipe) -> str | None:
         f"{train_samples} images give each of {recipe.replicas} replicas a batch of {batch}, and batch statistics "
         f"need 2; use at least {2 * recipe.replicas} images or fewer replicas"
     )
+
+
+def sharing_problem(recipe: Recipe, processes: int) -> str | None:
+    """Say why so many processes, or GPUs, cannot share the recipe's replicas; None if they can."""
+    if recipe.replicas % processes == 0:
+        return None
+    fitting = [str(count) for count in range(1, recipe.replicas + 1) if recipe.replicas % count == 0]
+    return f"{processes} cannot share {recipe.replicas} replicas evenly; use {' or '.join(fitting)}"

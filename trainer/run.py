@@ -10,7 +10,7 @@ from trainer.crew import Crew
 from trainer.data.prepared import open_dataset
 from trainer.device import choose_device
 from trainer.failure import log_file, record_failure
-from trainer.group import sharing_problem
+from trainer.recipe import sharing_problem
 from trainer.records import Commitment, ExitCode, Options, RunFolder, RunSpec
 from trainer.settled import Job, answer_at_once
 from trainer.stop import ClaimLost, StopSignal
@@ -34,7 +34,7 @@ def execute(
     processes = crew.group.size if crew else 1
     problem = sharing_problem(spec.training, processes)
     if problem:
-        raise UsageError(problem)
+        raise UsageError(f"--processes {problem}")
     dataset = open_dataset(data, run.dataset)
     device = choose_device(options.device, processes=processes)
     commitment = Commitment(run=run, training=spec.training, data_fingerprint=dataset.manifest.fingerprint)

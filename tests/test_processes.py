@@ -1,0 +1,187 @@
+"""Several processes share a run's replicas: the same numbers as one, and no process is left when one of them ends."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import ONE_THREAD, Command, metrics, read, wait_for
+from test_data_prepare import SAMPLES
+from test_trainer_process import call
+
+from slurm.local import visible_gpus
+from trainer.data.prepare import prepare
+from trainer.data.synthesize import synthesize
+from trainer.files import write_json
+from trainer.processes import of_torchrun
+from trainer.recipe import Recipe, sharing_problem
+from trainer.records import Bundle, Options, Run, RunSpec
+
+ENDED_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with the sample of the real CIFAR-10, or drawn images where that is not on this machine."""
+    folder = tmp_path_factory.mktemp("images")
+    real = SAMPLES / "cifar-10-python.tar.gz"
+    source = real if real.exists() else synthesize("cifar10", folder / "archives", train=2500, val=1000)
+    prepare("cifar10", str(source), folder, unofficial=True)
+    return folder
+
+
+@pytest.mark.slow
+def test_four_processes_compute_what_one_device_does(trainer: Command, images: Path, tmp_path: Path) -> None:
+    """An epoch of real images, then an evaluation: losses within 1e-4, the same accuracies, for both networks.
+
+    The learning rate is a tenth of the study's, for AdamW's first steps are as long for a gradient that is all rounding
+    as for any other. Both runs are of one bundle: the processes go on with the second.
+    """
+    recipe = Recipe(epochs=1, batch_size=16, learning_rate=3e-5, dropout=0.0, lr_milestones=())
+    for processes in (1, 4):
+        parts = {"submission": "word-0001", "pool": "local", "data": images, "runs_folder": tmp_path / str(processes)}
+        specs = [
+            RunSpec(run=Run(id=name, architecture=name, dataset="cifar10", ratio=0.1, seed=42), training=recipe)
+            for name in ("resnet18", "vit")
+        ]
+        (tmp_path / str(processes)).mkdir()
+        file = tmp_path / f"bundle-{processes}.json"
+        write_json(file, Bundle(**parts, options=Options(device="cpu", processes=processes), tasks=[specs]))
+        trainer("--bundle", file)
+    for name in ("resnet18", "vit"):
+        one, four = (read(tmp_path / str(processes) / name / "result.json") for processes in (1, 4))
+        for metric in ("train_loss", "val_loss"):
+            assert four["history"][metric] == pytest.approx(one["history"][metric], abs=1e-4), (name, metric)
+        for metric in ("train_accuracy", "val_accuracy"):
+            assert four["history"][metric] == one["history"][metric], (name, metric)
+        assert four["hardware"]["stretches"][0]["device"].endswith(" in 4 processes")
+        assert four["history"]["train_loss"] != one["history"]["train_loss"], "the same process computed both"
+
+
+@pytest.mark.slow
+def test_processes_killed_and_stopped_resume_to_the_same_result(trainer: Command, data: Path, tmp_path: Path) -> None:
+    """One of two is killed, later both are told to stop: none is left, and the history is the uninterrupted one's.
+
+    The killed one takes process 0 with it the same way, so that whoever started that takes notice. Dropout included.
+    """
+
+    def arguments(folder: str) -> list[object]:
+        return call(data, tmp_path / folder, "--processes", 2, "--checkpoint-interval", 0, architecture="vit", epochs=9)
+
+    whole = trainer(*arguments("whole"))
+    assert "in 2 processes" in whole.stderr
+    folder = tmp_path / "run"
+
+    def started(epoch: int) -> list[psutil.Process]:
+        process = trainer.start(*arguments("run"))
+        wait_for(lambda: (read(folder / "progress.json") or {"epoch": 0})["epoch"] >= epoch, f"epoch {epoch}")
+        first = psutil.Process(process.pid)
+        return [first, *first.children()]
+
+    found = started(2)
+    assert len(found) == 2
+    found[1].kill()
+    assert trainer.started[-1].wait(ENDED_S) == -signal.SIGKILL
+    assert "process 2 of 2 was killed by SIGKILL" in trainer.started[-1].communicate()[1]
+    assert not psutil.wait_procs(found, ENDED_S)[1]
+    found = started(4)
+    for process in reversed(found):
+        process.terminate()
+    assert trainer.started[-1].wait(ENDED_S) == 75
+    assert not psutil.wait_procs(found, ENDED_S)[1]
+    attempts = [read(folder / "attempts" / f"000{number}.json") for number in (1, 2)]
+    assert [attempt["outcome"] for attempt in attempts] == ["interrupted"] * 2
+    assert attempts[1]["start_epoch"] >= 2
+    assert "SIGTERM" in attempts[1]["message"]
+    assert list((folder / "checkpoints").glob("*.safetensors"))
+    trainer(*arguments("run"))
+    assert metrics(folder / "result.json") == metrics(tmp_path / "whole" / "result.json")
+    assert len(read(folder / "result.json")["attempts"]) == 3
+
+
+@pytest.mark.slow
+def test_the_others_end_with_process_0(trainer: Command, data: Path, tmp_path: Path) -> None:
+    """Killed so that it can tell no one, wherever they wait for it."""
+    folder = tmp_path / "run"
+    process = trainer.start(*call(data, folder, "--processes", 4, epochs=500))
+    wait_for(lambda: (read(folder / "progress.json") or {"epoch": 0})["epoch"] >= 1, "the first epoch")
+    others = psutil.Process(process.pid).children()
+    assert len(others) == 3
+    process.kill()
+    assert not psutil.wait_procs(others, ENDED_S)[1]
+
+
+FAULT = """
+if "--follow" in sys.orig_argv:
+    import numpy
+    def load(*arguments, **named):
+        raise MemoryError("no room for the images")
+    numpy.load = load
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_fails_says_why(data: Path, tmp_path: Path) -> None:
+    """The run has failed of what that process did, in process 0's own words and records."""
+    (tmp_path / "sitecustomize.py").write_text(FAULT)
+    path = os.pathsep.join([str(tmp_path), ONE_THREAD.get("PYTHONPATH", "")])
+    trainer = Command("trainer", tmp_path, {"PYTHONPATH": path})
+    try:
+        trainer(*call(data, tmp_path / "run", "--processes", 2), expect=1)
+    finally:
+        trainer.end()
+    error = read(tmp_path / "run" / "error.json")
+    assert (error["cause"], error["message"]) == ("host_oom", "process 2 of 2: MemoryError: no room for the images")
+
+
+@pytest.fixture
+def torchrun(tmp_path: Path) -> Iterator[Command]:
+    command = Command("torch.distributed.run", tmp_path)
+    yield command
+    command.end()
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_processes_too(torchrun: Command, data: Path, tmp_path: Path) -> None:
+    """By hand: the run is done once, in two processes; the same call again finds it done; three are refused."""
+    module = ("--standalone", "--nproc-per-node")
+    torchrun(*module, 2, "-m", "trainer", *call(data, tmp_path / "run", epochs=1))
+    result = read(tmp_path / "run" / "result.json")
+    assert result["hardware"]["stretches"][0]["device"].endswith(" in 2 processes")
+    assert len(result["attempts"]) == 1
+    again = torchrun(*module, 2, "-m", "trainer", *call(data, tmp_path / "run", epochs=1))
+    assert again.stderr.count("run is done") == 1
+    refused = torchrun(*module, 3, "-m", "trainer", *call(data, tmp_path / "other", epochs=1), expect=1)
+    assert "3 cannot share 4 replicas evenly; use 1 or 2 or 4" in refused.stderr
+
+
+def test_replicas_are_shared_evenly_or_not_at_all() -> None:
+    """Else the mean of the processes' gradients would not be that of the replicas."""
+    recipe = Recipe(replicas=6)
+    assert [count for count in range(1, 8) if sharing_problem(recipe, count) is None] == [1, 2, 3, 6]
+    assert sharing_problem(recipe, 4) == "4 cannot share 6 replicas evenly; use 1 or 2 or 3 or 6"
+
+
+def test_only_what_torchrun_started_follows() -> None:
+    """A WORLD_SIZE that is left in some job script's environment makes no process wait for others."""
+    assert of_torchrun({"WORLD_SIZE": "4"}) == (0, 1)
+    place = {"RANK": "2", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
+    assert of_torchrun(place) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("number", "per_run", "gpus", "visible"),
+    [
+        (1, 1, 2, "0"),
+        (3, 1, 2, "0"),
+        (1, 4, 8, "0,1,2,3"),
+        (2, 4, 8, "4,5,6,7"),
+        (3, 4, 8, "0,1,2,3"),
+        (1, 4, 2, "0,1"),
+    ],
+)
+def test_workers_take_turns_at_the_gpus(number: int, per_run: int, gpus: int, visible: str) -> None:
+    """Each sees as many as its runs use; where there are too few it sees all, and the run says so."""
+    assert visible_gpus(number, per_run, gpus) == visible
