@@ -39,7 +39,7 @@ def timings(sweep: Sweep, seen: Look) -> list[Timed]:
     for placed in sweep.runs:
         evidence = seen.evidence.get(placed.cell.spec.run.id, Evidence())
         if evidence.result is not None:
-            one = _finished(placed, evidence.result, spans)
+            one = _finished(sweep, placed, evidence.result, spans)
         else:
             one = _in_work(sweep, placed, evidence, seen.submissions, spans)
         if one is not None:
@@ -47,10 +47,11 @@ def timings(sweep: Sweep, seen: Look) -> list[Timed]:
     return found
 
 
-def _finished(placed: PlacedRun, result: Result, spans: Mapping[Where, list[Span]]) -> Timed | None:
+def _finished(sweep: Sweep, placed: PlacedRun, result: Result, spans: Mapping[Where, list[Span]]) -> Timed | None:
     """Time a finished run; the work that interruptions lost is not in its epochs' seconds, and hides its start."""
     hardware, timing, epochs = result.hardware, result.timing, result.training.epochs
     moved = len(hardware.stretches) > 1 or (not hardware.stretches and len({one.host for one in result.attempts}) > 1)
+    moved = moved or (hardware.gpus != [] and len(hardware.gpus) != sweep.execution.gpus_per_run)
     images = min(result.data.train_samples, result.data.val_samples)
     if moved or result.run != placed.cell.spec.run or images <= 0 or timing.train_seconds <= 0:
         return None

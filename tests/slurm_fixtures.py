@@ -32,6 +32,7 @@ def slurm_file(
     pools: dict[str, dict[str, Any]] | None = None,
     assign: Sequence[dict[str, Any]] | None = None,
     name: str = "study",
+    gpus_per_run: int = 1,
     **section: Any,
 ) -> Path:
     """Write a sweep file and its cluster file; give the sweep file. Every run has a job of its own unless asked."""
@@ -46,7 +47,7 @@ def slurm_file(
             "job_target_min": 0,
             **section,
         },
-        "execution": {"checkpoint_interval_s": 0},
+        "execution": {"checkpoint_interval_s": 0, "gpus_per_run": gpus_per_run},
         "output": str(folder / "runs"),
         "data": str(data),
     }

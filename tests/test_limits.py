@@ -19,7 +19,8 @@ from slurm.limits import (
     takes_jobs,
     words_of,
 )
-from slurm.pools import Pool
+from slurm.pools import Pool, several_gpus
+from slurm.submission import resources
 
 # Recorded from Slurm 22.05.8. night is inactive, `none` has no nodes, v100-2 is larger and has GPUs of two types.
 SINFO = """\
@@ -258,6 +259,42 @@ def test_runs_that_share_a_job_ask_for_their_sum(limits: ClusterLimits) -> None:
         "cpus is 10, times 4 runs a job; in partition 'gpu' a job may have 32 CPUs of a node; "
         "set 'cpus: 8' or lower 'runs_per_gpu'"
     ]
+
+
+def test_a_run_on_several_gpus_asks_for_their_sum(limits: ClusterLimits) -> None:
+    """As many GPUs, and as many times the CPUs and memory; what is too much for a node names the key to lower."""
+    asked = pool(gres="gpu:v100:1", cpus=4, memory_gb=16)
+    assert problems(asked, limits, gpus=4) == []
+    assert problems(asked, limits, gpus=5) == [
+        "gres asks for 5 gpu:v100, a node of partition 'gpu' has 4 at most; lower 'gpus_per_run'"
+    ]
+    assert problems(pool(gres="gpu:v100:1", memory_gb=40), limits, gpus=4) == [
+        "memory_gb is 40, times 4 GPUs a run; in partition 'gpu' a job may have 125 GB of a node; "
+        "set 'memory_gb: 31' or lower 'gpus_per_run'"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("gres", "asked"),
+    [
+        ("gpu:v100:1", "gpu:v100:4"),
+        ("gpu:1", "gpu:4"),
+        ("gpu", "gpu:4"),
+        ("gpu:v100", "gpu:v100:4"),
+        ("gpu:v100:2,nvme:100", "gpu:v100:4,nvme:100"),
+        (None, None),
+    ],
+)
+def test_gpus_are_counted_in_a_pools_own_words(gres: str | None, asked: str | None) -> None:
+    """Whatever the pool's count is: it is that of a run on one GPU."""
+    assert several_gpus(gres, 4) == asked
+    assert several_gpus(gres, 1) == gres
+
+
+def test_a_job_on_several_gpus_is_one_task_with_all_of_it() -> None:
+    """So that Slurm signals, kills and requeues the processes together."""
+    found = resources(pool(gres="gpu:v100:1", cpus=4, memory_gb=16), workers=1, gpus=4)
+    assert (found.gres, found.cpus, found.memory_gb) == ("gpu:v100:4", 16, 64)
 
 
 def test_a_pool_whose_nodes_are_all_out_of_service_is_told() -> None:

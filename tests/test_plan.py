@@ -10,8 +10,10 @@ from conftest import REPOSITORY, Command
 from result_fixtures import make_result, write_result
 
 from sweep.config import load_sweep
-from sweep.cost import estimate_s
-from sweep.plan import planned_run
+from sweep.cost import START_S, estimate_s
+from sweep.execute import amount
+from sweep.plan import hours, make_plan, planned_run
+from sweep.survey import survey
 
 THESIS = REPOSITORY / "configs" / "thesis.yaml"
 SAMPLES = {
@@ -94,6 +96,20 @@ def test_every_look_has_one_line_a_run_or_one_document(sweep: Command, arguments
     else:
         assert len(answer.stdout.splitlines()) == 156
     assert answer.stderr == ""
+
+
+def test_gpu_hours_count_every_gpu_of_a_run(tmp_path: Path) -> None:
+    """On four GPUs a run is over sooner and keeps four busy: a device's time stays, but for three more starts a run."""
+    rows = {}
+    for gpus in (1, 4):
+        file = tmp_path / "s.yaml"
+        file.write_text(THESIS.read_text() + f"\nexecution: {{gpus_per_run: {gpus}}}\n")
+        sweep = load_sweep(file, output=tmp_path / "out")
+        rows[gpus] = make_plan(sweep, survey(sweep))
+    for one, four in zip(rows[1], rows[4], strict=True):
+        assert four.estimate_s == pytest.approx(START_S + (one.estimate_s - START_S) / 4)
+    in_all = sum(row.estimate_s for row in rows[1]) + 3 * START_S * len(rows[1])
+    assert amount(rows[4]) == f"156 runs, about {hours(in_all)} of one device's time"
 
 
 @pytest.mark.parametrize("name", ["a 0", 'a"=0"', "a'; echo foo", "ä日", "-a"])

@@ -135,6 +135,16 @@ def test_jobs_like_finished_runs_ask_for_less_time(on_slurm: Command, data: Path
     assert bases == {first: "its own time", second: "its own time"}
 
 
+def test_a_run_has_several_gpus(on_slurm: Command, data: Path, tmp_path: Path) -> None:
+    """With gpus_per_run a job asks for as many GPUs, CPUs and memory, and its processes share the run's replicas."""
+    file = slurm_file(tmp_path, data, pool="v100", gpus_per_run=2)
+    assert "1 runs in 1 jobs; partition v100, gpu:v100:2; 2 CPUs, 4 GB" in on_slurm("submit", file, "--yes").stderr
+    run_id = "resnet18-cifar10-r1.0-s1"
+    wait_for_state(on_slurm, file, run_id, "done")
+    result = read(tmp_path / "runs" / "study" / "runs" / run_id / "result.json")
+    assert result["hardware"]["stretches"][0]["device"].endswith(" in 2 processes")
+
+
 def test_an_array_is_throttled_and_cut_at_the_largest_the_cluster_takes(
     make_cluster: Any, data: Path, tmp_path: Path
 ) -> None:

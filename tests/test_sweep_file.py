@@ -117,6 +117,22 @@ BROKEN = {
         13,
         "no rule gives resnet18-cifar10-r1.0-s42 a pool",
     ),
+    "no GPU": (GOOD + "execution: {gpus_per_run: 0}\n", 11, "'execution.gpus_per_run' is 0"),
+    "GPUs that do not divide the replicas": (
+        GOOD + "execution:\n  gpus_per_run: 3\n",
+        12,
+        "'execution.gpus_per_run' is 3: 3 cannot share 4 replicas evenly; use 1 or 2 or 4",
+    ),
+    "GPUs that do not divide an axis of replicas": (
+        changed("[42]", "[42]\n  replicas: [4, 2]") + "execution: {gpus_per_run: 4}\n",
+        12,
+        "'execution.gpus_per_run' is 4: 4 cannot share 2 replicas evenly; use 1 or 2",
+    ),
+    "several runs a GPU and several GPUs a run": (
+        GOOD + CLUSTER + "    - {pool: v100-16gb}\n  runs_per_gpu: 2\nexecution: {gpus_per_run: 4}\n",
+        16,
+        "'execution.gpus_per_run' is 4 and 'cluster.runs_per_gpu' is 2; leave one of them at 1",
+    ),
     "no workers": (GOOD + "execution: {workers: 0}\n", 11, "'execution.workers' is 0"),
 }
 

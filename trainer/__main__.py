@@ -20,7 +20,7 @@ from trainer.data.prepared import DataError
 from trainer.files import RecordError, read_json
 from trainer.models.catalog import ARCHITECTURES
 from trainer.processes import job_name, of_torchrun, restarts
-from trainer.recipe import Recipe
+from trainer.recipe import Recipe, sharing_problem
 from trainer.records import Bundle, ExitCode, KeepCheckpoints, Options, Run, RunFolder, RunSpec
 from trainer.settled import Job, all_settled, answer_at_once
 from trainer.stop import StopSignal
@@ -104,6 +104,9 @@ def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: 
     spec, folder = RunSpec(run=run, training=recipe), RunFolder(call.output)
     job = Job(call.job or job_name(), None, call.pool, restarts())
     started = of_torchrun()[1] > 1
+    problem = sharing_problem(recipe, options.processes)
+    if problem:
+        parser.error(f"--processes: {problem}")
     try:
         settled = answer_at_once(spec, folder, job, options)
     except UsageError as error:

@@ -34,7 +34,7 @@ def execute(
     processes = crew.group.size if crew else 1
     problem = sharing_problem(spec.training, processes)
     if problem:
-        raise UsageError(f"--processes {problem}")
+        raise UsageError(f"--processes: {problem}")
     dataset = open_dataset(data, run.dataset)
     device = choose_device(options.device, processes=processes)
     commitment = Commitment(run=run, training=spec.training, data_fingerprint=dataset.manifest.fingerprint)
