@@ -263,7 +263,7 @@ def test_runs_that_share_a_job_ask_for_their_sum(limits: ClusterLimits) -> None:
 
 def test_a_run_on_several_gpus_asks_for_their_sum(limits: ClusterLimits) -> None:
     """As many GPUs, and as many times the CPUs and memory; what is too much for a node names the key to lower."""
-    asked = pool(gres="gpu:v100:1", cpus=4, memory_gb=16)
+    asked = pool(gres="gpu:v100:1", cpus=3, memory_gb=8)
     assert problems(asked, limits, gpus=4) == []
     assert problems(asked, limits, gpus=5) == [
         "gres asks for 5 gpu:v100, a node of partition 'gpu' has 4 at most; lower 'gpus_per_run'"

@@ -12,6 +12,7 @@ from test_data_prepare import SAMPLES
 from test_trainer_process import call
 
 from slurm.local import visible_gpus
+from trainer.checkpoint_file import checkpoint_name
 from trainer.data.prepare import prepare
 from trainer.data.synthesize import synthesize
 from trainer.files import write_json
@@ -68,18 +69,19 @@ def test_processes_killed_and_stopped_resume_to_the_same_result(trainer: Command
     """
 
     def arguments(folder: str) -> list[object]:
-        return call(data, tmp_path / folder, "--processes", 2, "--checkpoint-interval", 0, architecture="vit", epochs=9)
+        return call(data, tmp_path / folder, "--processes", 2, "--checkpoint-interval", 0, architecture="vit", epochs=7)
 
     trainer(*arguments("whole"))
     folder = tmp_path / "run"
 
     def start(epoch: int) -> list[psutil.Process]:
         process = trainer.start(*arguments("run"))
-        wait_for(lambda: (read(folder / "progress.json") or {"epoch": 0})["epoch"] >= epoch, f"epoch {epoch}")
+        saved = [folder / "checkpoints" / checkpoint_name(number) for number in range(epoch, 7)]
+        wait_for(lambda: any(path.exists() for path in saved), f"a checkpoint after epoch {epoch}")
         first = psutil.Process(process.pid)
         return [first, *first.children()]
 
-    for victim, epoch in ((1, 2), (0, 4)):
+    for victim, epoch in ((1, 1), (0, 3)):
         found = start(epoch)
         assert len(found) == 2
         found[victim].kill()
@@ -87,7 +89,7 @@ def test_processes_killed_and_stopped_resume_to_the_same_result(trainer: Command
         assert trainer.started[-1].returncode == -signal.SIGKILL
         assert ("process 2 of 2 was killed by SIGKILL" in said) == (victim == 1)
         assert not psutil.wait_procs(found, ENDED_S)[1]
-    found = start(6)
+    found = start(5)
     for process in reversed(found):
         process.terminate()
     assert trainer.started[-1].wait(ENDED_S) == 75

@@ -21,7 +21,7 @@ from trainer.group import LostError
 from trainer.loop import Trainer
 from trainer.records import Cause, ExitCode, RunSpec
 from trainer.stop import Interrupted, StopSignal
-from trainer.together import FAILURE, PATIENCE, Failure, Order, Together, here, meeting_place, send
+from trainer.together import FAILURE, PATIENCE, Failure, Order, Together, meeting_place, ready, send
 
 log = logging.getLogger("trainer")
 
@@ -52,7 +52,7 @@ class Crew:
         self._store: Store | None = None
         self._orders = 0
         self._children: list[subprocess.Popen[bytes]] = []
-        self._expected = False
+        self._over = threading.Event()
 
     def load(self, spec: RunSpec, data: Path, device: torch.device) -> None:
         """Have the others put a run together, while this process does."""
@@ -61,17 +61,14 @@ class Crew:
         self._order(Order(kind="load", spec=spec, data=data, device=device.type))
 
     def hand_over(self, trainer: Trainer, threads: int) -> None:
-        """Give the others the state that this process has built or restored. Raises FellowError, Interrupted."""
+        """Give the others the state that this process has built or restored. Raises LostError, Interrupted."""
         assert self._store is not None
         moments = bool(trainer.optimizer.state)
         history, scaler = trainer.history, trainer.scaler_state()
+        self._wait_for_others()
         self._order(Order(kind="state", threads=threads, history=history, scaler=scaler, moments=moments))
-        self._wait_for_children()
-        try:
-            self.group.connect(self._store, trainer.device)
-            self.group.copy_first(list(trainer.state().values()))
-        except LostError as error:
-            raise self.explain(error) from error
+        self.group.connect(self._store, trainer.device)
+        self.group.copy_first(list(trainer.state().values()))
 
     def begin_epoch(self) -> None:
         """Have the others train an epoch with this process."""
@@ -95,7 +92,7 @@ class Crew:
 
     def abandon(self) -> None:
         """End the others wherever they are; the next run starts new ones."""
-        self._expected = True
+        self._over.set()
         for child in self._children:
             child.kill()
         self._forget()
@@ -104,7 +101,7 @@ class Crew:
         """Send the others home, each after what it is at."""
         if self._store is None and not self.started:
             return
-        self._expected = True
+        self._over.set()
         try:
             if self._store is None:
                 self._meet()
@@ -132,7 +129,7 @@ class Crew:
         self.group = Together(0, self.group.size)
 
     def _summon(self) -> None:
-        self._expected = False
+        self._over = threading.Event()
         self._orders = 0
         if self.started:
             self._meet()
@@ -144,7 +141,7 @@ class Crew:
                 [*DEAF, sys.executable, "-m", "trainer", "--follow"], stdin=subprocess.PIPE, env=environment
             )
             self._children.append(child)
-            threading.Thread(target=self._watch, args=(child, rank), daemon=True).start()
+            threading.Thread(target=self._watch, args=(child, rank, self._over), daemon=True).start()
 
     def _meet(self) -> None:
         self._store = meeting_place()
@@ -161,31 +158,33 @@ class Crew:
         except RuntimeError:
             return False
 
-    def _wait_for_children(self) -> None:
-        """Wait until all can be reached: to find that one is not coming takes torch its whole patience."""
+    def _wait_for_others(self) -> None:
+        """Wait until each has put the run together: to find that one is not coming takes torch its whole patience."""
         deadline = time.monotonic() + START_S
-        for rank, child in enumerate(self._children, start=1):
-            while not self._has(here(rank)):
+        for rank in range(1, self.group.size):
+            while not self._has(ready(rank, self._orders - 1)):
                 self.stop.check()
-                if child.poll() is not None:
-                    raise self.explain(ChildProcessError(f"process {rank + 1} ended with exit code {child.returncode}"))
+                if self._has(FAILURE) or any(child.poll() is not None for child in self._children):
+                    raise LostError("one of them has ended")
                 if time.monotonic() > deadline:
-                    raise Interrupted(f"process {rank + 1} of {self.group.size} did not start within {START_S:.0f} s")
+                    raise LostError(f"process {rank + 1} was not ready within {START_S:.0f} s")
                 time.sleep(POLL_S)
 
-    def _watch(self, child: "subprocess.Popen[bytes]", rank: int) -> None:
-        """End this process with a child that was killed, or that failed where this one waits for a GPU for ever."""
+    def _watch(self, child: "subprocess.Popen[bytes]", rank: int, over: threading.Event) -> None:
+        """End this process with a child that was killed, or that failed where this one waits for a GPU for ever.
+
+        over: is set when the children may end.
+        """
         code = child.wait()
-        if self._expected or code == 0:
+        if over.is_set() or code == 0:
             return
         who = f"process {rank + 1} of {self.group.size}"
-        if code > 0:
-            time.sleep(2 * LAST_WORDS_S)
-            if self._expected:
-                return
-            log.error("%s ended with exit code %d, and this one does not come back from waiting for it", who, code)
-        else:
+        if code < 0:
             log.error("%s was killed by %s; the whole run ends with it", who, signal.Signals(-code).name)
+        elif over.wait(2 * LAST_WORDS_S):
+            return
+        else:
+            log.error("%s ended with exit code %d, and this one does not come back from waiting for it", who, code)
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -18,7 +18,7 @@ from trainer.group import LeaveEpoch, LostError, agreed
 from trainer.loop import DivergedError, Trainer
 from trainer.records import ExitCode
 from trainer.stop import StopSignal
-from trainer.together import FAILURE, Failure, Order, Together, here, meeting_place, receive
+from trainer.together import FAILURE, Failure, Order, Together, meeting_place, ready, receive
 
 log = logging.getLogger("trainer")
 
@@ -38,7 +38,6 @@ def follow(rank: int, size: int, stop: StopSignal, *, child: bool) -> ExitCode:
     try:
         store = meeting_place()
         try:
-            store.set(here(rank), "")
             _Follower(group, store, stop).serve()
         except LostError:
             raise
@@ -67,16 +66,17 @@ class _Follower:
         """Raises LostError when process 0 is gone, and whatever goes wrong here."""
         number = 0
         while (order := receive(self.store, number)).kind != "end":
-            number += 1
             match order.kind:
                 case "load":
                     self.stop.install()
                     self.trainer = None  # its memory is needed
                     self.trainer = self._load(order)
+                    self.store.set(ready(self.group.rank, number), "")
                 case "state":
                     self._take_over(order)
                 case "epoch":
                     self._train()
+            number += 1
 
     def _load(self, order: Order) -> Trainer:
         assert order.spec is not None

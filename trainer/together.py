@@ -140,6 +140,6 @@ def meeting_place() -> Store:
     return store
 
 
-def here(rank: int) -> str:
-    """Give the key by which a process says that it has come."""
-    return f"here-{rank}"
+def ready(rank: int, number: int) -> str:
+    """Give the key by which a process says that it has done what an order told it to load."""
+    return f"ready-{rank}-{number}"
