@@ -10,7 +10,7 @@ from conftest import REPOSITORY, Command
 from result_fixtures import make_result, write_result
 
 from sweep.config import load_sweep
-from sweep.cost import START_S, estimate_s
+from sweep.cost import START_S, CostModel, estimate_s
 from sweep.execute import amount
 from sweep.plan import hours, make_plan, planned_run
 from sweep.survey import survey
@@ -105,7 +105,7 @@ def test_gpu_hours_count_every_gpu_of_a_run(tmp_path: Path) -> None:
         file = tmp_path / "s.yaml"
         file.write_text(THESIS.read_text() + f"\nexecution: {{gpus_per_run: {gpus}}}\n")
         sweep = load_sweep(file, output=tmp_path / "out")
-        rows[gpus] = make_plan(sweep, survey(sweep))
+        rows[gpus] = make_plan(sweep, survey(sweep), CostModel())
     for one, four in zip(rows[1], rows[4], strict=True):
         assert four.estimate_s == pytest.approx(START_S + (one.estimate_s - START_S) / 4)
     in_all = sum(row.estimate_s for row in rows[1]) + 3 * START_S * len(rows[1])

@@ -69,14 +69,16 @@ def test_processes_killed_and_stopped_resume_to_the_same_result(trainer: Command
     """
 
     def arguments(folder: str) -> list[object]:
-        return call(data, tmp_path / folder, "--processes", 2, "--checkpoint-interval", 0, architecture="vit", epochs=7)
+        return call(
+            data, tmp_path / folder, "--processes", 2, "--checkpoint-interval", 0, architecture="vit", epochs=30
+        )
 
     trainer(*arguments("whole"))
     folder = tmp_path / "run"
 
     def start(epoch: int) -> list[psutil.Process]:
         process = trainer.start(*arguments("run"))
-        saved = [folder / "checkpoints" / checkpoint_name(number) for number in range(epoch, 7)]
+        saved = [folder / "checkpoints" / checkpoint_name(number) for number in range(epoch, 20)]
         wait_for(lambda: any(path.exists() for path in saved), f"a checkpoint after epoch {epoch}")
         first = psutil.Process(process.pid)
         return [first, *first.children()]

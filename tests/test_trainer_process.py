@@ -11,6 +11,7 @@ import torch
 from conftest import LONG_S, REPOSITORY, Command, metrics, read, wait_for
 
 from trainer import checkpoint
+from trainer.checkpoint_file import checkpoint_name
 from trainer.files import from_json, read_json, write_json
 from trainer.records import AttemptRecord, Result, RunFolder
 
@@ -127,7 +128,8 @@ def test_a_run_killed_mid_epoch_resumes_to_the_same_result(
     for epoch, threads in ((2, 1), (4, 2)):
         more = ("--checkpoint-interval", 0, "--threads", threads)
         process = trainer.start(*call(data, killed, *more, architecture=architecture))
-        wait_for(lambda: (read(killed / "progress.json") or {"epoch": 0})["epoch"] >= epoch, f"epoch {epoch}")  # noqa: B023
+        saved = [killed / "checkpoints" / checkpoint_name(number) for number in range(epoch, 100)]
+        wait_for(lambda: any(path.exists() for path in saved), f"a checkpoint of epoch {epoch}")  # noqa: B023
         process.kill()
         process.wait()
     trainer(*call(data, killed, "--threads", 2, architecture=architecture))

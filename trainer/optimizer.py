@@ -62,8 +62,9 @@ class FusedAdamW:
         """Update every parameter by its gradient, at the rate lr."""
         grad_scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
         moved = {name: parameter for name, parameter in self.parameters.items() if parameter.grad is not None}
-        for name in moved.keys() - self.state.keys():
-            self.state[name] = self._fresh(moved[name])
+        for name, parameter in moved.items():
+            if name not in self.state:
+                self.state[name] = self._fresh(parameter)
         states = [self.state[name] for name in moved]
         steps = [state["step"] for state in states]
         torch._foreach_add_(steps, 1)
@@ -89,8 +90,12 @@ class FusedAdamW:
 
     def begin(self) -> None:
         """Make the state of no step where there is none, to be filled; what there is keeps its place in memory."""
-        for name in self.parameters.keys() - self.state.keys():
-            self.state[name] = self._fresh(self.parameters[name])
+        for (
+            name,
+            parameter,
+        ) in self.parameters.items():  # in their order: processes go through their states side by side
+            if name not in self.state:
+                self.state[name] = self._fresh(parameter)
 
     def load(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Go on from a state, of which copies are made where the parameters are."""
