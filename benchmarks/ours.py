@@ -9,6 +9,7 @@ from benchmarks.records import Assignment, Measurement
 from benchmarks.watch import Watch, answer, read_assignment
 from trainer.data.catalog import DATASETS
 from trainer.loop import Split, Trainer
+from trainer.memory import keep_freed_memory
 from trainer.recipe import Recipe
 
 SEED = 42
@@ -16,6 +17,7 @@ SEED = 42
 
 def measure(assignment: Assignment) -> Measurement:
     """Train with the recipe's four replicas, one epoch to warm up and the assignment's."""
+    keep_freed_memory()
     watch = Watch(assignment)
     images = watch.images()
     recipe = Recipe(epochs=1 + assignment.epochs, batch_size=assignment.side.batch)

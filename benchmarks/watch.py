@@ -23,7 +23,7 @@ MATRIX = {"cpu": 2048, "cuda": 8192}
 
 
 class Images(NamedTuple):
-    """The images of both splits, (N, 3, S, S) uint8 and (N,) int64, memory-mapped."""
+    """The images of both splits, (N, 3, S, S) uint8 and (N,) int64, in memory."""
 
     train: npt.NDArray[np.uint8]
     train_labels: npt.NDArray[np.int64]
@@ -47,9 +47,9 @@ class Watch:
         self.validation_seconds: list[float] = []
 
     def images(self) -> Images:
-        """Open the images that are trained and validated."""
-        dataset, count = open_dataset(self.assignment.data, self.assignment.shape.dataset), self.assignment.images
-        train, val = ((dataset.images(split)[:count], dataset.labels(split)[:count]) for split in ("train", "val"))
+        """Read the images that are trained and validated."""
+        dataset = open_dataset(self.assignment.data, self.assignment.shape.dataset)
+        train, val = (dataset.read(split, np.arange(self.assignment.images)) for split in ("train", "val"))
         return Images(*train, *val, classes=len(dataset.manifest.classes))
 
     def now(self) -> float:

@@ -72,6 +72,23 @@ def test_tinyimagenet_comes_in_imagefolder_order_with_grey_images_made_rgb(
     assert (np.ptp(np.array(prepared.images("train")[index]), axis=0) == 0).all()
 
 
+def test_reading_gives_the_images_asked_for_in_their_order(
+    archives: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Across blocks of the file, of which some are not asked for, twice the same, and all of them."""
+    prepare("cifar10", str(archives["cifar10"]), tmp_path, unofficial=True)
+    dataset = open_dataset(tmp_path, "cifar10")
+    images, labels = dataset.images("train"), dataset.labels("train")
+    monkeypatch.setattr("trainer.data.prepared._ROWS", 7)
+    for kept in (np.array([len(labels) - 1, 8, 3, 8, 0, 30]), np.random.default_rng(0).permutation(len(labels))):
+        read_images, read_labels = dataset.read("train", kept)
+        np.testing.assert_array_equal(read_images, images[kept])
+        np.testing.assert_array_equal(read_labels, labels[kept])
+    for found, expected in zip(dataset.read("train"), (images, labels), strict=True):
+        np.testing.assert_array_equal(found, expected)
+        assert found.flags.writeable  # torch warns of anything else
+
+
 def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
     """More images than a chunk, decoded by one thread or five, come out in the same order."""
     archive = synthesize("tinyimagenet", tmp_path, train=600, val=2, classes=2)

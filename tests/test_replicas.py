@@ -105,6 +105,19 @@ def test_one_replica_is_plain_batch_normalisation() -> None:
     assert all(torch.equal(*pair) for pair in zip(ours.buffers(), plain.buffers(), strict=True))
 
 
+def test_a_step_in_uneven_passes_is_a_step_in_one() -> None:
+    """Without batch statistics: 16 images as 7 + 7 + 2, the last of which must not count for more than two."""
+    runs = []
+    for at_once in (16, 7):
+        trainer = make_trainer("vit", train=random_split(16), dropout=0.0, replicas=4, batch_size=4)
+        assert trainer.images_per_pass == 16
+        trainer.images_per_pass = at_once
+        runs.append(train_epochs(trainer, 2))
+    one, uneven = runs
+    for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+        assert getattr(uneven.history, name) == pytest.approx(getattr(one.history, name), rel=1e-4), name
+
+
 def test_a_batch_that_does_not_divide_is_refused() -> None:
     """Ten images among four replicas would be groups of 3, 3, 3 and 1: another recipe."""
     with pytest.raises(ValueError, match="does not divide into 4 replicas"):

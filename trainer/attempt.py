@@ -341,7 +341,6 @@ def make_trainer(
     spec: RunSpec, dataset: PreparedDataset, kept: npt.NDArray[np.int64], device: torch.device, group: Alone
 ) -> Trainer:
     """Put a run together as it begins, with its images on the device."""
-    images, labels = dataset.images("train"), dataset.labels("train")
     return Trainer(
         architecture=spec.run.architecture,
         dataset=DATASETS[spec.run.dataset],
@@ -349,8 +348,8 @@ def make_trainer(
         recipe=spec.training,
         seed=spec.run.seed,
         precision=resolve_precision(spec.training.precision, device),
-        train=Split.from_arrays(images[kept], labels[kept], device),
-        val=Split.from_arrays(dataset.images("val"), dataset.labels("val"), device),
+        train=Split.from_arrays(*dataset.read("train", kept), device),
+        val=Split.from_arrays(*dataset.read("val"), device),
         group=group,
     )
 

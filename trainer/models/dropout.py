@@ -3,6 +3,7 @@
 torch draws a CPU's Bernoulli variables one at a time: a fifth of the ViT's time in bf16. Sixteen bits decide as well.
 """
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -35,6 +36,10 @@ class Dropout(nn.Module):
 
 
 def _draws(count: int) -> Tensor:
-    """Draw (count,) int16 on the CPU, all values alike; one random number of 64 bits serves four."""
-    words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(1 << 63), None)  # all 64 bits
-    return words.view(torch.int16)[:count]
+    """Draw (count,) int16 on the CPU, all values alike; one random number of 64 bits serves four.
+
+    From numpy's generator, twice as fast as torch's, which gives its seed.
+    """
+    (seed,) = torch.empty(1, dtype=torch.int64).random_().tolist()
+    words = np.random.Generator(np.random.SFC64(seed)).integers(1 << 64, size=-(-count // 4), dtype=np.uint64)
+    return torch.from_numpy(words.view(np.int16))[:count]

@@ -56,7 +56,7 @@ class ResNet18(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Score images (N, 3, S, S); gives (N, classes)."""
-        x = self.maxpool(self.relu(self.bn1(self.conv1(images))))
+        x = self.relu(self.maxpool(self.bn1(self.conv1(images))))  # torchvision's order gives the same, later
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
 
