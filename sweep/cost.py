@@ -17,9 +17,9 @@ from trainer.records import RunSpec
 OPERATIONS_PER_MAC = 2
 PASSES_TRAINING = 3
 
-# Operations a second sustained in fp32 on these two networks. CPU: a Xeon of 2023, one core, measured with this trainer
-# (n = 1). The GPUs: two fifths of the vendor's fp32 peak, not measured here.
-SUSTAINED = {"cpu": 80e9, "p100": 3.7e12, "v100": 6.0e12, "a100": 7.8e12, "h100": 24e12}
+# Operations a second sustained in fp32 on these two networks. CPU: a core of a Xeon of 2023, between ResNet-18's 130e9
+# and the ViT's 86e9 (benchmarks/results, n = 5). The GPUs: two fifths of the vendor's fp32 peak, not measured here.
+SUSTAINED = {"cpu": 105e9, "p100": 3.7e12, "v100": 6.0e12, "a100": 7.8e12, "h100": 24e12}
 
 OPERATIONS = "operations"  # the basis of an estimate that nothing was timed for
 START_S = 3.0  # Python, torch, data, first step

@@ -70,7 +70,7 @@ def test_processes_killed_and_stopped_resume_to_the_same_result(trainer: Command
 
     def arguments(folder: str) -> list[object]:
         return call(
-            data, tmp_path / folder, "--processes", 2, "--checkpoint-interval", 0, architecture="vit", epochs=30
+            data, tmp_path / folder, "--processes", 2, "--checkpoint-interval", 0, architecture="vit", epochs=16
         )
 
     trainer(*arguments("whole"))
@@ -78,7 +78,7 @@ def test_processes_killed_and_stopped_resume_to_the_same_result(trainer: Command
 
     def start(epoch: int) -> list[psutil.Process]:
         process = trainer.start(*arguments("run"))
-        saved = [folder / "checkpoints" / checkpoint_name(number) for number in range(epoch, 12)]
+        saved = [folder / "checkpoints" / checkpoint_name(number) for number in range(epoch, 16)]
         wait_for(lambda: any(path.exists() for path in saved), f"a checkpoint after epoch {epoch}")
         first = psutil.Process(process.pid)
         return [first, *first.children()]
