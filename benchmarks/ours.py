@@ -5,19 +5,21 @@ A process of its own: `python -m benchmarks.ours ASSIGNMENT ANSWER`, which `benc
 
 import sys
 
-from benchmarks.records import Assignment, Measurement
-from benchmarks.watch import Watch, answer, read_assignment
-from trainer.data.catalog import DATASETS
-from trainer.loop import Split, Trainer
-from trainer.memory import keep_freed_memory
-from trainer.recipe import Recipe
+from trainer.libraries import settle_libraries
+
+settle_libraries()  # as the trainer's process does, before torch is imported
+
+from benchmarks.records import Assignment, Measurement  # noqa: E402
+from benchmarks.watch import Watch, answer, read_assignment  # noqa: E402
+from trainer.data.catalog import DATASETS  # noqa: E402
+from trainer.loop import Split, Trainer  # noqa: E402
+from trainer.recipe import Recipe  # noqa: E402
 
 SEED = 42
 
 
 def measure(assignment: Assignment) -> Measurement:
     """Train with the recipe's four replicas, one epoch to warm up and the assignment's."""
-    keep_freed_memory()
     watch = Watch(assignment)
     images = watch.images()
     recipe = Recipe(epochs=1 + assignment.epochs, batch_size=assignment.side.batch)

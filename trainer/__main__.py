@@ -18,7 +18,7 @@ from trainer.commitment import UsageError
 from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError
 from trainer.files import RecordError, read_json
-from trainer.memory import keep_freed_memory
+from trainer.libraries import settle_libraries
 from trainer.models.catalog import ARCHITECTURES
 from trainer.processes import job_name, of_torchrun, restarts
 from trainer.recipe import Recipe, sharing_problem
@@ -29,10 +29,7 @@ from trainer.stop import StopSignal
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the call, train, and give the exit code."""
-    # Threads that spin at every barrier make a step 15 times slower when another process has one of their cores (two
-    # threads on two cores, one busy, torch 2.7.1, n = 4). Read when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    keep_freed_memory()
+    settle_libraries()
     stop = StopSignal().install()  # before torch's second of imports, so that no signal is lost
     faulthandler.enable()
     parser = _parser()
