@@ -7,7 +7,7 @@ import sys
 
 from trainer.libraries import settle_libraries
 
-settle_libraries()  # as the trainer's process does, before torch is imported
+settle_libraries(own_cores=True)  # as in a job of its own, before torch is imported
 
 from benchmarks.records import Assignment, Measurement  # noqa: E402
 from benchmarks.watch import Watch, answer, read_assignment  # noqa: E402

@@ -11,7 +11,7 @@ PROGRAM = """
 import resource, sys
 from trainer.libraries import settle_libraries
 if sys.argv[1] == "keep":
-    settle_libraries()
+    settle_libraries(own_cores=True)
 import torch
 def work():
     pieces = [torch.ones(size << 18) for size in (16, 40, 64)]  # MiB
@@ -22,7 +22,10 @@ assert sum(work() for _ in range(5)) == 15
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
+DECIDING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "SLURM_JOB_ID")
 
+
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are glibc's")
 def test_what_a_step_has_freed_the_next_one_finds_again() -> None:
     """Counted in page faults; without it every step has them anew."""
@@ -36,16 +39,24 @@ def test_what_a_step_has_freed_the_next_one_finds_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "spins"), [({}, "30000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, ""), ({"GOMP_SPINCOUNT": "7"}, "7")]
+    ("given", "spins"),
+    [
+        ({}, "30000"),
+        ({"SLURM_JOB_ID": "5"}, ""),
+        ({"OMP_WAIT_POLICY": "ACTIVE"}, ""),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+    ],
 )
 def test_a_trainer_s_threads_wait_as_the_user_says_or_as_measured(given: dict[str, str], spins: str) -> None:
-    """It is in the environment before torch is imported, which reads it once."""
+    """It is in the environment before torch is imported, which reads it once. A job's cores are its own."""
     code = (
         "import os, sys\n"
         "from trainer.__main__ import main\n"
         "try: main(['--help'])\n"
         "except SystemExit: print(os.environ.get('GOMP_SPINCOUNT', ''), 'torch' in sys.modules)"
     )
-    bare = {name: value for name, value in os.environ.items() if name not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True, env=bare | given)
+    bare = {name: value for name, value in os.environ.items() if name not in DECIDING}
+    ran = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True, env=bare | given, timeout=60
+    )
     assert ran.stdout.splitlines()[-1] == f"{spins} False"

@@ -29,7 +29,7 @@ from trainer.stop import StopSignal
 
 def main(arguments: list[str] | None = None) -> int:
     """Parse the call, train, and give the exit code."""
-    settle_libraries()
+    settle_libraries(own_cores="SLURM_JOB_ID" in os.environ)
     stop = StopSignal().install()  # before torch's second of imports, so that no signal is lost
     faulthandler.enable()
     parser = _parser()
