@@ -396,6 +396,7 @@ def test_a_run_restored_after_every_epoch_is_bit_for_bit_the_uninterrupted_one(
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
+@pytest.mark.slow
 def test_fp16_s_loss_scale_goes_on_where_it_was(tmp_path: Path) -> None:
     """The scale is part of the state: a restored run scales as the uninterrupted one, not as a new one."""
     trainer = train_epochs(small_trainer("vit", "fp16"), 1)
@@ -417,6 +418,7 @@ def test_a_format_without_a_loss_scale_takes_none_from_a_checkpoint() -> None:
     assert restored.scaler_state() == {}
 
 
+@pytest.mark.slow
 def test_tensors_of_another_network_are_refused() -> None:
     """A checkpoint that does not fit the model is an error, never a run with some of its weights."""
     trainer = small_trainer("resnet18")

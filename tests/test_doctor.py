@@ -114,6 +114,7 @@ def test_a_sound_sweep_gets_no_complaint(study: Sweep, fake: Put) -> None:
     assert not study.folder.parent.exists()
 
 
+@pytest.mark.slow
 def test_without_slurm_the_sweep_is_said_to_execute_here(
     study: Sweep, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +146,7 @@ def test_a_missing_command_is_a_problem(
     assert "sacct is not on PATH" in found["accounting"].words
 
 
+@pytest.mark.slow
 def test_a_silent_controller_stops_what_depends_on_it(study: Sweep, fake: Put) -> None:
     """The pools cannot be judged; accounting and the folders still are, and nothing is probed."""
     fake("scontrol", "echo 'slurm_load_ctl_conf error: Unable to contact slurm controller' >&2; exit 1")
@@ -301,6 +303,7 @@ def test_a_probe_that_comes_to_nothing_says_why(case: str, study: Sweep, fake: P
     assert check.remedy or state == "skipped"
 
 
+@pytest.mark.slow
 def test_closing_the_examination_ends_its_probes(study: Sweep, fake: Put) -> None:
     """The second pool's srun would take a minute: it is ended, its job cancelled by name, the mark removed."""
     fake("srun", f'case "$*" in *32gb*) echo $$ > "$FAKE/srun.pid"; exec sleep 60;; esac; {FAKES["srun"]}')

@@ -222,6 +222,7 @@ def uniform(weight: Tensor, bound: float) -> None:
     assert kstest(values, "uniform", args=(-bound, 2 * bound)).pvalue > 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("architecture", ["resnet18", "vit"])
 def test_the_seed_alone_fixes_the_initial_weights(architecture: str) -> None:
     """The same seed gives the same weights whatever was drawn before; another seed gives others."""
@@ -258,6 +259,7 @@ def test_what_cannot_be_built_is_refused_by_name() -> None:
         build_model("vit", 10, 36, Recipe())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("classes", "size"), [(10, 32), (200, 64)])
 def test_resnet_18_is_torchvision_s(classes: int, size: int) -> None:
     """The same names and weights from the same seed, the same scores, gradients and running statistics: in double

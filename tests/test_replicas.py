@@ -105,6 +105,7 @@ def test_one_replica_is_plain_batch_normalisation() -> None:
     assert all(torch.equal(*pair) for pair in zip(ours.buffers(), plain.buffers(), strict=True))
 
 
+@pytest.mark.slow
 def test_a_step_in_uneven_passes_is_a_step_in_one() -> None:
     """Without batch statistics: 16 images as 7 + 7 + 2, the last of which must not count for more than two."""
     runs = []
@@ -139,6 +140,7 @@ def test_the_replicas_are_real() -> None:
     assert not torch.allclose(one.bn1.running_mean, four.bn1.running_mean, rtol=0.01)
 
 
+@pytest.mark.slow
 def test_running_statistics_are_replica_0_s_alone() -> None:
     """Other images in replicas 1 to 3 change no running statistic; other images in replica 0 do."""
     layer = ReplicaBatchNorm2d(5, replicas=4)

@@ -65,6 +65,7 @@ def assert_same(trainer: Trainer, reference: Trainer) -> None:
     assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("architecture", "recipe"),
     [
@@ -81,6 +82,7 @@ def test_a_recorded_step_finds_what_the_eager_one_is_given(architecture: str, re
     assert_same(ours, train_epochs(small(architecture, **recipe), 3))
 
 
+@pytest.mark.slow
 def test_a_recorded_step_goes_on_from_a_restored_state() -> None:
     """The restored tensors are where the recorded step looks for them, also when it was recorded before."""
     reference = train_epochs(small("vit"), 2)
@@ -93,6 +95,7 @@ def test_a_recorded_step_goes_on_from_a_restored_state() -> None:
     assert_same(ours, reference)
 
 
+@pytest.mark.slow
 def test_a_step_that_cannot_be_recorded_goes_on_as_written(caplog: pytest.LogCaptureFixture) -> None:
     """One sentence in the log, one try, and the same numbers."""
     recorder = Repeater(broken=True)
@@ -105,6 +108,7 @@ def test_a_step_that_cannot_be_recorded_goes_on_as_written(caplog: pytest.LogCap
     assert_same(ours, train_epochs(small("vit"), 2))
 
 
+@pytest.mark.slow
 def test_a_run_gives_its_memory_back_when_it_ends() -> None:
     """No cycle keeps the network until a collection: the next run of the bundle needs the GPU's memory."""
     trainer = train_epochs(captured(small("vit"), Repeater(broken=True)), 2)
