@@ -47,7 +47,7 @@ from sweep.display import LOOKS
 from sweep.status import State
 from trainer.records import RunFolder
 
-pytestmark = pytest.mark.xdist_group("report")  # they share pages that take seconds to make
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("report")]  # they share pages that take seconds to make
 
 THEMES = {"light": r":root \{([^}]*)\}", "dark": r"prefers-color-scheme: dark\) \{\s*:root \{([^}]*)\}"}
 TEXT_COLOURS = ("ink", "soft", "link", "focus", "val", "train", *(state.value for state in State))
