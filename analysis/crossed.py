@@ -1,6 +1,6 @@
 """Runs that went on on something else than they began on: another GPU, format, number of threads, version of torch."""
 
-from trainer.records import Result
+from trainer.records.result import Result
 
 
 def crossed(result: Result) -> bool:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from trainer.files import write_atomic
+from trainer.records.files import write_atomic
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes], ours: re.Pattern[str]) -> list[Path]:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.errors import AnalysisError
-from trainer.files import RecordError, read_json
-from trainer.records import METRICS, History, Result, Run, RunFolder
+from trainer.records.files import RecordError, read_json
+from trainer.records.result import METRICS, History, Result
+from trainer.records.run import Run, RunFolder
 
 if TYPE_CHECKING:
     import pandas

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from trainer.records import PlannedRun
+from trainer.records.plan import PlannedRun
 
 NAMED_PER_REASON = 40  # one table of the thesis's grid has 39 runs
 REASON_CHARACTERS = 240

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 from analysis.errors import AnalysisError
 from analysis.study import Study
-from trainer.records import Environment, Result
+from trainer.records.result import Environment, Result
 
 NAMED = 5  # runs of the rarer kinds that an error or a footnote spells out
 MARK = "†"

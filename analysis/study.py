@@ -13,7 +13,9 @@ from typing import NamedTuple
 from analysis import chapter
 from analysis.errors import AnalysisError
 from analysis.load import read_result
-from trainer.records import Metric, PlannedRun, Result, RunFolder
+from trainer.records.plan import PlannedRun
+from trainer.records.result import Metric, Result
+from trainer.records.run import RunFolder
 
 
 class Group(NamedTuple):

@@ -17,8 +17,8 @@ from benchmarks.summary import fastest
 from sweep.config import load_sweep
 from sweep.errors import SweepError
 from trainer.data.prepared import DataError
-from trainer.files import RecordError, read_json, write_atomic, write_json
 from trainer.models.catalog import ARCHITECTURES
+from trainer.records.files import RecordError, read_json, write_atomic, write_json
 
 STUDY = REPOSITORY / "configs" / "thesis.yaml"
 NO_LIGHTNING = (

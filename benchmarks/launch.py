@@ -16,7 +16,7 @@ from benchmarks.records import Assignment, Machine, Measurement, Program, Shape,
 from trainer.data.prepare import prepare
 from trainer.data.prepared import read_manifest
 from trainer.data.synthesize import synthesize
-from trainer.files import read_json
+from trainer.records.files import read_json
 
 REPOSITORY = Path(__file__).parent.parent
 MODULES: dict[Program, str] = {"ours": "benchmarks.ours", "lightning": "benchmarks.peer_lightning"}

@@ -13,7 +13,7 @@ from benchmarks.records import Assignment, Measurement  # noqa: E402
 from benchmarks.watch import Watch, answer, read_assignment  # noqa: E402
 from trainer.data.catalog import DATASETS  # noqa: E402
 from trainer.loop import Split, Trainer  # noqa: E402
-from trainer.recipe import Recipe  # noqa: E402
+from trainer.records.recipe import Recipe  # noqa: E402
 
 SEED = 42
 

@@ -29,7 +29,7 @@ from trainer.data.catalog import DATASETS
 from trainer.data.catalog import Dataset as Facts
 from trainer.models.dropout import Dropout
 from trainer.models.vit import HEADS, WIDTH, VisionTransformer
-from trainer.recipe import Recipe
+from trainer.records.recipe import Recipe
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 SEED = 42

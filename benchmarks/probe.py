@@ -11,7 +11,7 @@ import psutil
 
 from benchmarks.records import Machine
 from trainer.device import DeviceError, choose_device, cpu_name, git_state, gpu_names, resolve_precision
-from trainer.files import write_json
+from trainer.records.files import write_json
 
 
 def look(device_name: str) -> Machine:

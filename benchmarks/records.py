@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from trainer.records import Record, Versioned
+from trainer.records.base import Record, Versioned
 
 Program = Literal["ours", "lightning"]
 OURS: Program = "ours"

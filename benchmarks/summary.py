@@ -9,8 +9,8 @@ from sweep.config import PlacedRun
 from sweep.cost import OPERATIONS_PER_MAC, PASSES_TRAINING, CostModel, Timed, Work, estimate_s
 from trainer.data.catalog import DATASETS
 from trainer.models.catalog import ARCHITECTURES
-from trainer.recipe import Recipe
-from trainer.records import Run, RunSpec
+from trainer.records.recipe import Recipe
+from trainer.records.run import Run, RunSpec
 
 
 class Spread(NamedTuple):

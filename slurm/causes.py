@@ -9,7 +9,7 @@ import signal
 from typing import NamedTuple
 
 from slurm.jobs import TaskRow
-from trainer.records import Cause, ExitCode
+from trainer.records.attempt import Cause, ExitCode
 
 
 class Ending(NamedTuple):

@@ -4,7 +4,9 @@ from datetime import datetime
 from enum import Enum
 from typing import NamedTuple
 
-from trainer.records import Cause, Process, Record, Versioned
+from trainer.records.attempt import Cause
+from trainer.records.base import Record, Versioned
+from trainer.records.process import Process
 
 WITHDRAWN = "withdrawn.json"  # beside an array's bundle: it was given up, its runs went into another
 

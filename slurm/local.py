@@ -16,7 +16,7 @@ from pathlib import Path
 import psutil
 
 from slurm.jobs import WorkerRecord
-from trainer.processes import describe, is_alive
+from trainer.records.process import describe, is_alive
 
 MEMORY_PER_WORKER = 3 * 2**30  # a step of the ViT takes 2 GiB, TinyImageNet whole another 1.2
 

@@ -16,7 +16,8 @@ from typing import NamedTuple
 from slurm.causes import Ending, ending, from_log, waiting
 from slurm.commands import NoAnswer, SlurmError, call
 from slurm.jobs import Answer, ArrayRecord, JobView, Phase, Snapshot, StepRow, TaskRow
-from trainer.records import Cause, now
+from trainer.records.attempt import Cause
+from trainer.records.base import now
 
 TERMINAL = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}

@@ -20,11 +20,12 @@ from slurm.cores import core_shares, on_cores, usable_cores
 from slurm.jobs import WITHDRAWN
 from slurm.limits import parse_minutes
 from slurm.mps import multi_process_service
-from trainer.checkpoint_file import epochs_in, list_checkpoints
-from trainer.claim import close_dead
-from trainer.files import RecordError, read_json, write_json
-from trainer.processes import job_name, restarts
-from trainer.records import AttemptRecord, Bundle, Cause, ExitCode, RunFolder, RunSpec
+from trainer.records.attempt import AttemptRecord, Cause, ExitCode
+from trainer.records.checkpoint_file import epochs_in, list_checkpoints
+from trainer.records.claim import close_dead
+from trainer.records.files import RecordError, read_json, write_json
+from trainer.records.process import job_name, restarts
+from trainer.records.run import Bundle, RunFolder, RunSpec
 
 POLL_S = 0.2
 NEAR_LIMIT_MIN = 3  # twice the time that a job is warned before its limit

@@ -14,8 +14,9 @@ from sweep.retry import nearest_run
 from sweep.status import State
 from sweep.store import SweepFolder
 from sweep.survey import Look
-from trainer.files import write_json
-from trainer.records import CancelRequest, now
+from trainer.records.base import now
+from trainer.records.files import write_json
+from trainer.records.run import CancelRequest
 
 CANCELLABLE = (State.RUNNING, State.QUEUED, State.INTERRUPTED)
 

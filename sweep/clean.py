@@ -15,8 +15,8 @@ from sweep.leftovers import ABANDONED_S, abandoned, find_leftovers, lies_within,
 from sweep.status import NOBODY, State, run_status
 from sweep.store import SweepFolder, read_evidence
 from sweep.verify import SET_ASIDE
-from trainer.checkpoint_file import checkpoint_name, list_checkpoints
-from trainer.records import RunFolder
+from trainer.records.checkpoint_file import checkpoint_name, list_checkpoints
+from trainer.records.run import RunFolder
 
 
 class Freed(NamedTuple):

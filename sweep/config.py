@@ -17,8 +17,8 @@ from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError, read_manifest
 from trainer.data.subset import subset_problem, subset_size
 from trainer.models.catalog import ARCHITECTURES
-from trainer.recipe import Recipe, replica_problem, sharing_problem
-from trainer.records import KeepCheckpoints
+from trainer.records.recipe import Recipe, replica_problem, sharing_problem
+from trainer.records.run import KeepCheckpoints
 
 CLUSTERS = Path(__file__).parent.parent / "slurm" / "clusters"
 MAX_SEED = 2**32 - 1  # scikit-learn's random_state goes no further

@@ -8,7 +8,7 @@ from typing import Any
 import typer
 from rich.console import Console
 
-from trainer.records import SCHEMA_VERSION
+from trainer.records.base import SCHEMA_VERSION
 
 out = Console()
 err = Console(stderr=True)

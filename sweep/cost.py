@@ -11,7 +11,7 @@ from statistics import median
 from typing import NamedTuple
 
 from trainer.models.catalog import ARCHITECTURES
-from trainer.records import RunSpec
+from trainer.records.run import RunSpec
 
 # A multiply-accumulate is two operations; backward costs twice what forward does.
 OPERATIONS_PER_MAC = 2

@@ -19,7 +19,7 @@ from sweep.plan import SUBMITTED, PlanRow, hours
 from sweep.status import RunStatus, State, counts
 from trainer.data.catalog import DATASETS
 from trainer.models.catalog import ARCHITECTURES
-from trainer.records import now
+from trainer.records.base import now
 
 LOOKS = {
     State.DONE: ("■", "green"),

@@ -7,8 +7,8 @@ from typing import NamedTuple, TypeVar
 
 from pydantic import ValidationError
 
-from trainer.files import ChecksumError, from_json
-from trainer.records import SCHEMA_VERSION, Versioned
+from trainer.records.base import SCHEMA_VERSION, Versioned
+from trainer.records.files import ChecksumError, from_json
 
 Record = TypeVar("Record", bound=Versioned)
 

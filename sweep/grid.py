@@ -4,8 +4,8 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from trainer.recipe import Recipe
-from trainer.records import Run, RunSpec
+from trainer.records.recipe import Recipe
+from trainer.records.run import Run, RunSpec
 
 AXES = ("architecture", "dataset", "ratio", "seed")
 

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweep.store import SweepFolder
-from trainer.files import UNFINISHED, RecordError, read_json
-from trainer.processes import is_alive
-from trainer.records import AttemptRecord, Progress, RunFolder, now
+from trainer.records.attempt import AttemptRecord
+from trainer.records.base import now
+from trainer.records.files import UNFINISHED, RecordError, read_json
+from trainer.records.process import is_alive
+from trainer.records.run import RunFolder
+from trainer.records.status import Progress
 
 IN_FLIGHT_S = 60.0  # the writing of a file takes less
 ABANDONED_S = 3600.0  # after as long without a sign nobody comes back, on whatever host

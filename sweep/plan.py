@@ -6,7 +6,8 @@ from typing import NamedTuple
 from sweep.config import PlacedRun, Sweep
 from sweep.cost import CostModel, Work, shared_s
 from sweep.status import RunStatus, State
-from trainer.records import PlannedRun, PlanRecord, now
+from trainer.records.base import now
+from trainer.records.plan import PlannedRun, PlanRecord
 
 # What `submit` executes without being asked by name. A failed run waits for `retry`, a stale one keeps its result.
 SUBMITTED = (State.PLANNED, State.INTERRUPTED, State.CANCELLED)

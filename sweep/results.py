@@ -7,7 +7,7 @@ from sweep.display import last_line
 from sweep.plan import planned_run
 from sweep.status import RunStatus, State
 from sweep.survey import Look, look
-from trainer.records import Result
+from trainer.records.result import Result
 
 
 def read_results(sweep: Sweep, *, allow_mixed: bool = False) -> tuple[Study, Look]:

@@ -10,7 +10,7 @@ from sweep.config import nearest
 from sweep.errors import InputError
 from sweep.plan import PlanRow
 from sweep.status import State
-from trainer.records import Cause
+from trainer.records.attempt import Cause
 
 ON_ITS_WAY = (State.RUNNING, State.QUEUED)
 RETRIED = (State.FAILED, State.INTERRUPTED)

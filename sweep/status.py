@@ -11,7 +11,9 @@ from typing import NamedTuple
 from slurm.jobs import JobView, Phase
 from sweep.config import PlacedRun
 from sweep.store import Evidence
-from trainer.records import AttemptRecord, Cause, Result, RunFolder
+from trainer.records.attempt import AttemptRecord, Cause
+from trainer.records.result import Result
+from trainer.records.run import RunFolder
 
 
 class State(str, Enum):

@@ -12,19 +12,13 @@ from typing import NamedTuple, TypeVar
 from pydantic import BaseModel
 
 from slurm.jobs import WITHDRAWN, ArrayRecord, Snapshot, WorkerRecord
-from trainer.files import RecordError, create_exclusive, read_json, to_json
-from trainer.records import (
-    AttemptRecord,
-    CancelRequest,
-    Commitment,
-    ErrorRecord,
-    Process,
-    Progress,
-    Result,
-    RunFolder,
-    Versioned,
-    now,
-)
+from trainer.records.attempt import AttemptRecord
+from trainer.records.base import Versioned, now
+from trainer.records.files import RecordError, create_exclusive, read_json, to_json
+from trainer.records.process import Process
+from trainer.records.result import Result
+from trainer.records.run import CancelRequest, Commitment, RunFolder
+from trainer.records.status import ErrorRecord, Progress
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -22,10 +22,11 @@ from sweep.retry import Change
 from sweep.status import State
 from sweep.store import Submission, SweepFolder
 from sweep.survey import Look
-from trainer.claim import close_dead
-from trainer.files import write_json
-from trainer.processes import is_alive, this_process
-from trainer.records import Bundle, Commitment, Options, RunSpec, now
+from trainer.records.base import now
+from trainer.records.claim import close_dead
+from trainer.records.files import write_json
+from trainer.records.process import is_alive, this_process
+from trainer.records.run import Bundle, Commitment, Options, RunSpec
 
 UNCHANGED = Change()
 

@@ -13,9 +13,10 @@ from sweep.config import Sweep
 from sweep.errors import MachineError
 from sweep.status import Held, RunStatus, State, Work, run_status
 from sweep.store import Evidence, Submission, SweepFolder
-from trainer.files import RecordError, read_json, write_json
-from trainer.processes import is_alive
-from trainer.records import Result, now
+from trainer.records.base import now
+from trainer.records.files import RecordError, read_json, write_json
+from trainer.records.process import is_alive
+from trainer.records.result import Result
 
 CACHE_S = 4.0  # commands in quick succession share one answer of Slurm's
 SUBMITTING_S = 600.0  # a submission takes seconds; on another host only its age tells that it was cut off

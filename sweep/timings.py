@@ -15,7 +15,9 @@ from sweep.config import PlacedRun, Sweep
 from sweep.cost import PASSES_TRAINING, CostModel, Timed, device_kind
 from sweep.store import Evidence, Submission
 from sweep.survey import Look
-from trainer.records import Attempt, Result, RunSpec
+from trainer.records.attempt import Attempt
+from trainer.records.result import Result
+from trainer.records.run import RunSpec
 
 Where = tuple[str, str]  # host and job: what runs that share a GPU have in common
 

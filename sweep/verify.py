@@ -14,8 +14,9 @@ from sweep.findings import Finding, Kind, Unusable, list_folder, read_bytes, rea
 from sweep.leftovers import IN_FLIGHT_S, OUTPUTS, find_leftovers
 from sweep.store import Submission, SweepFolder
 from sweep.verify_run import TRANSIENT, judge_run, read_run, unfinished
-from trainer.checkpoint_file import list_checkpoints
-from trainer.records import Bundle, PlanRecord
+from trainer.records.checkpoint_file import list_checkpoints
+from trainer.records.plan import PlanRecord
+from trainer.records.run import Bundle
 
 KNOWN = ("plan.json", "queue.json", "submissions", "runs", "superseded", *OUTPUTS)
 SET_ASIDE = re.compile(r".+\.\d{8}T\d{12}")

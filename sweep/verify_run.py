@@ -9,26 +9,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweep.findings import NEWER, Finding, Kind, Unusable, list_folder, read_or_say, say
-from trainer.checkpoint_file import (
+from trainer.records.attempt import AttemptRecord
+from trainer.records.checkpoint_file import (
     CheckpointError,
     CheckpointInfo,
     NewerCheckpointError,
     checkpoint_name,
     inspect,
 )
-from trainer.files import UNFINISHED
-from trainer.processes import is_alive
-from trainer.records import (
-    AttemptRecord,
-    CancelRequest,
-    Commitment,
-    ErrorRecord,
-    Progress,
-    Result,
-    Run,
-    RunFolder,
-    RunSpec,
-)
+from trainer.records.files import UNFINISHED
+from trainer.records.process import is_alive
+from trainer.records.result import Result
+from trainer.records.run import CancelRequest, Commitment, Run, RunFolder, RunSpec
+from trainer.records.status import ErrorRecord, Progress
 
 FOLDERS = ("attempts", "checkpoints", "logs")
 FILES = ("run.json", "result.json", "progress.json", "error.json", "cancel.json")

@@ -14,8 +14,8 @@ from sweep.config import Sweep
 from sweep.status import RunStatus, State
 from sweep.store import Submission, SweepFolder
 from sweep.survey import look, survey
-from trainer.files import write_json
-from trainer.records import ExitCode
+from trainer.records.attempt import ExitCode
+from trainer.records.files import write_json
 
 POLL_S = 0.5
 POLL_SHARE = 20  # looking takes at most a twentieth of a core from the workers, however many runs there are

@@ -16,9 +16,8 @@ import pytest
 
 from slurm.home.cluster import HomeCluster
 from slurm.home.folder import HomeError, refuse_machine
-from trainer.files import RecordError, read_json, write_json
-from trainer.processes import is_alive, this_process
-from trainer.records import Process
+from trainer.records.files import RecordError, read_json, write_json
+from trainer.records.process import Process, is_alive, this_process
 
 FIXTURES = {"cluster", "slurm", "make_cluster"}
 PREFIX = "sweep-slurm-"

@@ -8,7 +8,8 @@ import numpy as np
 from result_fixtures import make_result
 
 from analysis.study import Study
-from trainer.records import METRICS, Best, History, PlannedRun, Result, Timing
+from trainer.records.plan import PlannedRun
+from trainer.records.result import METRICS, Best, History, Result, Timing
 
 WHY = "failed (node_fail): the node died"
 

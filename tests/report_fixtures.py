@@ -13,10 +13,14 @@ from result_fixtures import STARTED, make_result, planned_grid, write_result
 
 from analysis.study import Study, read_study
 from sweep.status import RunStatus, State
-from trainer.files import to_json
-from trainer.processes import this_process
-from trainer.recipe import Recipe
-from trainer.records import AttemptRecord, Cause, ErrorRecord, History, Outcome, PlannedRun, Progress, RunFolder
+from trainer.records.attempt import AttemptRecord, Cause, Outcome
+from trainer.records.files import to_json
+from trainer.records.plan import PlannedRun
+from trainer.records.process import this_process
+from trainer.records.recipe import Recipe
+from trainer.records.result import History
+from trainer.records.run import RunFolder
+from trainer.records.status import ErrorRecord, Progress
 
 SHORT = Recipe(epochs=12, lr_milestones=(6, 9))
 HOSTILE = '<img src=x onerror="owned=1"> </script><script>owned=2</script> \' {{ 7*7 }} <b>bold</b> & &amp;'

@@ -12,23 +12,12 @@ from pathlib import Path
 from analysis.study import read_study
 from analysis.tables import write_tables
 from trainer.data.catalog import DATASETS
-from trainer.files import to_json
-from trainer.recipe import Recipe
-from trainer.records import (
-    METRICS,
-    Attempt,
-    Best,
-    DataRecord,
-    Environment,
-    Hardware,
-    History,
-    Metric,
-    PlannedRun,
-    Result,
-    Run,
-    RunFolder,
-    Timing,
-)
+from trainer.records.attempt import Attempt
+from trainer.records.files import to_json
+from trainer.records.plan import PlannedRun
+from trainer.records.recipe import Recipe
+from trainer.records.result import METRICS, Best, DataRecord, Environment, Hardware, History, Metric, Result, Timing
+from trainer.records.run import Run, RunFolder
 
 RATIOS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.4, 0.6, 0.8, 1.0)
 SEEDS = (42, 43, 44)

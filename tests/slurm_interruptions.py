@@ -13,7 +13,7 @@ from conftest import wait_for
 from slurm.home.cluster import HomeCluster
 from slurm.home.daemons import SLURMD
 from slurm.home.folder import HomeError
-from trainer.records import RunFolder
+from trainer.records.run import RunFolder
 
 TURN_S = 480.0  # for a run to be at work again: others have their turns on its node before
 LOOK_S = 0.1

@@ -13,7 +13,7 @@ import pytest
 from conftest import Command, read, wait_for
 from slurm_fixtures import states
 
-from trainer.records import RunFolder
+from trainer.records.run import RunFolder
 
 ENDED = {"done", "failed", "interrupted", "cancelled"}
 SHOWN = ("seed", "state", "cause", "message", "epoch", "attempt", "job", "node", "problem")

@@ -22,7 +22,7 @@ from benchmarks.rounds import interleave
 from benchmarks.summary import Speed, Spread
 from sweep.config import load_sweep
 from sweep.cost import SUSTAINED
-from trainer.files import write_json
+from trainer.records.files import write_json
 
 RESNET = Shape(architecture="resnet18", dataset="cifar10")
 VIT = Shape(architecture="vit", dataset="cifar10")

@@ -12,7 +12,7 @@ import pytest
 from slurm.causes import ending, from_log, waiting
 from slurm.jobs import TaskRow
 from slurm.queue import parse_sacct, parse_squeue
-from trainer.records import Cause
+from trainer.records.attempt import Cause
 
 SEEN = datetime(2026, 11, 23, tzinfo=timezone.utc)
 TIMES = "cpu-1|1795392336|1795392336|1795392337|None"

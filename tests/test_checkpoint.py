@@ -27,11 +27,12 @@ from trainer.checkpoint import (
     newest_good,
     save,
 )
-from trainer.checkpoint_file import CHECKPOINT_SCHEMA, NewerCheckpointError, part_header
 from trainer.checkpoint_writer import CheckpointWriter
 from trainer.loop import StateError, Trainer
-from trainer.recipe import Recipe
-from trainer.records import Commitment, History, Run
+from trainer.records.checkpoint_file import CHECKPOINT_SCHEMA, NewerCheckpointError, part_header
+from trainer.records.recipe import Recipe
+from trainer.records.result import History
+from trainer.records.run import Commitment, Run
 
 MINE = Commitment(
     run=Run(id="resnet18-cifar10-r0.1-s42", architecture="resnet18", dataset="cifar10", ratio=0.1, seed=42),

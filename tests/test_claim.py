@@ -19,11 +19,15 @@ from typing import Any
 import psutil
 import pytest
 
-from trainer import claim
-from trainer.claim import Claim, StoodBack, take
-from trainer.files import read_json, write_json
-from trainer.processes import is_alive, this_process
-from trainer.records import AttemptRecord, Cause, History, Process, Progress, RunFolder, now
+from trainer.records import claim
+from trainer.records.attempt import AttemptRecord, Cause
+from trainer.records.base import now
+from trainer.records.claim import Claim, StoodBack, take
+from trainer.records.files import read_json, write_json
+from trainer.records.process import Process, is_alive, this_process
+from trainer.records.result import History
+from trainer.records.run import RunFolder
+from trainer.records.status import Progress
 from trainer.stop import ClaimLost
 
 pytestmark = pytest.mark.slow

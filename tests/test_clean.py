@@ -11,10 +11,9 @@ from upkeep_fixtures import EPOCHS, Study, leave_unfinished, study, tree
 
 from sweep.clean import Freed, amount, find_needless, free
 from sweep.config import ExecutionSection
-from trainer.checkpoint_file import checkpoint_name
-from trainer.processes import this_process
-from trainer.recipe import Recipe
-from trainer.records import Process
+from trainer.records.checkpoint_file import checkpoint_name
+from trainer.records.process import Process, this_process
+from trainer.records.recipe import Recipe
 
 __all__ = ["study"]
 

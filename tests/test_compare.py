@@ -27,8 +27,9 @@ from analysis.comparison.files import document, tables, terminal_lines, write_co
 from analysis.comparison.published import REQUIRED, THESIS, Published, Reference, read_reference
 from analysis.formats import to_latex
 from analysis.study import Study
-from trainer.recipe import Recipe
-from trainer.records import METRICS, Metric, PlannedRun, Result
+from trainer.records.plan import PlannedRun
+from trainer.records.recipe import Recipe
+from trainer.records.result import METRICS, Metric, Result
 
 PUBLISHED = read_reference(THESIS)
 SHORT = Recipe(epochs=4)

@@ -24,25 +24,16 @@ from sweep.submit import plan_arrays
 from sweep.survey import look
 from sweep.timings import learn, timings
 from trainer.data.catalog import DATASETS
-from trainer.files import write_json
 from trainer.models.catalog import ARCHITECTURES
-from trainer.recipe import Recipe
-from trainer.records import (
-    Attempt,
-    AttemptRecord,
-    Commitment,
-    Hardware,
-    History,
-    PlannedRun,
-    Process,
-    Progress,
-    Result,
-    RunFolder,
-    RunSpec,
-    Stretch,
-    Timing,
-    now,
-)
+from trainer.records.attempt import Attempt, AttemptRecord
+from trainer.records.base import now
+from trainer.records.files import write_json
+from trainer.records.plan import PlannedRun
+from trainer.records.process import Process
+from trainer.records.recipe import Recipe
+from trainer.records.result import Hardware, History, Result, Stretch, Timing
+from trainer.records.run import Commitment, RunFolder, RunSpec
+from trainer.records.status import Progress
 
 THESIS = REPOSITORY / "configs" / "thesis.yaml"
 V100 = Hardware(host="v1", cpu="c", gpus=["Tesla V100-PCIE-16GB"], pool="v100-16gb", device="cuda", precision="fp32")

@@ -9,7 +9,7 @@ from conftest import REPOSITORY, Command
 
 from sweep.cli import app
 from sweep.status import State
-from trainer.recipe import Recipe
+from trainer.records.recipe import Recipe
 
 COMMANDS = (REPOSITORY / "docs" / "commands.md").read_text()
 README = (REPOSITORY / "README.md").read_text()

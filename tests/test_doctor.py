@@ -20,7 +20,7 @@ from sweep.config import Sweep, load_sweep
 from sweep.doctor import PARAMETERS, examine
 from sweep.probing import judge, srun_command
 from trainer.models.build import build_model, parameter_count
-from trainer.recipe import Recipe
+from trainer.records.recipe import Recipe
 
 CLUSTER = """\
 name: lab

@@ -27,8 +27,8 @@ from analysis.export.runs import epoch_ends
 from analysis.export.surroundings import surroundings
 from analysis.load import COLUMNS, HISTORY_COLUMNS, run_row
 from analysis.study import Study, read_study
-from trainer.recipe import Recipe
-from trainer.records import Best, History, Result
+from trainer.records.recipe import Recipe
+from trainer.records.result import Best, History, Result
 
 EPOCHS = 4
 AUTO = Recipe(epochs=EPOCHS, lr_milestones=(2,), precision="auto")

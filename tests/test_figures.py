@@ -24,8 +24,9 @@ from analysis.figures.side_by_side import chosen_ratios
 from analysis.figures.style import COLOURS, apart, number, ratio_colours, readable_ticks, render
 from analysis.formats import escape_markdown
 from analysis.study import Group, Study, read_study
-from trainer.recipe import Recipe
-from trainer.records import Hardware, PlannedRun
+from trainer.records.plan import PlannedRun
+from trainer.records.recipe import Recipe
+from trainer.records.result import Hardware
 
 SHORT = Recipe(epochs=12, lr_milestones=(6, 9))
 FEW = (0.1, 0.2, 0.4, 1.0)

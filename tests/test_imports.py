@@ -10,19 +10,17 @@ from conftest import REPOSITORY
 
 PACKAGES = ("sweep", "slurm", "trainer", "analysis", "benchmarks")
 # What the planner and the reports may know of the trainer: its records and what goes with them, none of it torch.
-RECORDS = ("trainer.records", "trainer.recipe", "trainer.files", "trainer.processes")
+RECORDS = ("trainer.records",)
 CATALOGS = ("trainer.data.catalog", "trainer.models.catalog")
 PREPARATION = (
     "trainer.data.prepared",
     "trainer.data.prepare",
     "trainer.data.synthesize",
     "trainer.data.subset",
-    "trainer.claim",
-    "trainer.checkpoint_file",
 )
 ALLOWED = {
     "trainer": ("trainer",),
-    "slurm": ("slurm", *RECORDS, "trainer.claim", "trainer.checkpoint_file"),
+    "slurm": ("slurm", *RECORDS),
     "analysis": ("analysis", *RECORDS, *CATALOGS),
     "sweep": ("sweep", "slurm", "analysis", *RECORDS, *CATALOGS, *PREPARATION),
     "benchmarks": ("benchmarks", "sweep.config", "sweep.cost", "sweep.errors", "trainer"),
@@ -58,7 +56,8 @@ def test_imports_go_one_way(package: str) -> None:
 @pytest.mark.parametrize(
     "module",
     [
-        *(*RECORDS, *CATALOGS, *PREPARATION, "sweep.cli", "sweep.results", "trainer.__main__"),
+        *(*CATALOGS, *PREPARATION, "trainer.records.claim", "trainer.records.checkpoint_file"),
+        *("sweep.cli", "sweep.results", "trainer.__main__"),
         *("analysis.tables", "analysis.figures", "analysis.comparison.files", "analysis.report", "analysis.export"),
         *("benchmarks.__main__", "benchmarks.report", "benchmarks.plot"),
     ],

@@ -13,8 +13,8 @@ import analysis
 from analysis.errors import AnalysisError
 from analysis.load import COLUMNS, HISTORY_COLUMNS
 from analysis.study import read_study
-from trainer.files import to_json
-from trainer.recipe import Recipe
+from trainer.records.files import to_json
+from trainer.records.recipe import Recipe
 
 SHORT = Recipe(epochs=4)
 

@@ -7,8 +7,8 @@ from result_fixtures import PAIRS, make_result, planned_grid
 
 from analysis.mixed import MixedError, mixed_note, refuse_mixed
 from analysis.study import Study
-from trainer.recipe import Recipe
-from trainer.records import Result
+from trainer.records.recipe import Recipe
+from trainer.records.result import Result
 
 PLANNED = planned_grid(PAIRS, [0.1, 0.2], training=Recipe(epochs=4))
 

@@ -16,7 +16,7 @@ from trainer.models.catalog import ARCHITECTURES
 from trainer.models.convolution import CompactConv2d
 from trainer.models.dropout import Dropout
 from trainer.models.vit import HEADS, HIDDEN, LAYERS, WIDTH, Block, SelfAttention, VisionTransformer, attend
-from trainer.recipe import Recipe
+from trainer.records.recipe import Recipe
 
 
 def randomise(module: nn.Module) -> None:

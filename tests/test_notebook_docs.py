@@ -9,9 +9,9 @@ from result_fixtures import STARTED, make_result, planned_grid, planned_run, wri
 
 from analysis.export import TARGETS
 from analysis.load import COLUMNS, HISTORY_COLUMNS
-from trainer.files import to_json
-from trainer.recipe import Recipe
-from trainer.records import PlanRecord
+from trainer.records.files import to_json
+from trainer.records.plan import PlanRecord
+from trainer.records.recipe import Recipe
 
 TEXT = (REPOSITORY / "docs" / "notebook.md").read_text()
 SHORT = Recipe(epochs=4)

@@ -10,7 +10,7 @@ from torch.utils.data.distributed import DistributedSampler
 from trainer.data.catalog import DATASETS
 from trainer.data.order import PURPOSES, draw_seed, epoch_order, generator
 from trainer.data.subset import draw_subset, subset_problem, subset_size
-from trainer.recipe import Recipe, replica_batch, replica_problem
+from trainer.records.recipe import Recipe, replica_batch, replica_problem
 
 RATIOS = (0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.4, 0.6, 0.8, 1.0)
 TABLE_4_2 = {

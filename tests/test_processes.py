@@ -12,13 +12,13 @@ from test_data_prepare import SAMPLES
 from test_trainer_process import call
 
 from slurm.local import visible_gpus
-from trainer.checkpoint_file import checkpoint_name
 from trainer.data.prepare import prepare
 from trainer.data.synthesize import synthesize
-from trainer.files import write_json
-from trainer.processes import of_torchrun
-from trainer.recipe import Recipe, sharing_problem
-from trainer.records import Bundle, Options, Run, RunSpec
+from trainer.records.checkpoint_file import checkpoint_name
+from trainer.records.files import write_json
+from trainer.records.process import of_torchrun
+from trainer.records.recipe import Recipe, sharing_problem
+from trainer.records.run import Bundle, Options, Run, RunSpec
 
 ENDED_S = 60.0
 

@@ -9,7 +9,7 @@ from result_fixtures import SEEDS, make_result, planned_grid, write_planned, wri
 from table_reading import cells, read_markdown
 
 from analysis.comparison.published import THESIS as REFERENCE
-from trainer.records import Metric
+from trainer.records.result import Metric
 
 THESIS = Path(__file__).resolve().parents[2] / "shared" / "thesis"
 PUBLISHED = list(csv.DictReader(REFERENCE.read_text().splitlines()))

@@ -14,8 +14,9 @@ import pytest
 
 from slurm.jobs import ArrayRecord, JobView, Phase, Resources, Snapshot, TaskRow
 from slurm.queue import parse_sacct, parse_squeue, refresh, settled, view
-from trainer.files import read_json, write_json
-from trainer.records import Cause, now
+from trainer.records.attempt import Cause
+from trainer.records.base import now
+from trainer.records.files import read_json, write_json
 
 SEEN = datetime(2026, 11, 23, tzinfo=timezone.utc)
 CONTROLLER_DOWN = "slurm_load_jobs error: Unable to contact slurm controller (connect failure)"

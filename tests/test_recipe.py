@@ -15,7 +15,7 @@ from trainer.data.augment import normalise
 from trainer.data.catalog import DATASETS
 from trainer.data.order import epoch_order
 from trainer.loop import EVALUATION_BATCH, DivergedError, Trainer
-from trainer.recipe import Recipe
+from trainer.records.recipe import Recipe
 
 pytestmark = pytest.mark.slow
 

@@ -23,7 +23,7 @@ from trainer.data.catalog import DATASETS
 from trainer.data.order import epoch_order
 from trainer.models.replicas import ReplicaBatchNorm2d
 from trainer.models.vit import VisionTransformer
-from trainer.recipe import Recipe
+from trainer.records.recipe import Recipe
 
 REPLICAS = 2
 BATCHES = {"resnet18": 16, "vit": 8}  # batch statistics of fewer images magnify rounding

@@ -45,7 +45,7 @@ from analysis.study import Study
 from analysis.tables import build_tables
 from sweep.display import LOOKS
 from sweep.status import State
-from trainer.records import RunFolder
+from trainer.records.run import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("report")]  # they share pages that take seconds to make
 

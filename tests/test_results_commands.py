@@ -11,9 +11,11 @@ from result_fixtures import make_result, write_result
 
 from sweep.config import load_sweep
 from sweep.plan import planned_run
-from trainer.files import read_json
-from trainer.recipe import Recipe
-from trainer.records import PlannedRun, Result, RunFolder
+from trainer.records.files import read_json
+from trainer.records.plan import PlannedRun
+from trainer.records.recipe import Recipe
+from trainer.records.result import Result
+from trainer.records.run import RunFolder
 
 RATIOS = [0.02, 0.05, 0.1, 0.2]
 COMMANDS = {"tables": "tables", "figures": "figures", "compare": "comparison", "report": "report"}

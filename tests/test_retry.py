@@ -13,7 +13,7 @@ from sweep.grid import Cell
 from sweep.plan import PlanRow
 from sweep.retry import Change, Ground, choose, remedy
 from sweep.status import RunStatus, State
-from trainer.records import Cause
+from trainer.records.attempt import Cause
 
 PLACED = PlacedRun(Cell({}, planned_run("resnet18", "cifar10", 0.1, 42), ""), "v100", "v100", 5000, 10_000, 32)
 RUN_ID = PLACED.cell.spec.run.id

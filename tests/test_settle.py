@@ -6,7 +6,7 @@ import pytest
 
 from slurm.jobs import Answer, ArrayRecord, Resources, Snapshot, TaskRow
 from slurm.submission import SETTLE_S, Standing, settle, unusable_folder
-from trainer.records import now
+from trainer.records.base import now
 
 MOMENT = now()
 LATER = MOMENT + timedelta(seconds=SETTLE_S + 1)

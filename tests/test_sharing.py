@@ -18,9 +18,9 @@ from pydantic import ValidationError
 from slurm.cores import core_shares, usable_cores
 from slurm.mps import multi_process_service
 from slurm.pools import Pool
-from trainer.files import write_json
-from trainer.recipe import Recipe
-from trainer.records import Bundle, Options, Run, RunSpec
+from trainer.records.files import write_json
+from trainer.records.recipe import Recipe
+from trainer.records.run import Bundle, Options, Run, RunSpec
 
 # Stands in for a trainer: writes down where it may run and what it was told of the GPU, and waits for the others.
 TRAINER = """

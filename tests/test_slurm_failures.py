@@ -29,7 +29,7 @@ from slurm.home.cluster import HomeCluster
 from slurm.task import count_oom_kills
 from sweep.display import failures
 from sweep.status import RunStatus, State
-from trainer.records import Cause
+from trainer.records.attempt import Cause
 
 CPU = POOLS["cpu"]
 GONE_ON_S = 60.0

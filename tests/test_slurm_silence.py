@@ -18,7 +18,8 @@ from slurm_runs import trainer_of, wait_for_checkpoints, with_parent
 
 from slurm.home.cluster import HomeCluster
 from sweep.survey import CACHE_S
-from trainer.records import RunFolder, now
+from trainer.records.base import now
+from trainer.records.run import RunFolder
 
 # Two calls of 20 s at most each, and the command's own work on a busy machine.
 FULL = "resnet18-cifar10-r1.0"

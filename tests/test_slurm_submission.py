@@ -21,7 +21,7 @@ from slurm_fixtures import slurm_file, states, wait_for_state
 
 from slurm.home.cluster import HomeCluster
 from slurm.submission import SETTLE_S
-from trainer.records import now
+from trainer.records.base import now
 
 THESIS = REPOSITORY / "configs" / "thesis.yaml"
 ALL, EACH = 156, 52  # runs, and runs in each of the three arrays

@@ -11,8 +11,13 @@ from sweep.config import PlacedRun
 from sweep.grid import Cell
 from sweep.status import NOBODY, Held, State, Work, counts, last_frame, run_status
 from sweep.store import Evidence
-from trainer.recipe import Recipe
-from trainer.records import AttemptRecord, Cause, Commitment, ErrorRecord, History, Process, Progress, RunFolder, now
+from trainer.records.attempt import AttemptRecord, Cause
+from trainer.records.base import now
+from trainer.records.process import Process
+from trainer.records.recipe import Recipe
+from trainer.records.result import History
+from trainer.records.run import Commitment, RunFolder
+from trainer.records.status import ErrorRecord, Progress
 
 RECIPE = Recipe(epochs=4, lr_milestones=(2,))
 PLANNED = planned_run("resnet18", "cifar10", 0.1, 42, training=RECIPE)

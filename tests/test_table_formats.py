@@ -11,7 +11,7 @@ from result_fixtures import PAIRS, planned_grid, write_grid, write_planned
 from table_reading import read_markdown
 
 from analysis.formats import Table, escape_latex, escape_markdown, to_latex, to_markdown
-from trainer.recipe import Recipe
+from trainer.records.recipe import Recipe
 
 SHORT = Recipe(epochs=4)
 PAIR = PAIRS[:1]

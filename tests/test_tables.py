@@ -25,8 +25,8 @@ from analysis.errors import AnalysisError
 from analysis.mixed import MixedError, refuse_mixed
 from analysis.study import Study, read_study
 from analysis.tables import build_tables
-from trainer.recipe import Recipe
-from trainer.records import Metric, Stretch
+from trainer.records.recipe import Recipe
+from trainer.records.result import Metric, Stretch
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHORT = Recipe(epochs=4)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import ONE_THREAD, REPOSITORY, read, wait_for
 
-from trainer.files import write_json
-from trainer.recipe import Recipe
-from trainer.records import Bundle, Options, Run, RunFolder, RunSpec
+from trainer.records.files import write_json
+from trainer.records.recipe import Recipe
+from trainer.records.run import Bundle, Options, Run, RunFolder, RunSpec
 
 RUN = Run(id="r", architecture="resnet18", dataset="cifar10", ratio=1.0, seed=1)
 SPEC = RunSpec(run=RUN, training=Recipe(epochs=100_000, batch_size=8, lr_milestones=()))

@@ -18,20 +18,14 @@ from torture_runs import Trainers, arguments, outcome
 from upkeep_fixtures import TOKEN, Study, study
 
 from trainer import checkpoint
-from trainer.checkpoint_file import list_checkpoints
-from trainer.files import read_json, write_json
-from trainer.recipe import Recipe
-from trainer.records import (
-    AttemptRecord,
-    Cause,
-    Commitment,
-    ErrorRecord,
-    Progress,
-    Result,
-    RunFolder,
-    Versioned,
-    now,
-)
+from trainer.records.attempt import AttemptRecord, Cause
+from trainer.records.base import Versioned, now
+from trainer.records.checkpoint_file import list_checkpoints
+from trainer.records.files import read_json, write_json
+from trainer.records.recipe import Recipe
+from trainer.records.result import Result
+from trainer.records.run import Commitment, RunFolder
+from trainer.records.status import ErrorRecord, Progress
 
 __all__ = ["study"]
 

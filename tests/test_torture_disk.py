@@ -13,8 +13,8 @@ from conftest import LONG_S, read, wait_for
 from torture_fixtures import Torture
 from torture_runs import Trainers, arguments, outcome, whole_epochs
 
-from trainer.checkpoint_file import list_checkpoints
-from trainer.records import RunFolder
+from trainer.records.checkpoint_file import list_checkpoints
+from trainer.records.run import RunFolder
 
 SEED = 5
 EPOCHS = 5

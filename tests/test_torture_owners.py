@@ -17,9 +17,11 @@ from conftest import LONG_S, ONE_THREAD, program, read, wait_for
 from torture_fixtures import Torture
 from torture_runs import Trace, Trainers, arguments, hold_to_the_end, unfinished, whole_epochs
 
-from trainer.checkpoint_file import checkpoint_name, inspect
-from trainer.files import read_json, write_json
-from trainer.records import AttemptRecord, ExitCode, Progress, RunFolder
+from trainer.records.attempt import AttemptRecord, ExitCode
+from trainer.records.checkpoint_file import checkpoint_name, inspect
+from trainer.records.files import read_json, write_json
+from trainer.records.run import RunFolder
+from trainer.records.status import Progress
 
 SEED = 6
 EPOCHS = 12

@@ -37,8 +37,8 @@ from slurm_runs import folder_of
 from torture_fixtures import Torture
 
 from slurm.home.cluster import HomeCluster
-from trainer.checkpoint_file import list_checkpoints
-from trainer.records import RunFolder
+from trainer.records.checkpoint_file import list_checkpoints
+from trainer.records.run import RunFolder
 
 SEED = 5
 LATEST = 0.9  # of the work before a trainer: what it will cost is measured, and not to the last step

@@ -11,9 +11,11 @@ import torch
 from conftest import LONG_S, REPOSITORY, Command, metrics, read, wait_for
 
 from trainer import checkpoint
-from trainer.checkpoint_file import checkpoint_name
-from trainer.files import from_json, read_json, write_json
-from trainer.records import AttemptRecord, Result, RunFolder
+from trainer.records.attempt import AttemptRecord
+from trainer.records.checkpoint_file import checkpoint_name
+from trainer.records.files import from_json, read_json, write_json
+from trainer.records.result import Result
+from trainer.records.run import RunFolder
 
 pytestmark = pytest.mark.slow
 

@@ -19,11 +19,13 @@ from sweep.store import SweepFolder
 from sweep.verify import verify
 from sweep.verify_run import last_word
 from trainer import checkpoint
-from trainer.checkpoint_file import ELEMENTS, CheckpointError, NewerCheckpointError, inspect, list_checkpoints
-from trainer.files import from_json, read_json, write_json
-from trainer.processes import is_alive, this_process
-from trainer.recipe import Recipe
-from trainer.records import AttemptRecord, PlanRecord, Process, Result
+from trainer.records.attempt import AttemptRecord
+from trainer.records.checkpoint_file import ELEMENTS, CheckpointError, NewerCheckpointError, inspect, list_checkpoints
+from trainer.records.files import from_json, read_json, write_json
+from trainer.records.plan import PlanRecord
+from trainer.records.process import Process, is_alive, this_process
+from trainer.records.recipe import Recipe
+from trainer.records.result import Result
 
 __all__ = ["study"]
 

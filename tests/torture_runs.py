@@ -17,9 +17,12 @@ from typing import Any
 
 from conftest import LONG_S, ONE_THREAD, read
 
-from trainer.checkpoint_file import inspect, list_checkpoints
-from trainer.files import UNFINISHED, read_json
-from trainer.records import AttemptRecord, CancelRequest, Commitment, ErrorRecord, Progress, Result, RunFolder
+from trainer.records.attempt import AttemptRecord
+from trainer.records.checkpoint_file import inspect, list_checkpoints
+from trainer.records.files import UNFINISHED, read_json
+from trainer.records.result import Result
+from trainer.records.run import CancelRequest, Commitment, RunFolder
+from trainer.records.status import ErrorRecord, Progress
 
 SCHEMAS = {
     "run.json": Commitment,

@@ -6,7 +6,7 @@ import torch
 
 from trainer.data.catalog import DATASETS
 from trainer.loop import Split, Trainer
-from trainer.recipe import Recipe
+from trainer.records.recipe import Recipe
 
 # Two threads that spin at every barrier for a core that someone else holds are 20 times slower than one (measured with
 # torch 2.7.1 on 2 cores, one of them busy); the images here are few enough for one.

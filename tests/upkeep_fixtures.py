@@ -14,24 +14,15 @@ from sweep.config import Sweep, load_sweep
 from sweep.plan import plan_record, planned_run
 from sweep.store import Submission, SweepFolder
 from trainer import checkpoint
-from trainer.files import write_json
-from trainer.processes import this_process
-from trainer.recipe import Recipe
-from trainer.records import (
-    AttemptRecord,
-    Bundle,
-    CancelRequest,
-    Cause,
-    Commitment,
-    ErrorRecord,
-    History,
-    Options,
-    PlannedRun,
-    Process,
-    Progress,
-    RunFolder,
-    now,
-)
+from trainer.records.attempt import AttemptRecord, Cause
+from trainer.records.base import now
+from trainer.records.files import write_json
+from trainer.records.plan import PlannedRun
+from trainer.records.process import Process, this_process
+from trainer.records.recipe import Recipe
+from trainer.records.result import History
+from trainer.records.run import Bundle, CancelRequest, Commitment, Options, RunFolder
+from trainer.records.status import ErrorRecord, Progress
 
 EPOCHS = 4
 TOKEN = "0a1b2c3d-0001"  # noqa: S105  # a submission's name, no secret

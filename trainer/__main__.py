@@ -17,12 +17,13 @@ from pydantic import ValidationError
 from trainer.commitment import UsageError
 from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError
-from trainer.files import RecordError, read_json
 from trainer.libraries import settle_libraries
 from trainer.models.catalog import ARCHITECTURES
-from trainer.processes import job_name, of_torchrun, restarts
-from trainer.recipe import Recipe, sharing_problem
-from trainer.records import Bundle, ExitCode, KeepCheckpoints, Options, Run, RunFolder, RunSpec
+from trainer.records.attempt import ExitCode
+from trainer.records.files import RecordError, read_json
+from trainer.records.process import job_name, of_torchrun, restarts
+from trainer.records.recipe import Recipe, sharing_problem
+from trainer.records.run import Bundle, KeepCheckpoints, Options, Run, RunFolder, RunSpec
 from trainer.settled import Job, all_settled, answer_at_once
 from trainer.stop import StopSignal
 

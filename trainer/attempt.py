@@ -16,29 +16,22 @@ import numpy.typing as npt
 import torch
 
 from trainer import checkpoint
-from trainer.checkpoint_file import CheckpointError, CheckpointInfo, remove_needless
 from trainer.checkpoint_writer import CheckpointWriter
-from trainer.claim import HEARTBEAT_S, Claim
 from trainer.crew import Crew
 from trainer.data.catalog import DATASETS
 from trainer.data.prepared import PreparedDataset
 from trainer.device import cpu_name, gpu_names, resolve_precision
 from trainer.failure import record_failure
-from trainer.files import Reserve, clear_unfinished, patiently, write_json
 from trainer.group import Alone, LostError, agreed
 from trainer.loop import DivergedError, Split, StateError, Trainer
-from trainer.records import (
-    Cause,
-    Commitment,
-    ExitCode,
-    Options,
-    Outcome,
-    Progress,
-    RunFolder,
-    RunSpec,
-    Stretch,
-    now,
-)
+from trainer.records.attempt import Cause, ExitCode, Outcome
+from trainer.records.base import now
+from trainer.records.checkpoint_file import CheckpointError, CheckpointInfo, remove_needless
+from trainer.records.claim import HEARTBEAT_S, Claim
+from trainer.records.files import Reserve, clear_unfinished, patiently, write_json
+from trainer.records.result import Stretch
+from trainer.records.run import Commitment, Options, RunFolder, RunSpec
+from trainer.records.status import Progress
 from trainer.result import extend, make_result, write_result
 from trainer.stop import Cancelled, ClaimLost, Interrupted, Stopped, StopSignal
 

@@ -6,8 +6,9 @@ from trainer.commitment import UsageError
 from trainer.crew import Crew
 from trainer.data.prepared import DataError
 from trainer.device import DeviceError
-from trainer.files import RecordError, disk_trouble
-from trainer.records import Bundle, ExitCode, RunFolder
+from trainer.records.attempt import ExitCode
+from trainer.records.files import RecordError, disk_trouble
+from trainer.records.run import Bundle, RunFolder
 from trainer.run import execute, record_refusal
 from trainer.settled import Job
 from trainer.stop import StopSignal

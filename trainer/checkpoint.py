@@ -16,7 +16,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from trainer.checkpoint_file import (
+from trainer.records.base import difference
+from trainer.records.checkpoint_file import (
     CheckpointError,
     CheckpointInfo,
     NewerCheckpointError,
@@ -25,8 +26,8 @@ from trainer.checkpoint_file import (
     list_checkpoints,
     part_header,
 )
-from trainer.files import patiently, write_atomic
-from trainer.records import Commitment, difference
+from trainer.records.files import patiently, write_atomic
+from trainer.records.run import Commitment
 
 __all__ = ["Checkpoint", "CheckpointError", "CheckpointInfo", "list_checkpoints", "load", "newest_good", "save"]
 

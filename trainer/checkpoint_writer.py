@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trainer import checkpoint
-from trainer.checkpoint_file import CheckpointInfo
+from trainer.records.checkpoint_file import CheckpointInfo
 
 
 class CheckpointWriter:

@@ -7,9 +7,11 @@ import numpy.typing as npt
 
 from trainer.data.prepared import DataError, PreparedDataset
 from trainer.data.subset import draw_subset
-from trainer.files import RecordError, read_json
-from trainer.recipe import Recipe, replica_problem
-from trainer.records import Commitment, Result, Run, RunFolder, RunSpec, difference
+from trainer.records.base import difference
+from trainer.records.files import RecordError, read_json
+from trainer.records.recipe import Recipe, replica_problem
+from trainer.records.result import Result
+from trainer.records.run import Commitment, Run, RunFolder, RunSpec
 
 log = logging.getLogger("trainer")
 

@@ -19,7 +19,8 @@ from torch._C._distributed_c10d import Store, TCPStore
 
 from trainer.group import LostError
 from trainer.loop import Trainer
-from trainer.records import Cause, ExitCode, RunSpec
+from trainer.records.attempt import Cause, ExitCode
+from trainer.records.run import RunSpec
 from trainer.stop import Interrupted, StopSignal
 from trainer.together import FAILURE, PATIENCE, Failure, Order, Together, meeting_place, ready, send
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from trainer.recipe import Precision
+from trainer.records.recipe import Precision
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import torch
 
-from trainer.checkpoint_file import CheckpointError
-from trainer.claim import Claim
 from trainer.commitment import UsageError
 from trainer.crew import FellowError
 from trainer.data.prepared import DataError
 from trainer.device import DeviceError
-from trainer.files import RecordError, disk_trouble, write_json
 from trainer.loop import DivergedError
-from trainer.records import Cause, ErrorRecord, RunFolder, now
+from trainer.records.attempt import Cause
+from trainer.records.base import now
+from trainer.records.checkpoint_file import CheckpointError
+from trainer.records.claim import Claim
+from trainer.records.files import RecordError, disk_trouble, write_json
+from trainer.records.run import RunFolder
+from trainer.records.status import ErrorRecord
 
 log = logging.getLogger("trainer")
 

@@ -16,7 +16,7 @@ from trainer.device import choose_device
 from trainer.failure import cause_of
 from trainer.group import LeaveEpoch, LostError, agreed
 from trainer.loop import DivergedError, Trainer
-from trainer.records import ExitCode
+from trainer.records.attempt import ExitCode
 from trainer.stop import StopSignal
 from trainer.together import FAILURE, Failure, Order, Together, meeting_place, ready, receive
 

@@ -25,8 +25,8 @@ from trainer.group import Alone
 from trainer.models.build import build_model
 from trainer.models.replicas import ReplicaBatchNorm2d
 from trainer.optimizer import MOMENTS, FusedAdamW, forget_broken_step
-from trainer.recipe import Recipe, replica_batch
-from trainer.records import History
+from trainer.records.recipe import Recipe, replica_batch
+from trainer.records.result import History
 from trainer.step import WORTH_RECORDING, CapturedStep, CudaGraphs, EagerStep, Execution
 
 EVALUATION_BATCH = 500

@@ -8,25 +8,16 @@ from pathlib import Path
 
 import torch
 
-from trainer.claim import Claim
 from trainer.data.prepared import PreparedDataset
 from trainer.device import cpu_name, git_state, gpu_names
-from trainer.files import create_exclusive, patiently, to_json
 from trainer.loop import Trainer
 from trainer.models.build import parameter_count
-from trainer.records import (
-    Attempt,
-    Best,
-    Commitment,
-    DataRecord,
-    Environment,
-    Hardware,
-    Result,
-    RunFolder,
-    Stretch,
-    Timing,
-    now,
-)
+from trainer.records.attempt import Attempt
+from trainer.records.base import now
+from trainer.records.claim import Claim
+from trainer.records.files import create_exclusive, patiently, to_json
+from trainer.records.result import Best, DataRecord, Environment, Hardware, Result, Stretch, Timing
+from trainer.records.run import Commitment, RunFolder
 
 
 def make_result(

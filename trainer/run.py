@@ -4,14 +4,15 @@ import logging
 from pathlib import Path
 
 from trainer.attempt import OneAttempt
-from trainer.claim import StoodBack, take
 from trainer.commitment import UsageError, check_commitment, choose_images, is_done
 from trainer.crew import Crew
 from trainer.data.prepared import open_dataset
 from trainer.device import choose_device
 from trainer.failure import log_file, record_failure
-from trainer.recipe import sharing_problem
-from trainer.records import Commitment, ExitCode, Options, RunFolder, RunSpec
+from trainer.records.attempt import ExitCode
+from trainer.records.claim import StoodBack, take
+from trainer.records.recipe import sharing_problem
+from trainer.records.run import Commitment, Options, RunFolder, RunSpec
 from trainer.settled import Job, answer_at_once
 from trainer.stop import ClaimLost, StopSignal
 

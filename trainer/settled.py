@@ -3,11 +3,12 @@
 import logging
 from typing import NamedTuple
 
-from trainer.checkpoint_file import remove_needless
-from trainer.claim import StoodBack, close_done, look
 from trainer.commitment import UsageError, is_done
-from trainer.files import clear_unfinished
-from trainer.records import Bundle, ExitCode, Options, RunFolder, RunSpec
+from trainer.records.attempt import ExitCode
+from trainer.records.checkpoint_file import remove_needless
+from trainer.records.claim import StoodBack, close_done, look
+from trainer.records.files import clear_unfinished
+from trainer.records.run import Bundle, Options, RunFolder, RunSpec
 
 log = logging.getLogger("trainer")
 

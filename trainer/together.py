@@ -18,7 +18,10 @@ from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
 from trainer.group import Alone, LostError
-from trainer.records import Cause, History, Record, RunSpec
+from trainer.records.attempt import Cause
+from trainer.records.base import Record
+from trainer.records.result import History
+from trainer.records.run import RunSpec
 
 # A process that ends is noticed at once, by its connections. This bounds the wait for one that lives and is stuck, and
 # must outlast all that one may do while the others wait: read a dataset, wait for a slow disk.

@@ -18,8 +18,9 @@ from analysis.spread import Spread, spread
 from analysis.study import Cell, Group, Study
 from analysis.tables.metrics import METRIC_ROWS
 from trainer.data.catalog import DATASETS
-from trainer.recipe import Recipe
-from trainer.records import METRICS, Metric, PlannedRun, Result
+from trainer.records.plan import PlannedRun
+from trainer.records.recipe import Recipe
+from trainer.records.result import METRICS, Metric, Result
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from analysis.formats import FORMATS, Table, csv_text, escape_markdown
 from analysis.mixed import MARK
 from analysis.spread import Spread
 from analysis.tables.metrics import ratio_text
-from trainer.records import Metric
+from trainer.records.result import Metric
 
 NONE = "none"  # published without a value, or no result of ours
 NOT_THERE = ""  # the reference does not hold the cell

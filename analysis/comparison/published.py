@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from analysis.errors import AnalysisError
 from trainer.data.catalog import DATASETS
-from trainer.records import METRICS, Metric
+from trainer.records.result import METRICS, Metric
 
 THESIS = Path(__file__).parents[1] / "reference" / "thesis.csv"
 

@@ -11,7 +11,7 @@ from analysis.comparison.compare import ComparedCell, ComparedTable, Comparison,
 from analysis.comparison.difference import LEVEL, SURPRISE, chance_of_so_many
 from analysis.missing import missing_note
 from analysis.tables.metrics import ratio_text
-from trainer.records import METRICS, Metric
+from trainer.records.result import METRICS, Metric
 
 METRIC_WORDS: dict[Metric, str] = {metric: metric.replace("_", " ") for metric in METRICS}
 MARK_DIFFERS = "*"

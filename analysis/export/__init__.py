@@ -16,7 +16,7 @@ from analysis.errors import AnalysisError
 from analysis.export import csv_files, mlflow_store, parquet_files, tensorboard_events, wandb_runs
 from analysis.export.claim import Claim
 from analysis.study import Study
-from trainer.files import write_atomic
+from trainer.records.files import write_atomic
 
 Target = Literal["csv", "parquet", "tensorboard", "wandb-offline", "mlflow"]
 TARGETS: tuple[Target, ...] = get_args(Target)

@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from pydantic import field_validator
 
 from analysis.errors import AnalysisError
-from trainer.files import UNFINISHED, RecordError, read_json, write_json
-from trainer.records import Versioned
+from trainer.records.base import Versioned
+from trainer.records.files import UNFINISHED, RecordError, read_json, write_json
 
 
 class Manifest(Versioned):

@@ -7,7 +7,7 @@ from analysis.export.runs import in_plan_order
 from analysis.formats import csv_text
 from analysis.load import COLUMNS, HISTORY_COLUMNS, history_columns, run_row
 from analysis.study import Study
-from trainer.records import Result
+from trainer.records.result import Result
 
 MISSING = "missing.csv"
 

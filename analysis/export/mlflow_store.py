@@ -27,8 +27,8 @@ from analysis.export.runs import (
 )
 from analysis.export.surroundings import surroundings
 from analysis.study import Study
-from trainer.files import to_json
-from trainer.records import Result
+from trainer.records.files import to_json
+from trainer.records.result import Result
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

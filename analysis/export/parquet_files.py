@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from analysis.export.runs import in_plan_order
 from analysis.load import COLUMNS, HISTORY_COLUMNS, history_columns, run_row
 from analysis.study import Study
-from trainer.records import Result
+from trainer.records.result import Result
 
 if TYPE_CHECKING:
     import pyarrow

@@ -6,7 +6,7 @@ from typing import cast
 
 from analysis.load import run_row
 from analysis.study import Study
-from trainer.records import Best, History, Result
+from trainer.records.result import Best, History, Result
 
 # The columns that training gave; the others of a run's row are what it is and where it ran.
 _MEASURED = {*Best.model_fields, *(f"{name}_epoch" for name in Best.model_fields)}

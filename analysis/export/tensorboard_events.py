@@ -11,7 +11,7 @@ from typing import Any
 
 from analysis.export.runs import ended, epoch_ends, epochs_of, in_plan_order, settings, started
 from analysis.study import Study
-from trainer.records import Result
+from trainer.records.result import Result
 
 TAGS = {
     "train_loss": "loss/train",

@@ -16,7 +16,7 @@ from analysis.export.surroundings import surroundings
 from analysis.export.wandb_file import read_when_whole
 from analysis.load import variant_of
 from analysis.study import Study
-from trainer.records import Result
+from trainer.records.result import Result
 
 
 def names(study: Study) -> list[str]:

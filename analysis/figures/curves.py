@@ -28,7 +28,7 @@ from analysis.figures.style import (
 from analysis.spread import spread
 from analysis.study import Cell, Group, Study
 from analysis.tables.metrics import ratio_text
-from trainer.records import Metric
+from trainer.records.result import Metric
 
 Floats = NDArray[np.float64]
 Phase = Literal["validation", "training"]

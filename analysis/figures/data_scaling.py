@@ -29,7 +29,7 @@ from analysis.figures.style import (
 from analysis.scaling import Crossing, FitError, ScalingFit, common_errors, crossings, data_ratio, fit_scaling
 from analysis.study import Group, Study
 from analysis.tables.metrics import ratio_text
-from trainer.records import Metric
+from trainer.records.result import Metric
 
 METRICS: tuple[Metric, Metric] = ("val_accuracy", "val_loss")
 SHORT = {"val_accuracy": "accuracy", "val_loss": "loss"}

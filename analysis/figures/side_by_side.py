@@ -12,7 +12,7 @@ from analysis.figures.plan import NO_RUN, FigurePlan, drops, notes_on, shortened
 from analysis.figures.style import DROP_COLOUR, METRIC_LABELS, Look, mark_drops, new_figure, say
 from analysis.study import Cell, Group, Study
 from analysis.tables.metrics import ratio_text
-from trainer.records import Metric
+from trainer.records.result import Metric
 
 METRICS: tuple[Metric, Metric] = ("val_accuracy", "val_loss")
 COLUMNS = 5

@@ -21,7 +21,7 @@ from analysis.figures.curves import cut_note, loss_ceiling, mean_curve, trend
 from analysis.figures.plan import NO_RUN, FigurePlan, drops, notes_on, ratio_label, with_results
 from analysis.figures.style import COLOUR_MAP, FAINT, INCOMPLETE_DASHES, INK, METRIC_LABELS, apart, new_figure
 from analysis.study import Cell, Group, Study
-from trainer.records import Metric
+from trainer.records.result import Metric
 
 Floats = NDArray[np.float64]
 

@@ -26,7 +26,7 @@ from analysis.load import gpu_names
 from analysis.spread import spread
 from analysis.study import Cell, Group, Study
 from analysis.tables.metrics import ratio_text
-from trainer.records import Hardware, Result
+from trainer.records.result import Hardware, Result
 
 PANEL_MM = 52.0
 LEGEND_ROW_MM = 4.5

@@ -3,8 +3,10 @@
 from typing import NamedTuple
 
 from analysis.report.standing import moment, word
-from trainer.files import RecordError, read_json
-from trainer.records import Attempt, AttemptRecord, Result, RunFolder
+from trainer.records.attempt import Attempt, AttemptRecord
+from trainer.records.files import RecordError, read_json
+from trainer.records.result import Result
+from trainer.records.run import RunFolder
 
 
 class AttemptRow(NamedTuple):

@@ -22,7 +22,7 @@ from analysis.report.runs import RunPage, read_page
 from analysis.report.standing import SIGNS, RunStatus, duration, looks, moment, sign, word
 from analysis.study import Study
 from analysis.tables import build_tables
-from trainer.files import write_atomic
+from trainer.records.files import write_atomic
 
 if TYPE_CHECKING:
     from analysis.comparison.compare import Comparison

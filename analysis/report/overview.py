@@ -10,7 +10,8 @@ from analysis.load import gpu_names
 from analysis.mixed import git_state
 from analysis.report.standing import RunStatus, counts, duration, moment, word
 from analysis.study import Study
-from trainer.records import PlannedRun, Result
+from trainer.records.plan import PlannedRun
+from trainer.records.result import Result
 
 NAMED = 12  # runs of one reason that are linked one by one
 # States that a run is in before it is done; no reason tells one such run from another.

@@ -18,20 +18,12 @@ from analysis.report.attempts import AttemptRow, attempt_rows
 from analysis.report.charts import Line, epochs_chart
 from analysis.report.logs import LINES, LINES_OF_DONE, LogTail, read_tail
 from analysis.report.standing import RunStatus, duration, moment
-from trainer.files import RecordError, read_json
-from trainer.recipe import Recipe
-from trainer.records import (
-    Best,
-    BestValue,
-    Commitment,
-    ErrorRecord,
-    History,
-    Metric,
-    PlannedRun,
-    Progress,
-    Result,
-    RunFolder,
-)
+from trainer.records.files import RecordError, read_json
+from trainer.records.plan import PlannedRun
+from trainer.records.recipe import Recipe
+from trainer.records.result import Best, BestValue, History, Metric, Result
+from trainer.records.run import Commitment, RunFolder
+from trainer.records.status import ErrorRecord, Progress
 
 Model = TypeVar("Model", bound=BaseModel)
 Facts = tuple[tuple[str, str], ...]

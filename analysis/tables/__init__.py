@@ -19,7 +19,7 @@ from analysis.study import Study
 from analysis.tables.metrics import NOT_PLANNED, UNKNOWN, means_table, metrics_table, ratio_text
 from analysis.tables.tidy import tidy_files
 from trainer.data.catalog import DATASETS
-from trainer.records import Hardware
+from trainer.records.result import Hardware
 
 # A variant is key=value; a name without "=" may be the user's own file beside ours.
 OUR_FILE = re.compile(r"table-4\.\d+(-mean)?(-[^=]+=.*)?\.(csv|md|tex)")

@@ -13,7 +13,7 @@ from analysis.missing import missing_note
 from analysis.mixed import MARK, mixed_note
 from analysis.spread import spread
 from analysis.study import Cell, Group, Study
-from trainer.records import BestValue, Metric
+from trainer.records.result import BestValue, Metric
 
 METRIC_ROWS: tuple[tuple[str, Metric], ...] = (
     ("Val Acc", "val_accuracy"),

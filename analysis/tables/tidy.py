@@ -12,7 +12,7 @@ from analysis.load import gpu_names
 from analysis.mixed import git_state
 from analysis.spread import spread
 from analysis.study import Group, Study
-from trainer.records import METRICS, Result
+from trainer.records.result import METRICS, Result
 
 SUMMARY_COLUMNS = (
     *("table", "architecture", "dataset", "variant", "ratio", "train_samples", "metric"),

@@ -24,9 +24,9 @@ from slurm.home.folder import (
     refuse_machine,
     write_configuration,
 )
-from trainer.files import RecordError, read_json, write_json
-from trainer.processes import describe, is_alive
-from trainer.records import Process, Versioned
+from trainer.records.base import Versioned
+from trainer.records.files import RecordError, read_json, write_json
+from trainer.records.process import Process, describe, is_alive
 
 READY_S = 60.0  # each daemon answers within a second or two where the machine has nothing else to do
 ENDED_S = 10.0  # slurmctld writes its state down, MariaDB its tables

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from slurm.home.config import NODES, PORTS, gres_conf, slurm_conf, slurmdbd_conf
 from slurm.home.daemons import install_database, missing_packages
-from trainer.files import RecordError, read_json, write_json
-from trainer.records import Versioned
+from trainer.records.base import Versioned
+from trainer.records.files import RecordError, read_json, write_json
 
 PRIVATE = 0o700
 GPUS = 4

@@ -35,7 +35,7 @@ from trainer.data.prepared import (
 )
 from trainer.data.sources import Source, open_source
 from trainer.data.staging import clear_dead, work_folder
-from trainer.files import sync_folder, write_json
+from trainer.records.files import sync_folder, write_json
 
 _READERS: dict[str, ModuleType] = {"cifar10": cifar10, "tinyimagenet": tinyimagenet}
 _BLOCK = 2**20

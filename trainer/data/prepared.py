@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from trainer.data.catalog import DATASETS
-from trainer.files import RecordError, read_json
-from trainer.records import Versioned
+from trainer.records.base import Versioned
+from trainer.records.files import RecordError, read_json
 
 if TYPE_CHECKING:  # the planner reads manifests, never arrays; numpy would be a quarter of its start
     import numpy as np

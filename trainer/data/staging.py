@@ -9,8 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainer.processes import is_alive, this_process
-from trainer.records import Process
+from trainer.records.process import Process, is_alive, this_process
 
 # A preparation takes minutes. What another machine left for longer than this, where no process can be asked, is dead.
 _DEAD_AFTER_S = 24 * 3600

@@ -20,7 +20,7 @@ from PIL import Image
 from trainer.data import cifar10, tinyimagenet
 from trainer.data.catalog import DATASETS
 from trainer.data.prepared import SYNTHETIC_MARKER, DataError
-from trainer.files import write_atomic
+from trainer.records.files import write_atomic
 
 Floats = npt.NDArray[np.float64]
 

@@ -7,7 +7,7 @@ from torch import nn
 from trainer.models.replicas import ReplicaBatchNorm2d
 from trainer.models.resnet import ResNet18
 from trainer.models.vit import VisionTransformer
-from trainer.recipe import Recipe
+from trainer.records.recipe import Recipe
 
 
 def build_model(architecture: str, classes: int, image_size: int, recipe: Recipe) -> nn.Module:

@@ -12,8 +12,9 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trainer.files import patiently
-from trainer.records import Commitment, History, KeepCheckpoints, Stretch
+from trainer.records.files import patiently
+from trainer.records.result import History, Stretch
+from trainer.records.run import Commitment, KeepCheckpoints
 
 CHECKPOINT_SCHEMA: Literal[2] = 2  # 1 named its run by id alone
 MOST_HEADER = 100_000_000  # bytes; the limit of safetensors itself

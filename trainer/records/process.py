@@ -6,7 +6,16 @@ from collections.abc import Mapping
 
 import psutil
 
-from trainer.records import Process
+from trainer.records.base import Record
+
+
+class Process(Record):
+    """A process on a host. started (seconds since 1970) tells it from a later one that was given the same pid."""
+
+    host: str
+    pid: int
+    started: float
+
 
 CLOCK_STEP_S = 2.0  # the kernel's start times move by as much when the clock is set
 

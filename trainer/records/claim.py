@@ -9,9 +9,12 @@ import os
 import time
 from datetime import datetime
 
-from trainer.files import RecordError, create_exclusive, patiently, read_json, to_json, write_json
-from trainer.processes import is_alive, node_name, this_process
-from trainer.records import AttemptRecord, Cause, Outcome, Progress, RunFolder, now
+from trainer.records.attempt import AttemptRecord, Cause, Outcome
+from trainer.records.base import now
+from trainer.records.files import RecordError, create_exclusive, patiently, read_json, to_json, write_json
+from trainer.records.process import is_alive, node_name, this_process
+from trainer.records.run import RunFolder
+from trainer.records.status import Progress
 from trainer.stop import ClaimLost
 
 HEARTBEAT_S = 5.0

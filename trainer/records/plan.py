@@ -1,0 +1,23 @@
+"""plan.json: the resolved sweep as it was last submitted."""
+
+from datetime import datetime
+
+from trainer.records.base import Versioned
+from trainer.records.run import RunSpec
+
+
+class PlannedRun(RunSpec):
+    """A run as the plan has it. variant names its cell on the axes beyond the four, "" where there are none."""
+
+    variant: str
+    training_hash: str
+    pool: str
+    train_samples: int
+
+
+class PlanRecord(Versioned):
+    """plan.json: the resolved sweep as it was last submitted."""
+
+    sweep: str
+    created: datetime
+    runs: list[PlannedRun]
