@@ -5,14 +5,14 @@ A process of its own: `python -m benchmarks.ours ASSIGNMENT ANSWER`, which `benc
 
 import sys
 
-from trainer.libraries import settle_libraries
+from trainer.loop.libraries import settle_libraries
 
 settle_libraries(own_cores=True)  # as in a job of its own, before torch is imported
 
 from benchmarks.records import Assignment, Measurement  # noqa: E402
 from benchmarks.watch import Watch, answer, read_assignment  # noqa: E402
 from trainer.data.catalog import DATASETS  # noqa: E402
-from trainer.loop import Split, Trainer  # noqa: E402
+from trainer.loop.trainer import Split, Trainer  # noqa: E402
 from trainer.records.recipe import Recipe  # noqa: E402
 
 SEED = 42

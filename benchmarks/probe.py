@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 
 from benchmarks.records import Machine
-from trainer.device import DeviceError, choose_device, cpu_name, git_state, gpu_names, resolve_precision
+from trainer.loop.device import DeviceError, choose_device, gpu_names, resolve_precision
+from trainer.loop.environment import cpu_name, git_state
 from trainer.records.files import write_json
 
 

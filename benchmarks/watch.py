@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.records import Assignment, Measurement
 from trainer.data.prepared import open_dataset
-from trainer.device import AUTOCAST, choose_device
+from trainer.loop.device import AUTOCAST, choose_device
 from trainer.records.files import write_json
 
 PACKAGES = ("torch", "torchvision", "lightning", "numpy", "pillow")

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 from training_fixtures import make_trainer, random_split, train_epochs
 
-from trainer import checkpoint
-from trainer.checkpoint import (
+from trainer.checkpoint import tensors as checkpoint
+from trainer.checkpoint.tensors import (
     KEPT,
     CheckpointError,
     CheckpointInfo,
@@ -27,8 +27,8 @@ from trainer.checkpoint import (
     newest_good,
     save,
 )
-from trainer.checkpoint_writer import CheckpointWriter
-from trainer.loop import StateError, Trainer
+from trainer.checkpoint.writer import CheckpointWriter
+from trainer.loop.trainer import StateError, Trainer
 from trainer.records.checkpoint_file import CHECKPOINT_SCHEMA, NewerCheckpointError, part_header
 from trainer.records.recipe import Recipe
 from trainer.records.result import History

@@ -98,6 +98,6 @@ def _assert_without_torch(code: str) -> None:
 @pytest.mark.slow
 def test_a_trainer_loads_only_what_trains() -> None:
     """torch, and neither its compiler nor libraries that take as long to import: many runs last seconds."""
-    code = "import trainer.attempt, sys\nfor heavy in ('torchvision', 'sklearn', 'scipy', 'torch._dynamo'):"
+    code = "import trainer.run.attempt, sys\nfor heavy in ('torchvision', 'sklearn', 'scipy', 'torch._dynamo'):"
     code += " assert heavy not in sys.modules, heavy"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60, cwd=REPOSITORY)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
-from trainer.optimizer import FusedAdamW, forget_broken_step
+from trainer.loop.optimizer import FusedAdamW, forget_broken_step
 
 SETTINGS: dict[str, Any] = {"betas": (0.9, 0.99), "eps": 1e-7, "weight_decay": 0.05}
 RATES = (3e-3, 3e-3, 1e-3, 1e-4, 0.0)

@@ -14,7 +14,7 @@ from training_fixtures import make_trainer, no_tick, random_split, train_epochs
 from trainer.data.augment import normalise
 from trainer.data.catalog import DATASETS
 from trainer.data.order import epoch_order
-from trainer.loop import EVALUATION_BATCH, DivergedError, Trainer
+from trainer.loop.trainer import EVALUATION_BATCH, DivergedError, Trainer
 from trainer.records.recipe import Recipe
 
 pytestmark = pytest.mark.slow

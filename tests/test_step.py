@@ -15,9 +15,9 @@ from training_fixtures import make_trainer, random_split, train_epochs
 
 from trainer.data.catalog import DATASETS
 from trainer.data.draws import Draws, EpochDraws, draw_epoch
-from trainer.loop import Split, Trainer
-from trainer.optimizer import forget_broken_step
-from trainer.step import WARM_UP, CapturedStep, Work
+from trainer.loop.optimizer import forget_broken_step
+from trainer.loop.step import WARM_UP, CapturedStep, Work
+from trainer.loop.trainer import Split, Trainer
 
 CPU = torch.device("cpu")
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

@@ -13,7 +13,7 @@ from torture_fixtures import Torture
 from torture_runs import arguments
 from training_fixtures import make_trainer, train_epochs
 
-from trainer.checkpoint_writer import CheckpointWriter
+from trainer.checkpoint.writer import CheckpointWriter
 
 COST = re.compile(r"(\d+) checkpoints: held training up for ([\d.]+) s, took ([\d.]+) s of a core")
 MINUTE_S = 60

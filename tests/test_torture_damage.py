@@ -17,7 +17,7 @@ from torture_fixtures import Torture
 from torture_runs import Trainers, arguments, outcome
 from upkeep_fixtures import TOKEN, Study, study
 
-from trainer import checkpoint
+from trainer.checkpoint import tensors as checkpoint
 from trainer.records.attempt import AttemptRecord, Cause
 from trainer.records.base import Versioned, now
 from trainer.records.checkpoint_file import list_checkpoints

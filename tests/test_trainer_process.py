@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import LONG_S, REPOSITORY, Command, metrics, read, wait_for
 
-from trainer import checkpoint
+from trainer.checkpoint import tensors as checkpoint
 from trainer.records.attempt import AttemptRecord
 from trainer.records.checkpoint_file import checkpoint_name
 from trainer.records.files import from_json, read_json, write_json

@@ -18,7 +18,7 @@ from sweep.findings import Finding, Kind
 from sweep.store import SweepFolder
 from sweep.verify import verify
 from sweep.verify_run import last_word
-from trainer import checkpoint
+from trainer.checkpoint import tensors as checkpoint
 from trainer.records.attempt import AttemptRecord
 from trainer.records.checkpoint_file import ELEMENTS, CheckpointError, NewerCheckpointError, inspect, list_checkpoints
 from trainer.records.files import from_json, read_json, write_json

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from trainer.data.catalog import DATASETS
-from trainer.loop import Split, Trainer
+from trainer.loop.trainer import Split, Trainer
 from trainer.records.recipe import Recipe
 
 # Two threads that spin at every barrier for a core that someone else holds are 20 times slower than one (measured with

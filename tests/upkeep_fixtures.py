@@ -13,7 +13,7 @@ from slurm.jobs import Snapshot
 from sweep.config import Sweep, load_sweep
 from sweep.plan import plan_record, planned_run
 from sweep.store import Submission, SweepFolder
-from trainer import checkpoint
+from trainer.checkpoint import tensors as checkpoint
 from trainer.records.attempt import AttemptRecord, Cause
 from trainer.records.base import now
 from trainer.records.files import write_json

@@ -14,17 +14,17 @@ from typing import get_args
 
 from pydantic import ValidationError
 
-from trainer.commitment import UsageError
 from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError
-from trainer.libraries import settle_libraries
+from trainer.loop.libraries import settle_libraries
 from trainer.models.catalog import ARCHITECTURES
 from trainer.records.attempt import ExitCode
 from trainer.records.files import RecordError, read_json
 from trainer.records.process import job_name, of_torchrun, restarts
 from trainer.records.recipe import Recipe, sharing_problem
 from trainer.records.run import Bundle, KeepCheckpoints, Options, Run, RunFolder, RunSpec
-from trainer.settled import Job, all_settled, answer_at_once
+from trainer.run.checks import UsageError
+from trainer.run.early_exit import Job, all_settled, answer_at_once
 from trainer.stop import StopSignal
 
 
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     rank, size = of_torchrun()
     try:
         if call.follow or rank > 0:
-            from trainer.follow import follow
+            from trainer.distributed.follower import follow
 
             return follow(rank, size, stop, child=call.follow).value
         if size > 1 and (call.bundle or call.processes > 1):
@@ -65,7 +65,7 @@ def _train_bundle(call: argparse.Namespace, stop: StopSignal) -> ExitCode:
     job = Job(call.job or job_name(), bundle.submission, bundle.pool, restarts())
     if all_settled(bundle, call.task, job):
         return ExitCode.DONE
-    from trainer.bundle import execute_bundle
+    from trainer.run.bundle import execute_bundle
 
     return execute_bundle(bundle, call.task, job, stop)
 
@@ -113,9 +113,9 @@ def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: 
         return _refuse(error)
     if settled is not None and not started:
         return settled
-    from trainer.crew import Crew
-    from trainer.device import DeviceError
-    from trainer.run import execute
+    from trainer.distributed.leader import Crew
+    from trainer.loop.device import DeviceError
+    from trainer.run.execute import execute
 
     crew = Crew(options.processes, stop, started=started) if options.processes > 1 else None
     try:

@@ -1,6 +1,6 @@
 """A checkpoint as a file: what it says of itself, and whether it is whole, found out without torch.
 
-Owns the names of the files, their description and their checksum. `trainer.checkpoint` turns them into tensors.
+Owns the names of the files, their description and their checksum. `trainer.checkpoint.tensors` turns them into tensors.
 """
 
 import contextlib

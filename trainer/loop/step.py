@@ -1,7 +1,7 @@
 """How the steps of an epoch are executed: as they are written, or recorded once as a CUDA graph and replayed.
 
-What a step computes is `trainer.loop`'s. A step of a small network is some hundred kernels that a GPU is through with
-before the CPU has launched them; a graph is one launch.
+What a step computes is `trainer.loop.trainer`'s. A step of a small network is some hundred kernels that a GPU is
+through with before the CPU has launched them; a graph is one launch.
 """
 
 import logging

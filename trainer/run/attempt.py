@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from trainer import checkpoint
-from trainer.checkpoint_writer import CheckpointWriter
-from trainer.crew import Crew
-from trainer.data.catalog import DATASETS
+from trainer.checkpoint.tensors import newest_good
+from trainer.checkpoint.writer import CheckpointWriter
 from trainer.data.prepared import PreparedDataset
-from trainer.device import cpu_name, gpu_names, resolve_precision
-from trainer.failure import record_failure
-from trainer.group import Alone, LostError, agreed
-from trainer.loop import DivergedError, Split, StateError, Trainer
+from trainer.distributed.leader import Crew
+from trainer.loop.build import make_trainer
+from trainer.loop.device import gpu_names
+from trainer.loop.environment import cpu_name
+from trainer.loop.group import Alone, LostError, agreed
+from trainer.loop.trainer import DivergedError, StateError, Trainer
 from trainer.records.attempt import Cause, ExitCode, Outcome
 from trainer.records.base import now
 from trainer.records.checkpoint_file import CheckpointError, CheckpointInfo, remove_needless
@@ -32,13 +32,19 @@ from trainer.records.files import Reserve, clear_unfinished, patiently, write_js
 from trainer.records.result import Stretch
 from trainer.records.run import Commitment, Options, RunFolder, RunSpec
 from trainer.records.status import Progress
-from trainer.result import extend, make_result, write_result
+from trainer.run.failure import record_failure
+from trainer.run.result import extend, make_result, write_result
 from trainer.stop import Cancelled, ClaimLost, Interrupted, Stopped, StopSignal
 
 log = logging.getLogger("trainer")
 
+
 DEFAULT_THREADS = torch.get_num_threads()  # torch's own choice, before any run changes it
+
+
 FINISH_S = 10.0  # what a signal's sender leaves of its patience (Slurm 30 s) for an epoch that is nearly through
+
+
 WAIT_S = 0.5  # between looks around while a write is waited for
 
 
@@ -173,7 +179,7 @@ class OneAttempt:
         if self.crew:
             self.crew.load(spec, self.dataset.folder.parent, self.device)
         trainer = make_trainer(spec, self.dataset, self.kept, self.device, self.crew.group if self.crew else Alone())
-        found, passed_over = checkpoint.newest_good(self.folder.checkpoints, self.commitment)
+        found, passed_over = newest_good(self.folder.checkpoints, self.commitment)
         for reason in passed_over.values():
             self._note(f"checkpoint passed over: {reason}")
         self.threads = found.info.threads if found else self.options.threads or DEFAULT_THREADS
@@ -328,23 +334,6 @@ class OneAttempt:
         if not write_result(self.folder, result):
             log.warning("%s has a result of another attempt already, which stays", self._id)
         remove_needless(self.folder.checkpoints, self.options.keep_checkpoints, trainer.epoch)
-
-
-def make_trainer(
-    spec: RunSpec, dataset: PreparedDataset, kept: npt.NDArray[np.int64], device: torch.device, group: Alone
-) -> Trainer:
-    """Put a run together as it begins, with its images on the device."""
-    return Trainer(
-        architecture=spec.run.architecture,
-        dataset=DATASETS[spec.run.dataset],
-        classes=len(dataset.manifest.classes),
-        recipe=spec.training,
-        seed=spec.run.seed,
-        precision=resolve_precision(spec.training.precision, device),
-        train=Split.from_arrays(*dataset.read("train", kept), device),
-        val=Split.from_arrays(*dataset.read("val"), device),
-        group=group,
-    )
 
 
 def _log_epoch(trainer: Trainer, epochs: int) -> None:

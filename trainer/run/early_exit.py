@@ -3,12 +3,12 @@
 import logging
 from typing import NamedTuple
 
-from trainer.commitment import UsageError, is_done
 from trainer.records.attempt import ExitCode
 from trainer.records.checkpoint_file import remove_needless
 from trainer.records.claim import StoodBack, close_done, look
 from trainer.records.files import clear_unfinished
 from trainer.records.run import Bundle, Options, RunFolder, RunSpec
+from trainer.run.checks import UsageError, is_done
 
 log = logging.getLogger("trainer")
 

@@ -3,17 +3,18 @@
 import logging
 from pathlib import Path
 
-from trainer.attempt import OneAttempt
-from trainer.commitment import UsageError, check_commitment, choose_images, is_done
-from trainer.crew import Crew
 from trainer.data.prepared import open_dataset
-from trainer.device import choose_device
-from trainer.failure import log_file, record_failure
+from trainer.distributed.leader import Crew
+from trainer.loop.build import choose_images
+from trainer.loop.device import choose_device
 from trainer.records.attempt import ExitCode
 from trainer.records.claim import StoodBack, take
 from trainer.records.recipe import sharing_problem
 from trainer.records.run import Commitment, Options, RunFolder, RunSpec
-from trainer.settled import Job, answer_at_once
+from trainer.run.attempt import OneAttempt
+from trainer.run.checks import UsageError, check_commitment, is_done
+from trainer.run.early_exit import Job, answer_at_once
+from trainer.run.failure import log_file, record_failure
 from trainer.stop import ClaimLost, StopSignal
 
 log = logging.getLogger("trainer")

@@ -9,16 +9,15 @@ import traceback
 import torch
 from torch._C._distributed_c10d import Store
 
-from trainer.attempt import make_trainer
-from trainer.commitment import choose_images
 from trainer.data.prepared import open_dataset
-from trainer.device import choose_device
-from trainer.failure import cause_of
-from trainer.group import LeaveEpoch, LostError, agreed
-from trainer.loop import DivergedError, Trainer
+from trainer.distributed.process_group import FAILURE, Failure, Order, Together, meeting_place, ready, receive
+from trainer.loop.build import choose_images, make_trainer
+from trainer.loop.device import choose_device
+from trainer.loop.group import LeaveEpoch, LostError, agreed
+from trainer.loop.trainer import DivergedError, Trainer
 from trainer.records.attempt import ExitCode
+from trainer.run.failure import cause_of
 from trainer.stop import StopSignal
-from trainer.together import FAILURE, Failure, Order, Together, meeting_place, ready, receive
 
 log = logging.getLogger("trainer")
 

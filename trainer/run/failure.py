@@ -8,11 +8,10 @@ from pathlib import Path
 
 import torch
 
-from trainer.commitment import UsageError
-from trainer.crew import FellowError
 from trainer.data.prepared import DataError
-from trainer.device import DeviceError
-from trainer.loop import DivergedError
+from trainer.distributed.leader import FellowError
+from trainer.loop.device import DeviceError
+from trainer.loop.trainer import DivergedError
 from trainer.records.attempt import Cause
 from trainer.records.base import now
 from trainer.records.checkpoint_file import CheckpointError
@@ -20,6 +19,7 @@ from trainer.records.claim import Claim
 from trainer.records.files import RecordError, disk_trouble, write_json
 from trainer.records.run import RunFolder
 from trainer.records.status import ErrorRecord
+from trainer.run.checks import UsageError
 
 log = logging.getLogger("trainer")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 from trainer.data.prepared import PreparedDataset
-from trainer.device import cpu_name, git_state, gpu_names
-from trainer.loop import Trainer
+from trainer.loop.device import gpu_names
+from trainer.loop.environment import cpu_name, git_state
+from trainer.loop.trainer import Trainer
 from trainer.models.build import parameter_count
 from trainer.records.attempt import Attempt
 from trainer.records.base import now

@@ -2,15 +2,15 @@
 
 import logging
 
-from trainer.commitment import UsageError
-from trainer.crew import Crew
 from trainer.data.prepared import DataError
-from trainer.device import DeviceError
+from trainer.distributed.leader import Crew
+from trainer.loop.device import DeviceError
 from trainer.records.attempt import ExitCode
 from trainer.records.files import RecordError, disk_trouble
 from trainer.records.run import Bundle, RunFolder
-from trainer.run import execute, record_refusal
-from trainer.settled import Job
+from trainer.run.checks import UsageError
+from trainer.run.early_exit import Job
+from trainer.run.execute import execute, record_refusal
 from trainer.stop import StopSignal
 
 log = logging.getLogger("trainer")

@@ -20,14 +20,14 @@ from trainer.data.augment import Boxes, augment, normalise
 from trainer.data.catalog import Dataset
 from trainer.data.draws import EpochDraws, draw_epoch
 from trainer.data.order import draw_seed
-from trainer.device import autocast
-from trainer.group import Alone
+from trainer.loop.device import autocast
+from trainer.loop.group import Alone
+from trainer.loop.optimizer import MOMENTS, FusedAdamW, forget_broken_step
+from trainer.loop.step import WORTH_RECORDING, CapturedStep, CudaGraphs, EagerStep, Execution
 from trainer.models.build import build_model
 from trainer.models.replicas import ReplicaBatchNorm2d
-from trainer.optimizer import MOMENTS, FusedAdamW, forget_broken_step
 from trainer.records.recipe import Recipe, replica_batch
 from trainer.records.result import History
-from trainer.step import WORTH_RECORDING, CapturedStep, CudaGraphs, EagerStep, Execution
 
 EVALUATION_BATCH = 500
 # Fills a GPU with less memory than a step needs, and divides both validation sets: one shape to find algorithms for.

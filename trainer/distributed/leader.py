@@ -1,8 +1,9 @@
 """The processes that share a run's replicas with this one, process 0, as it leads them.
 
 It starts them itself, as its children, or finds itself among those that torchrun started. It alone claims, writes and
-decides; they follow (`trainer.follow`). Children live and die with it: they end when the pipe from it closes, and when
-one is killed it ends itself the same way, so that whoever started it takes notice as of any trainer that was killed.
+decides; they follow (`trainer.distributed.follower`). Children live and die with it: they end when the pipe from it
+closes, and when one is killed it ends itself the same way, so that whoever started it takes notice as of any trainer
+that was killed.
 """
 
 import logging
@@ -17,12 +18,12 @@ from pathlib import Path
 import torch
 from torch._C._distributed_c10d import Store, TCPStore
 
-from trainer.group import LostError
-from trainer.loop import Trainer
+from trainer.distributed.process_group import FAILURE, PATIENCE, Failure, Order, Together, meeting_place, ready, send
+from trainer.loop.group import LostError
+from trainer.loop.trainer import Trainer
 from trainer.records.attempt import Cause, ExitCode
 from trainer.records.run import RunSpec
 from trainer.stop import Interrupted, StopSignal
-from trainer.together import FAILURE, PATIENCE, Failure, Order, Together, meeting_place, ready, send
 
 log = logging.getLogger("trainer")
 

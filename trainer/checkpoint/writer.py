@@ -1,6 +1,6 @@
 """Checkpoints written beside the training: the loop pays for a copy of its state, a thread for the rest.
 
-Owns the thread, its one write at a time, and what it costs. `trainer.checkpoint` knows the files.
+Owns the thread, its one write at a time, and what it costs. `trainer.checkpoint.tensors` knows the files.
 """
 
 import time
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trainer import checkpoint
+from trainer.checkpoint.tensors import save
 from trainer.records.checkpoint_file import CheckpointInfo
 
 
@@ -82,7 +82,7 @@ class CheckpointWriter:
         started, cpu = time.perf_counter(), time.thread_time()
         try:
             self._may_write()
-            checkpoint.save(self.folder, info, tensors, passed_over=self._passed_over)
+            save(self.folder, info, tensors, passed_over=self._passed_over)
         finally:
             self.cpu_s += time.thread_time() - cpu
             self.write_s = time.perf_counter() - started

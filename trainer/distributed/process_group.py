@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from trainer.group import Alone, LostError
+from trainer.loop.group import Alone, LostError
 from trainer.records.attempt import Cause
 from trainer.records.base import Record
 from trainer.records.result import History

@@ -1,7 +1,7 @@
 """The processes that share a run's replicas, as the loop sees them: whose part is computed here, and what all add up.
 
-`Alone` is one process that executes all replicas; `trainer.together` is several. Stopping is agreed: every process
-leaves an epoch at the same step, or all wait for one that is not coming.
+`Alone` is one process that executes all replicas; `trainer.distributed.process_group` is several. Stopping is agreed:
+every process leaves an epoch at the same step, or all wait for one that is not coming.
 """
 
 from collections.abc import Callable, Sequence

@@ -2,14 +2,9 @@
 
 import logging
 
-import numpy as np
-import numpy.typing as npt
-
-from trainer.data.prepared import DataError, PreparedDataset
-from trainer.data.subset import draw_subset
 from trainer.records.base import difference
 from trainer.records.files import RecordError, read_json
-from trainer.records.recipe import Recipe, replica_problem
+from trainer.records.recipe import Recipe
 from trainer.records.result import Result
 from trainer.records.run import Commitment, Run, RunFolder, RunSpec
 
@@ -59,16 +54,3 @@ def _refuse_other(folder: RunFolder, found: tuple[Run, Recipe], wanted: RunSpec 
             f"{folder.path}: holds a run with {other.name} {other.theirs}, this call has {other.mine}; "
             "use another --output"
         )
-
-
-def choose_images(spec: RunSpec, dataset: PreparedDataset) -> npt.NDArray[np.int64]:
-    """Draw the run's subset; refuse one that cannot be drawn or that gives a replica nothing to train on."""
-    run, recipe = spec.run, spec.training
-    try:
-        kept = draw_subset(dataset.labels("train"), run.ratio, run.seed)
-    except ValueError as error:
-        raise DataError(f"{dataset.folder}: {error}") from error
-    problem = replica_problem(len(kept), recipe)
-    if problem:
-        raise DataError(f"{dataset.folder}: ratio {run.ratio}: {problem}")
-    return kept

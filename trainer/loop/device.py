@@ -1,12 +1,10 @@
 """What the run computes on: the device, its number format, its threads; and saying so in the result."""
 
-import platform
-import subprocess
 from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
 
 import torch
 
+from trainer.loop.environment import cpu_flags
 from trainer.records.recipe import Precision
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -64,7 +62,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> str:
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
         return "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else "fp32"
-    flags = _cpu_flags()
+    flags = cpu_flags()
     return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
 
 
@@ -75,44 +73,8 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
     return torch.autocast(device.type, dtype=AUTOCAST[precision], cache_enabled=False)
 
 
-def cpu_name() -> str:
-    """Give the processor's name as the kernel prints it."""
-    for line in _cpu_info():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
 def gpu_names(device: torch.device, processes: int = 1) -> list[str]:
     """Give the names of the GPUs the run uses, one a process."""
     if device.type != "cuda":
         return []
     return [torch.cuda.get_device_name(index if processes > 1 else device) for index in range(processes)]
-
-
-def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """Give (commit, has uncommitted changes) of the checkout a folder is in, (None, None) outside of one."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    if not commit:
-        return None, None
-    return commit.strip(), bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        answer = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout if answer.returncode == 0 else None
-
-
-def _cpu_info() -> list[str]:
-    path = Path("/proc/cpuinfo")
-    return path.read_text(errors="replace").splitlines() if path.exists() else []
-
-
-def _cpu_flags() -> set[str]:
-    for line in _cpu_info():
-        if line.startswith("flags"):
-            return set(line.partition(":")[2].split())
-    return set()

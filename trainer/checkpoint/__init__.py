@@ -1,0 +1,1 @@
+"""Checkpoints as tensors, and writing them beside the training."""

@@ -1,0 +1,1 @@
+"""The training loop: what a run computes, on which device, step by step. No files, no signals."""
