@@ -58,10 +58,10 @@ status retry tables figures report: setup
 	$(SWEEP) $@ $(FILE)
 
 cluster: setup
-	@$(BIN)/python -m slurm.home start $(CLUSTER)
+	@$(BIN)/python -m slurm.private_cluster start $(CLUSTER)
 
 cluster-stop: setup
-	@$(BIN)/python -m slurm.home stop $(CLUSTER)
+	@$(BIN)/python -m slurm.private_cluster stop $(CLUSTER)
 
 # The trainer beside its peer, on the device that is there: about half an hour on two cores, QUICK=1 about two minutes.
 bench: $(VENV)/bench

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from slurm.home.cluster import HomeCluster
-from slurm.home.folder import HomeError, refuse_machine
+from slurm.private_cluster.cluster import HomeCluster
+from slurm.private_cluster.folder import HomeError, refuse_machine
 from trainer.records.files import RecordError, read_json, write_json
 from trainer.records.process import Process, is_alive, this_process
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import Command
 
-from slurm.home.cluster import HomeCluster
+from slurm.private_cluster.cluster import HomeCluster
 from trainer.data.prepare import prepare
 from trainer.data.synthesize import synthesize
 

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import psutil
 from conftest import wait_for
 
-from slurm.home.cluster import HomeCluster
-from slurm.home.daemons import SLURMD
-from slurm.home.folder import HomeError
+from slurm.private_cluster.cluster import HomeCluster
+from slurm.private_cluster.daemons import SLURMD
+from slurm.private_cluster.folder import HomeError
 from trainer.records.run import RunFolder
 
 TURN_S = 480.0  # for a run to be at work again: others have their turns on its node before

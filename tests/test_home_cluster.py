@@ -15,18 +15,18 @@ import pytest
 import yaml
 from conftest import REPOSITORY, Command, wait_for
 
-from slurm.home.cluster import HomeCluster
-from slurm.home.config import FOLDER_LENGTH, NODES, PARTITIONS
-from slurm.home.folder import HomeError
 from slurm.pools import ClusterFile
+from slurm.private_cluster.cluster import HomeCluster
+from slurm.private_cluster.config import FOLDER_LENGTH, NODES, PARTITIONS
+from slurm.private_cluster.folder import HomeError
 
 Clusters = Callable[[], HomeCluster]
 
 
 @pytest.fixture
 def home(tmp_path: Path) -> Command:
-    """`python -m slurm.home`."""
-    return Command("slurm.home", tmp_path)
+    """`python -m slurm.private_cluster`."""
+    return Command("slurm.private_cluster", tmp_path)
 
 
 def submit(cluster: HomeCluster, script: str, *options: str, folder: Path) -> str:
@@ -264,7 +264,7 @@ def test_a_folder_whose_name_slurm_cannot_bear_is_refused(home: Command, tmp_pat
 def test_missing_packages_are_named(tmp_path: Path) -> None:
     """With the line that installs them; nothing is made."""
     answer = subprocess.run(
-        [sys.executable, "-m", "slurm.home", "start", "/tmp/never"],  # noqa: S108
+        [sys.executable, "-m", "slurm.private_cluster", "start", "/tmp/never"],  # noqa: S108
         env={"PATH": str(tmp_path)},
         cwd=REPOSITORY,
         capture_output=True,

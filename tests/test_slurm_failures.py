@@ -25,7 +25,7 @@ from slurm_runs import (
     with_parent,
 )
 
-from slurm.home.cluster import HomeCluster
+from slurm.private_cluster.cluster import HomeCluster
 from slurm.task import count_oom_kills
 from sweep.display import failures
 from sweep.status import RunStatus, State

@@ -11,7 +11,7 @@ from slurm_fixtures import LONG, slurm_file
 from slurm_interruptions import wake_when_told
 from slurm_runs import by_seed, folder_of, has_checkpoint, trainer_of, wait_for_checkpoints
 
-from slurm.home.cluster import HomeCluster
+from slurm.private_cluster.cluster import HomeCluster
 
 
 def test_a_job_that_goes_back_into_the_queue_leaves_the_others_of_its_array_alone(

@@ -19,7 +19,7 @@ import pytest
 from conftest import REPOSITORY, Command, read, wait_for
 from slurm_fixtures import slurm_file, states, wait_for_state
 
-from slurm.home.cluster import HomeCluster
+from slurm.private_cluster.cluster import HomeCluster
 from slurm.submission import SETTLE_S
 from trainer.records.base import now
 

@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY, Command, metrics, read, wait_for
 from slurm_fixtures import LONG, POOLS, slurm_file, states, wait_for_state
 
-from slurm.home.cluster import HomeCluster
+from slurm.private_cluster.cluster import HomeCluster
 
 THESIS = REPOSITORY / "configs" / "thesis.yaml"
 

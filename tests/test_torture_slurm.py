@@ -36,7 +36,7 @@ from slurm_interruptions import (
 from slurm_runs import folder_of
 from torture_fixtures import Torture
 
-from slurm.home.cluster import HomeCluster
+from slurm.private_cluster.cluster import HomeCluster
 from trainer.records.checkpoint_file import list_checkpoints
 from trainer.records.run import RunFolder
 

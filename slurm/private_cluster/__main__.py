@@ -1,4 +1,4 @@
-"""`python -m slurm.home start FOLDER`, `stop FOLDER`, `status FOLDER`: the Slurm cluster at home.
+"""`python -m slurm.private_cluster start FOLDER`, `stop FOLDER`, `status FOLDER`: the Slurm cluster at home.
 
 Of `start` stdout has the export line alone, for a shell to evaluate; explanations go to stderr. Exit codes: 0 done, or
 of `status` all runs · 1 failed, or something does not run · 2 the call is wrong.
@@ -9,14 +9,16 @@ import sys
 import time
 from pathlib import Path
 
-from slurm.home.cluster import HomeCluster
-from slurm.home.daemons import SLURMD
-from slurm.home.folder import HomeError
+from slurm.private_cluster.cluster import HomeCluster
+from slurm.private_cluster.daemons import SLURMD
+from slurm.private_cluster.folder import HomeError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Start, stop or look at a cluster; 0 if that went well and, of status, if all of it runs."""
-    parser = argparse.ArgumentParser(prog="python -m slurm.home", description="A Slurm cluster at home, in a folder.")
+    parser = argparse.ArgumentParser(
+        prog="python -m slurm.private_cluster", description="A Slurm cluster at home, in a folder."
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, does in (("start", "start it"), ("stop", "end it; its jobs' states stay"), ("status", "look at it")):
         command = commands.add_parser(name, help=does)
@@ -31,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
             return _start(cluster, accounting=False if call.no_accounting else None)
         return _stop(cluster) if call.command == "stop" else _status(cluster)
     except HomeError as error:
-        print(f"slurm.home: {error}", file=sys.stderr)
+        print(f"slurm.private_cluster: {error}", file=sys.stderr)
         return 1
 
 
@@ -46,7 +48,7 @@ def _start(cluster: HomeCluster, accounting: bool | None) -> int:
     print(
         f"For Slurm's commands and 'sweep' to use it, run the line above, or: . {cluster.folder}/activate\n"
         "Then: sinfo; in sweep files: cluster: {file: local}\n"
-        f"End it with: python -m slurm.home stop {cluster.folder}",
+        f"End it with: python -m slurm.private_cluster stop {cluster.folder}",
         file=sys.stderr,
     )
     return 0
@@ -61,7 +63,7 @@ def _stop(cluster: HomeCluster) -> int:
 def _status(cluster: HomeCluster) -> int:
     daemons = cluster.daemons()
     if not daemons:
-        print(f"{cluster.folder}: no cluster; make one with: python -m slurm.home start {cluster.folder}")
+        print(f"{cluster.folder}: no cluster; make one with: python -m slurm.private_cluster start {cluster.folder}")
         return 1
     nodes = cluster.nodes() if daemons["munged"] and daemons["slurmctld"] else {}
     for name, process in daemons.items():

@@ -10,8 +10,8 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from slurm.home.config import NODES, PORTS, gres_conf, slurm_conf, slurmdbd_conf
-from slurm.home.daemons import install_database, missing_packages
+from slurm.private_cluster.config import NODES, PORTS, gres_conf, slurm_conf, slurmdbd_conf
+from slurm.private_cluster.daemons import install_database, missing_packages
 from trainer.records.base import Versioned
 from trainer.records.files import RecordError, read_json, write_json
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from slurm.home.config import NODES, database_sql
+from slurm.private_cluster.config import NODES, database_sql
 
 SLURMD = "slurmd "  # before the node's name
 ADMIN_PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/local/sbin", "/usr/sbin", "/sbin"))

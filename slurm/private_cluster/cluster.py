@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psutil
 
-from slurm.home import processes
-from slurm.home.config import refuse_path
-from slurm.home.daemons import ADMIN_PATH, SLURMD, Daemon, find, stages
-from slurm.home.folder import (
+from slurm.private_cluster import processes
+from slurm.private_cluster.config import refuse_path
+from slurm.private_cluster.daemons import ADMIN_PATH, SLURMD, Daemon, find, stages
+from slurm.private_cluster.folder import (
     HomeError,
     Made,
     decide,
