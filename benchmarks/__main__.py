@@ -14,7 +14,7 @@ from benchmarks.errors import BenchmarkError
 from benchmarks.launch import REPOSITORY, Bench, cores_in_use, look
 from benchmarks.records import Results, Sample, Shape, Side
 from benchmarks.summary import fastest
-from sweep.config import load_sweep
+from sweep.config.load import load_sweep
 from sweep.errors import SweepError
 from trainer.data.prepared import DataError
 from trainer.models.catalog import ARCHITECTURES

@@ -21,8 +21,8 @@ from benchmarks.summary import (
     speed,
     sweep_hours,
 )
-from sweep.config import PlacedRun
-from sweep.cost import device_kind, estimate_s
+from sweep.config.operations import device_kind, estimate_s
+from sweep.config.schema import PlacedRun
 from trainer.data.catalog import DATASETS
 from trainer.models.catalog import ARCHITECTURES
 

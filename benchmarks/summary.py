@@ -5,8 +5,9 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.records import GrowthSample, Measurement, Sample, Shape, Side
-from sweep.config import PlacedRun
-from sweep.cost import OPERATIONS_PER_MAC, PASSES_TRAINING, CostModel, Timed, Work, estimate_s
+from sweep.config.operations import OPERATIONS_PER_MAC, PASSES_TRAINING, estimate_s
+from sweep.config.schema import PlacedRun
+from sweep.plan.cost import CostModel, Timed, Work
 from trainer.data.catalog import DATASETS
 from trainer.models.catalog import ARCHITECTURES
 from trainer.records.recipe import Recipe

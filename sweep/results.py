@@ -2,11 +2,11 @@
 
 from analysis.mixed import refuse_mixed
 from analysis.study import Study
-from sweep.config import PlacedRun, Sweep
-from sweep.display import last_line
-from sweep.plan import planned_run
-from sweep.status import RunStatus, State
-from sweep.survey import Look, look
+from sweep.config.schema import PlacedRun, Sweep
+from sweep.plan.record import planned_run
+from sweep.status.look import Look, look
+from sweep.status.state import RunStatus, State
+from sweep.words import last_line
 from trainer.records.result import Result
 
 

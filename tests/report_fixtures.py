@@ -12,7 +12,7 @@ from typing import NamedTuple
 from result_fixtures import STARTED, make_result, planned_grid, write_result
 
 from analysis.study import Study, read_study
-from sweep.status import RunStatus, State
+from sweep.status.state import RunStatus, State
 from trainer.records.attempt import AttemptRecord, Cause, Outcome
 from trainer.records.files import to_json
 from trainer.records.plan import PlannedRun

@@ -20,8 +20,8 @@ from benchmarks.records import GrowthSample, Machine, Measurement, Results, Samp
 from benchmarks.report import markdown
 from benchmarks.rounds import interleave
 from benchmarks.summary import Speed, Spread
-from sweep.config import load_sweep
-from sweep.cost import SUSTAINED
+from sweep.config.load import load_sweep
+from sweep.config.operations import SUSTAINED
 from trainer.records.files import write_json
 
 RESNET = Shape(architecture="resnet18", dataset="cifar10")

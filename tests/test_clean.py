@@ -9,8 +9,8 @@ from conftest import Command
 from result_fixtures import make_result, write_result
 from upkeep_fixtures import EPOCHS, Study, leave_unfinished, study, tree
 
-from sweep.clean import Freed, amount, find_needless, free
-from sweep.config import ExecutionSection
+from sweep.config.schema import ExecutionSection
+from sweep.upkeep.clean import Freed, amount, find_needless, free
 from trainer.records.checkpoint_file import checkpoint_name
 from trainer.records.process import Process, this_process
 from trainer.records.recipe import Recipe

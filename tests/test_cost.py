@@ -12,17 +12,19 @@ from result_fixtures import RATIOS, STARTED, make_result, planned_run, write_res
 from slurm.bundles import LEAST_LIMIT_MIN
 from slurm.limits import ClusterLimits
 from slurm.pools import Pool
-from sweep.config import Cluster, ClusterSection, Sweep, load_sweep
-from sweep.cost import MARGIN, MARGIN_OF_FEW, CostModel, Timed, Work, device_kind, estimate_s
-from sweep.display import plan_line, rests_on, time_left
-from sweep.plan import PlanRow, make_plan, work
-from sweep.plan import planned_run as planned_of
-from sweep.retry import Change
-from sweep.status import State
-from sweep.store import Submission, SweepFolder
-from sweep.submit import plan_arrays
-from sweep.survey import look
-from sweep.timings import learn, timings
+from sweep.cli.tables import plan_line, rests_on, time_left
+from sweep.config.load import load_sweep
+from sweep.config.operations import device_kind, estimate_s
+from sweep.config.schema import Cluster, ClusterSection, Sweep
+from sweep.plan.cost import MARGIN, MARGIN_OF_FEW, CostModel, Timed, Work
+from sweep.plan.record import planned_run as planned_of
+from sweep.plan.rows import PlanRow, make_plan, work
+from sweep.plan.timings import learn, timings
+from sweep.status.folder import Submission, SweepFolder
+from sweep.status.look import look
+from sweep.status.state import State
+from sweep.submit.arrays import plan_arrays
+from sweep.submit.remedies import Change
 from trainer.data.catalog import DATASETS
 from trainer.models.catalog import ARCHITECTURES
 from trainer.records.attempt import Attempt, AttemptRecord

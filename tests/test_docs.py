@@ -7,8 +7,8 @@ import pytest
 import typer.main
 from conftest import REPOSITORY, Command
 
-from sweep.cli import app
-from sweep.status import State
+from sweep.cli.app import app
+from sweep.status.state import State
 from trainer.records.recipe import Recipe
 
 COMMANDS = (REPOSITORY / "docs" / "commands.md").read_text()

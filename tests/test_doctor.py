@@ -15,10 +15,11 @@ from conftest import REPOSITORY
 from slurm.pools import Pool
 from slurm.probe import Findings, Gpu, read_findings
 from slurm.probe import examine as look
-from sweep.check import Check, has_kernels
-from sweep.config import Sweep, load_sweep
-from sweep.doctor import PARAMETERS, examine
-from sweep.probing import judge, srun_command
+from sweep.config.load import load_sweep
+from sweep.config.schema import Sweep
+from sweep.doctor.check import Check, has_kernels
+from sweep.doctor.examine import PARAMETERS, examine
+from sweep.doctor.nodes import judge, srun_command
 from trainer.models.build import build_model, parameter_count
 from trainer.records.recipe import Recipe
 

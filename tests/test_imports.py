@@ -23,7 +23,7 @@ ALLOWED = {
     "slurm": ("slurm", *RECORDS),
     "analysis": ("analysis", *RECORDS, *CATALOGS),
     "sweep": ("sweep", "slurm", "analysis", *RECORDS, *CATALOGS, *PREPARATION),
-    "benchmarks": ("benchmarks", "sweep.config", "sweep.cost", "sweep.errors", "trainer"),
+    "benchmarks": ("benchmarks", "sweep.config", "sweep.plan.cost", "sweep.errors", "trainer"),
 }
 
 
@@ -57,7 +57,7 @@ def test_imports_go_one_way(package: str) -> None:
     "module",
     [
         *(*CATALOGS, *PREPARATION, "trainer.records.claim", "trainer.records.checkpoint_file"),
-        *("sweep.cli", "sweep.results", "trainer.__main__"),
+        *("sweep.cli.app", "sweep.results", "trainer.__main__"),
         *("analysis.tables", "analysis.figures", "analysis.comparison.files", "analysis.report", "analysis.export"),
         *("benchmarks.__main__", "benchmarks.report", "benchmarks.plot"),
     ],
@@ -79,14 +79,14 @@ def test_a_look_at_a_sweep_imports_no_torch(arguments: list[str], tmp_path: Path
     more = [] if arguments == ["--help"] else [str(REPOSITORY / "configs" / "thesis.yaml"), "--output", str(tmp_path)]
     call = ["sweep", *arguments, *more]
     _assert_without_torch(
-        f"import sys; sys.argv = {call!r}\nfrom sweep.cli import main\n"
+        f"import sys; sys.argv = {call!r}\nfrom sweep.cli.app import main\n"
         "try: main()\nexcept SystemExit as end: assert not end.code"
     )
 
 
 def test_the_planner_loads_no_numpy() -> None:
     """Nor what else is slow to import and only some commands need."""
-    code = "import sweep.cli, sys\nfor heavy in ('numpy', 'pandas', 'analysis'): assert heavy not in sys.modules, heavy"
+    code = "import sweep.cli.app, sys\nfor heavy in ('numpy', 'pandas', 'analysis'): assert heavy not in sys.modules, heavy"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60, cwd=REPOSITORY)
 
 

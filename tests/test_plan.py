@@ -9,11 +9,14 @@ import pytest
 from conftest import REPOSITORY, Command
 from result_fixtures import make_result, write_result
 
-from sweep.config import load_sweep
-from sweep.cost import START_S, CostModel, estimate_s
-from sweep.execute import amount
-from sweep.plan import hours, make_plan, planned_run
-from sweep.survey import survey
+from sweep.cli.submit import amount
+from sweep.config.load import load_sweep
+from sweep.config.operations import START_S, estimate_s
+from sweep.plan.cost import CostModel
+from sweep.plan.record import planned_run
+from sweep.plan.rows import make_plan
+from sweep.status.look import survey
+from sweep.words import hours
 
 THESIS = REPOSITORY / "configs" / "thesis.yaml"
 SAMPLES = {

@@ -43,8 +43,8 @@ from analysis.report.shrink import relative_path
 from analysis.report.standing import SIGNS
 from analysis.study import Study
 from analysis.tables import build_tables
-from sweep.display import LOOKS
-from sweep.status import State
+from sweep.cli.tables import LOOKS
+from sweep.status.state import State
 from trainer.records.run import RunFolder
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("report")]  # they share pages that take seconds to make

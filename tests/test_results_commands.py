@@ -9,8 +9,8 @@ import pytest
 from conftest import Command
 from result_fixtures import make_result, write_result
 
-from sweep.config import load_sweep
-from sweep.plan import planned_run
+from sweep.config.load import load_sweep
+from sweep.plan.record import planned_run
 from trainer.records.files import read_json
 from trainer.records.plan import PlannedRun
 from trainer.records.recipe import Recipe

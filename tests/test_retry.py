@@ -8,11 +8,11 @@ from result_fixtures import planned_run
 from slurm.jobs import Resources
 from slurm.limits import ClusterLimits, NodeGroup, PartitionLimits
 from slurm.pools import Pool
-from sweep.config import PlacedRun
-from sweep.grid import Cell
-from sweep.plan import PlanRow
-from sweep.retry import Change, Ground, choose, remedy
-from sweep.status import RunStatus, State
+from sweep.config.grid import Cell
+from sweep.config.schema import PlacedRun
+from sweep.plan.rows import PlanRow
+from sweep.status.state import RunStatus, State
+from sweep.submit.remedies import Change, Ground, choose, remedy
 from trainer.records.attempt import Cause
 
 PLACED = PlacedRun(Cell({}, planned_run("resnet18", "cifar10", 0.1, 42), ""), "v100", "v100", 5000, 10_000, 32)

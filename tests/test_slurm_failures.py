@@ -27,8 +27,8 @@ from slurm_runs import (
 
 from slurm.private_cluster.cluster import HomeCluster
 from slurm.task import count_oom_kills
-from sweep.display import failures
-from sweep.status import RunStatus, State
+from sweep.cli.tables import failures
+from sweep.status.state import RunStatus, State
 from trainer.records.attempt import Cause
 
 CPU = POOLS["cpu"]

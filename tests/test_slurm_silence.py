@@ -17,7 +17,7 @@ from slurm_fixtures import LONG, POOLS, slurm_file, states
 from slurm_runs import trainer_of, wait_for_checkpoints, with_parent
 
 from slurm.private_cluster.cluster import HomeCluster
-from sweep.survey import CACHE_S
+from sweep.status.look import CACHE_S
 from trainer.records.base import now
 from trainer.records.run import RunFolder
 

@@ -7,10 +7,10 @@ import pytest
 from result_fixtures import make_result, planned_run
 
 from slurm.jobs import JobView, Phase
-from sweep.config import PlacedRun
-from sweep.grid import Cell
-from sweep.status import NOBODY, Held, State, Work, counts, last_frame, run_status
-from sweep.store import Evidence
+from sweep.config.grid import Cell
+from sweep.config.schema import PlacedRun
+from sweep.status.evidence import Evidence
+from sweep.status.state import NOBODY, Held, State, Work, counts, last_frame, run_status
 from trainer.records.attempt import AttemptRecord, Cause
 from trainer.records.base import now
 from trainer.records.process import Process

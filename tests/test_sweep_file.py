@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sweep.config import load_sweep
+from sweep.config.load import load_sweep
 from sweep.errors import InputError
 
 GOOD = """\

@@ -13,11 +13,11 @@ from conftest import Command, wait_for
 from result_fixtures import make_result, write_result
 from upkeep_fixtures import DATA, TOKEN, Study, leave_unfinished, study, tree
 
-from sweep.config import load_sweep
-from sweep.findings import Finding, Kind
-from sweep.store import SweepFolder
-from sweep.verify import verify
-from sweep.verify_run import last_word
+from sweep.config.load import load_sweep
+from sweep.status.folder import SweepFolder
+from sweep.upkeep.problems import Finding, Kind
+from sweep.upkeep.verify import verify
+from sweep.upkeep.verify_run import last_word
 from trainer.checkpoint import tensors as checkpoint
 from trainer.records.attempt import AttemptRecord
 from trainer.records.checkpoint_file import ELEMENTS, CheckpointError, NewerCheckpointError, inspect, list_checkpoints

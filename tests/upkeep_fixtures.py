@@ -10,9 +10,10 @@ import torch
 from result_fixtures import make_result, write_result
 
 from slurm.jobs import Snapshot
-from sweep.config import Sweep, load_sweep
-from sweep.plan import plan_record, planned_run
-from sweep.store import Submission, SweepFolder
+from sweep.config.load import load_sweep
+from sweep.config.schema import Sweep
+from sweep.plan.record import plan_record, planned_run
+from sweep.status.folder import Submission, SweepFolder
 from trainer.checkpoint import tensors as checkpoint
 from trainer.records.attempt import AttemptRecord, Cause
 from trainer.records.base import now

@@ -1,0 +1,153 @@
+"""Carry out a submit or a retry: say what will be done, ask, start, wait. On Slurm where the sweep names a cluster."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple, NoReturn
+
+import typer
+
+from slurm.limits import ClusterLimits, delays
+from slurm.submission import on_login_node
+from sweep.cli.console import confirm, err
+from sweep.config.schema import Cluster, Sweep, sharing
+from sweep.errors import InputError, MachineError
+from sweep.plan.rows import PlanRow, make_plan
+from sweep.plan.timings import learn
+from sweep.status.look import Look, look, unconfirmed
+from sweep.status.state import RunStatus, State
+from sweep.submit.arrays import plan_arrays
+from sweep.submit.cluster import read_cluster_limits, target
+from sweep.submit.remedies import Change
+from sweep.submit.start import Overtaken, start_local, start_slurm
+from sweep.words import hours
+
+FAILED, UNFINISHED = 3, 4
+
+
+LOOKS = 5  # how often a submission that others overtake is chosen anew
+
+
+class Chosen(NamedTuple):
+    """The runs to execute, and what each is given beyond its pool's resources."""
+
+    rows: Sequence[PlanRow]
+    changes: Mapping[str, Change] = {}
+
+
+class Call(NamedTuple):
+    """How the user wants it done. wait: None for the executor's own habit."""
+
+    file: Path
+    workers: int | None
+    wait: bool | None
+    yes: bool
+    dry_run: bool
+
+
+Choose = Callable[[Sequence[PlanRow], Look], Chosen]
+
+
+def execute(sweep: Sweep, choose: Choose, call: Call, *, local: bool) -> NoReturn:
+    """Choose runs by a fresh look, ask once, start them, wait if wanted; exit with what came of it.
+
+    When someone else submits between the look and the intent, it is looked again, so that no run is submitted twice.
+    """
+    cluster = target(sweep, local=local)
+    if cluster and call.workers:
+        raise InputError("'--workers' counts for this machine; on Slurm 'cluster.runs_per_gpu' and 'max_parallel' do")
+    limits = read_cluster_limits(sweep, cluster) if cluster else None
+    for number in range(LOOKS):
+        seen = look(sweep, max_age_s=0)
+        for line in unconfirmed(seen):
+            err.print(line, highlight=False, soft_wrap=True)
+        chosen = choose(make_plan(sweep, seen.statuses, learn(sweep, seen)), seen)
+        asked = call if number == 0 else call._replace(yes=True)
+        try:
+            if cluster and limits:
+                _on_slurm(sweep, cluster, limits, chosen, seen, asked)
+            _here(sweep, chosen, seen, asked)
+        except Overtaken:
+            err.print("someone else submitted at this moment; looking again", highlight=False)
+    raise MachineError(f"{sweep.folder}: others submitted {LOOKS} times in a row; try again")
+
+
+def amount(rows: Sequence[PlanRow]) -> str:
+    """Say how many runs, and for how long they would keep a device busy."""
+    return f"{len(rows)} runs, about {hours(sum(row.remaining_s * row.gpus for row in rows))} of one device's time"
+
+
+def verdict(statuses: Sequence[RunStatus]) -> int:
+    """Give the exit code that says whether runs failed, or are not finished."""
+    states = {found.state for found in statuses}
+    if State.FAILED in states:
+        return FAILED
+    return 0 if states == {State.DONE} else UNFINISHED
+
+
+def _on_slurm(
+    sweep: Sweep, cluster: Cluster, limits: ClusterLimits, chosen: Chosen, seen: Look, call: Call
+) -> NoReturn:
+    from sweep.cli.progress import SubmitProgress
+    from sweep.cli.tables import array_line
+    from sweep.submit.wait import until_jobs_ended
+
+    arrays = plan_arrays(sweep, cluster, chosen.rows, limits, chosen.changes)
+    details = [array_line(array) for array in arrays]
+    left_out = len(chosen.rows) - sum(len(task) for array in arrays for task in array.tasks)
+    if left_out:
+        most = limits.max_submit or limits.max_jobs
+        details.append(f"{left_out} runs are left for later: you may have {most} jobs at a time")
+    for name in dict.fromkeys(array.pool for array in arrays):
+        waits = delays(cluster.pools[name], limits, **sharing(sweep, cluster))
+        details += [f"{name}: {words}" for words in waits]
+    jobs = sum(len(array.tasks) for array in arrays)
+    confirm(f"submit {amount(chosen.rows)}, in {jobs} jobs", details, yes=call.yes, dry_run=call.dry_run)
+    sent = start_slurm(sweep, cluster, chosen.rows, seen, limits, chosen.changes)
+    accepted = [array for array in sent.record.arrays if array.job]
+    if accepted:
+        count = sum(len(array.tasks) for array in accepted)
+        ids = ", ".join(array.job or "" for array in accepted)
+        err.print(f"submitted {count} jobs in {len(accepted)} arrays: {ids}", highlight=False)
+    if sent.problems:
+        follow = "; 'sweep status' says what became of it, the next 'sweep submit' sends what Slurm has not"
+        raise MachineError("\n       ".join(sent.problems) + (follow if sent.unclear else ""))
+    if not call.wait:
+        err.print(f"you may log out; 'sweep status {call.file}' shows how far they are", highlight=False)
+        raise typer.Exit
+    with SubmitProgress(err, chosen.rows) as progress:
+        finished = until_jobs_ended(sweep, sent.record, progress.show)
+    _conclude(sweep, call.file, None if finished else f"the jobs go on; see them with 'sweep watch {call.file}'")
+
+
+def _here(sweep: Sweep, chosen: Chosen, seen: Look, call: Call) -> NoReturn:
+    from slurm.local import LocalExecutor, cores, default_workers
+    from sweep.cli.progress import SubmitProgress
+    from sweep.submit.wait import LocalWait
+
+    configured = sweep.execution.workers
+    gpus = sweep.execution.gpus_per_run
+    workers = call.workers or (configured if isinstance(configured, int) else max(1, default_workers() // gpus))
+    count = min(workers, len(chosen.rows))
+    details = ["on this machine, for the sweep names no cluster"] if on_login_node() and not sweep.cluster else []
+    confirm(f"execute {amount(chosen.rows)} in {count} local workers", details, yes=call.yes, dry_run=call.dry_run)
+    executor = LocalExecutor(gpus_per_run=gpus)
+    record = start_local(sweep, chosen.rows, seen, executor, count, threads=max(1, cores() // workers))
+    if call.wait is False:
+        err.print(f"started; 'sweep watch {call.file}' shows the progress", highlight=False)
+        raise typer.Exit
+    with SubmitProgress(err, chosen.rows) as progress:
+        finished = LocalWait(sweep, record, executor, progress.show, progress.say).until_ended()
+    _conclude(sweep, call.file, None if finished else f"continue with 'sweep submit {call.file}'")
+
+
+def _conclude(sweep: Sweep, file: Path, unfinished: str | None) -> NoReturn:
+    """Say what a waited-for submission came to."""
+    from sweep.cli.tables import state_line
+
+    statuses = look(sweep).statuses
+    err.print(state_line(statuses), highlight=False)
+    if any(found.state is State.FAILED for found in statuses):
+        err.print(f"see what failed with 'sweep status {file} --failed'", highlight=False)
+    if unfinished:
+        err.print(unfinished, highlight=False)
+    raise typer.Exit(verdict(statuses))

@@ -1,0 +1,71 @@
+"""One sentence for what is wrong in a file: where, what was found, what was expected."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import ValidationError
+
+from sweep.config.yaml_file import Location, YamlFile
+from sweep.errors import InputError
+from sweep.words import nearest
+
+
+def validate(source: YamlFile, schema: type[Any]) -> Any:
+    """Check a file against its schema and give the object. Raises InputError for the first thing wrong."""
+    if not isinstance(source.data, dict):
+        found = "nothing" if source.data is None else type(source.data).__name__
+        raise source.error((), f"expected keys and values such as 'name: thesis', got {found}")
+    try:
+        return schema.model_validate(source.data)
+    except ValidationError as error:
+        raise _explain(source, schema, error) from error
+
+
+def _explain(source: YamlFile, schema: type[Any], error: ValidationError) -> InputError:
+    """Put pydantic's first finding into a sentence; a misspelt key before the one that is missing because of it."""
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    location: Location = ()
+    for part in first["loc"]:
+        # Inside a union pydantic also names the alternative it tried, which is no key of the file.
+        if (*location, part) in source.lines or first["type"] == "missing":
+            location = (*location, part)
+    key = str(location[-1]) if location else ""
+    within = ".".join(str(part) for part in location[:-1]) or "the file"
+    if first["type"] == "extra_forbidden":
+        known = _keys_at(schema, location[:-1])
+        return source.error(location, f"unknown key '{key}' in '{within}'{nearest(key, known)}")
+    if first["type"] == "missing":
+        return source.error(location[:-1], f"'{key}' is missing in '{within}'")
+    shown = ".".join(str(part) for part in location) or "the file"
+    message = str(first["msg"]).removeprefix("Value error, ")
+    given = first["input"]
+    if isinstance(given, (str, int, float, bool, list)) or given is None:
+        return source.error(location, f"'{shown}' is {quoted(given)}: {lowered(message)}")
+    return source.error(location, f"'{shown}': {lowered(message)}")
+
+
+def _keys_at(schema: type[Any], location: Location) -> Iterable[str]:
+    """List the keys a schema allows at a location."""
+    for part in location:
+        if isinstance(part, int):
+            continue
+        field = getattr(schema, "model_fields", {}).get(part)
+        if field is None:
+            continue
+        schema = _model_in(field.annotation) or schema
+    return list(getattr(schema, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> Any:
+    """Find the model class inside an annotation such as `list[Rule]` or `ClusterSection | None`."""
+    if hasattr(annotation, "model_fields"):
+        return annotation
+    return next((found for inner in getattr(annotation, "__args__", ()) if (found := _model_in(inner))), None)
+
+
+def quoted(value: Any) -> str:
+    return f"'{value}'" if isinstance(value, str) else "nothing" if value is None else str(value)
+
+
+def lowered(message: str) -> str:
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,83 @@
+"""What a sweep file may hold, section by section, and the sweep that comes of it."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import Field
+
+from slurm.pools import Pool, Rule, Strict
+from sweep.config.grid import Cell
+from trainer.records.recipe import Recipe
+from trainer.records.run import KeepCheckpoints
+
+
+class ClusterSection(Strict):
+    """`cluster:` of a sweep file: which cluster, which runs go to which of its pools, and how they share jobs."""
+
+    file: str
+    assign: list[Rule]
+    runs_per_gpu: Annotated[int, Field(strict=True, ge=1)] = 1
+    max_parallel: Annotated[int, Field(strict=True, ge=1)] | None = None
+    job_target_min: Annotated[float, Field(strict=True, ge=0)] = 30.0
+
+
+class ExecutionSection(Strict):
+    """`execution:` of a sweep file: how runs execute. Changes no result beyond rounding; workers counts here only.
+
+    gpus_per_run: processes that share a run's replicas, each with a GPU of its own; on a CPU just processes.
+    """
+
+    workers: Annotated[int, Field(strict=True, ge=1)] | Literal["auto"] = "auto"
+    gpus_per_run: Annotated[int, Field(strict=True, ge=1)] = 1
+    device: str = "auto"
+    checkpoint_interval_s: Annotated[float, Field(strict=True, ge=0)] = 30.0
+    keep_checkpoints: KeepCheckpoints = "none"
+
+
+class SweepSection(Strict):
+    """The whole file."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+    grid: dict[str, Any]
+    training: Recipe = Recipe()
+    cluster: ClusterSection | None = None
+    execution: ExecutionSection = ExecutionSection()
+    output: str = "runs"
+    data: str = "data"
+
+
+class PlacedRun(NamedTuple):
+    """A cell of the grid, the pool it goes to, and how many images it trains and evaluates on."""
+
+    cell: Cell
+    pool: str
+    device: str
+    train_samples: int
+    val_samples: int
+    image_size: int
+
+
+class Cluster(NamedTuple):
+    """Where a sweep's runs go on Slurm: the pools of the cluster file, and how the sweep file wants them used."""
+
+    file: Path
+    pools: dict[str, Pool]
+    section: ClusterSection
+
+
+class Sweep(NamedTuple):
+    """A sweep file that has passed every check. fingerprints: of the datasets that are prepared, by name."""
+
+    file: Path
+    name: str
+    runs: list[PlacedRun]
+    cluster: Cluster | None
+    execution: ExecutionSection
+    folder: Path
+    data: Path
+    fingerprints: dict[str, str]
+
+
+def sharing(sweep: Sweep, cluster: Cluster) -> dict[str, int]:
+    """Give how many runs share a job and how many GPUs a run has, as slurm's functions take them."""
+    return {"workers": cluster.section.runs_per_gpu, "gpus": sweep.execution.gpus_per_run}

@@ -1,0 +1,23 @@
+"""The plan as plan.json has it. Pure."""
+
+from sweep.config.schema import PlacedRun, Sweep
+from trainer.records.base import now
+from trainer.records.plan import PlannedRun, PlanRecord
+
+
+def planned_run(placed: PlacedRun) -> PlannedRun:
+    """Give a run as plan.json has it."""
+    spec = placed.cell.spec
+    return PlannedRun(
+        run=spec.run,
+        training=spec.training,
+        variant=placed.cell.variant,
+        training_hash=spec.training.hash,
+        pool=placed.pool,
+        train_samples=placed.train_samples,
+    )
+
+
+def plan_record(sweep: Sweep) -> PlanRecord:
+    """Give the whole of plan.json."""
+    return PlanRecord(sweep=sweep.name, created=now(), runs=[planned_run(placed) for placed in sweep.runs])

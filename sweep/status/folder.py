@@ -1,0 +1,119 @@
+"""A sweep's folder on disk: where its files lie, what they say, and setting aside what no longer fits.
+
+Reading never fails on a damaged file of a run: the damage is part of the evidence.
+"""
+
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple
+
+from slurm.jobs import WITHDRAWN, ArrayRecord, Snapshot, WorkerRecord
+from sweep.status.evidence import Evidence, read_evidence
+from trainer.records.base import Versioned, now
+from trainer.records.files import RecordError, create_exclusive, read_json, to_json
+from trainer.records.process import Process
+from trainer.records.run import RunFolder
+
+
+class Submission(Versioned):
+    """submissions/<token>.json: the intent to execute these runs, written before any job starts; then the jobs.
+
+    submitter: the process that is, or was, at it. jobs: local workers. arrays: what was, or is to be, sent to Slurm.
+    """
+
+    token: str
+    created: datetime
+    executor: str
+    submitter: Process | None = None
+    runs: list[str]
+    jobs: list[WorkerRecord] = []
+    arrays: list[ArrayRecord] = []
+
+
+class SweepFolder(NamedTuple):
+    """<output>/<sweep>."""
+
+    path: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.path / "plan.json"
+
+    @property
+    def submissions(self) -> Path:
+        return self.path / "submissions"
+
+    @property
+    def runs(self) -> Path:
+        return self.path / "runs"
+
+    def run(self, run_id: str) -> RunFolder:
+        return RunFolder(self.runs / run_id)
+
+    @property
+    def queue(self) -> Path:
+        """What Slurm last said of the sweep's jobs."""
+        return self.path / "queue.json"
+
+    def submission(self, token: str) -> Path:
+        return self.submissions / f"{token}.json"
+
+    def job_folder(self, token: str, array: int = 0) -> Path:
+        """Give the folder of what the jobs of a submission read and print; an array has one of its own."""
+        return self.submissions / token / str(array)
+
+    def bundle(self, token: str, array: int = 0) -> Path:
+        return self.job_folder(token, array) / "bundle.json"
+
+    def withdrawn(self, token: str, array: int) -> Path:
+        """Give the file that keeps an array's jobs from working, should they come to light after all."""
+        return self.job_folder(token, array) / WITHDRAWN
+
+    def next_token(self, submissions: Sequence[Submission]) -> str:
+        """Give the token that the next submission must bear, given those there are.
+
+        It holds the folder's own random word, so that no two sweeps ever share one. Two people who saw the same
+        submissions get the same token, and only one can create its file.
+        """
+        word = self.submissions / "word"
+        if not word.exists():
+            create_exclusive(word, secrets.token_hex(4).encode())
+        numbers = [record.token.rpartition("-")[2] for record in submissions]
+        number = 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
+        return f"{word.read_text()}-{number:04d}"
+
+    def create_submission(self, record: Submission) -> bool:
+        """Write an intent that nobody else has written at this moment; False if someone has."""
+        return create_exclusive(self.submission(record.token), to_json(record))
+
+    def read_submissions(self) -> list[Submission]:
+        """Read every submission, oldest first. Raises RecordError for a damaged one: it may hold living jobs."""
+        found = [read_json(path, Submission) for path in sorted(self.submissions.glob("*.json"))]
+        return sorted((record for record in found if record), key=lambda record: record.created)
+
+    def read_queue(self) -> Snapshot:
+        """Read what Slurm last said; nothing where that is missing or damaged, for it can be asked again."""
+        try:
+            return read_json(self.queue, Snapshot) or Snapshot()
+        except RecordError:
+            return Snapshot()
+
+    def read_evidence(self, run_ids: Iterable[str]) -> dict[str, Evidence]:
+        """Read what is known of each run."""
+        return {run_id: read_evidence(self.run(run_id)) for run_id in run_ids}
+
+    def set_aside(self, run_id: str, file: Path | None = None) -> Path:
+        """Move a run's folder away whole, or one file of it, so that the run can go on and nothing is lost.
+
+        Gives the folder it now lies in. Raises OSError.
+        """
+        target = self.path / "superseded" / f"{run_id}.{now():%Y%m%dT%H%M%S%f}"
+        target.parent.mkdir(exist_ok=True)
+        if file is None:
+            self.run(run_id).path.rename(target)
+        else:
+            target.mkdir()
+            file.rename(target / file.name)
+        return target

@@ -1,0 +1,232 @@
+"""Look at the disk, at the processes and at Slurm, and say how every run of a sweep stands."""
+
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+from slurm import queue
+from slurm.jobs import ArrayRecord, JobView, Phase, Snapshot
+from slurm.local import LocalExecutor
+from slurm.submission import Standing, log_path, settle
+from sweep.config.schema import Sweep
+from sweep.errors import MachineError
+from sweep.status.evidence import Evidence
+from sweep.status.folder import Submission, SweepFolder
+from sweep.status.state import Held, RunStatus, State, Work, run_status
+from trainer.records.base import now
+from trainer.records.files import RecordError, read_json, write_json
+from trainer.records.process import is_alive
+from trainer.records.result import Result
+
+CACHE_S = 4.0  # commands in quick succession share one answer of Slurm's
+SUBMITTING_S = 600.0  # a submission takes seconds; on another host only its age tells that it was cut off
+LOG_TAIL = 20_000  # bytes of a job's output that are searched for how it ended
+
+
+class Place(NamedTuple):
+    """Where a submission put a run: the array and the task in it; None for local workers, which share all runs.
+
+    submitting: whether the submission's process was still at it; None when it is on another host.
+    """
+
+    submission: Submission
+    submitting: bool | None
+    array: ArrayRecord | None = None
+    number: int = 0
+    task: int = 0
+
+
+class Look(NamedTuple):
+    """How every run stands, in the plan's order; the results, by run id; the submissions; what Slurm says and how it
+    answered.
+
+    results: all that validate, stale ones too. submitting: by the submissions' tokens, as in Place. evidence: all that
+    was read, by run id.
+    """
+
+    statuses: list[RunStatus]
+    results: Mapping[str, Result]
+    submissions: list[Submission]
+    submitting: Mapping[str, bool | None]
+    queue: Snapshot
+    places: Mapping[str, Place]
+    evidence: Mapping[str, Evidence]
+
+
+def survey(sweep: Sweep, executor: LocalExecutor | None = None) -> list[RunStatus]:
+    """Give the state of every run, in the plan's order. Raises MachineError when the records cannot be read."""
+    return look(sweep, executor).statuses
+
+
+def look(sweep: Sweep, executor: LocalExecutor | None = None, *, max_age_s: float = CACHE_S) -> Look:
+    """Look at everything; Slurm is asked when its last answers are older than max_age_s and not yet the last word."""
+    folder = SweepFolder(sweep.folder)
+    executor = executor or LocalExecutor()
+    ids = [placed.cell.spec.run.id for placed in sweep.runs]
+    submissions, submitting = read_submissions(folder)
+    evidence = folder.read_evidence(ids)
+    snapshot = folder.read_queue()
+    asked = _to_ask(submissions, submitting, evidence, snapshot)
+    if asked and _outdated(snapshot, asked, max_age_s):
+        snapshot = queue.refresh(asked, snapshot, since=submissions[0].created)
+        _remember(folder, snapshot)
+        # A job that ended while Slurm was asked has left more than was read before.
+        evidence.update(folder.read_evidence(run_id for run_id in ids if evidence[run_id].result is None))
+    everything = _places(submissions, submitting)
+    places: dict[str, Place] = {}
+    statuses = []
+    for placed, run_id in zip(sweep.runs, ids, strict=True):
+        found = evidence[run_id]
+        work = Work()
+        if found.result is None:
+            held = [_held(folder, place, snapshot, executor, evidence) for place in everything.get(run_id, [])]
+            attempt = found.attempt
+            newest = next((index for index in reversed(range(len(held))) if held[index]), None)
+            if newest is not None:
+                places[run_id] = everything[run_id][newest]
+            own = next((one.job for one in held if one and attempt and one.token == attempt.submission), None)
+            # A job without an id that is not in doubt is a local worker: whether that lives, its process tells.
+            by_scheduler = own if own and (own.id is not None or own.phase is Phase.UNKNOWN) else None
+            alive = is_alive(attempt.process) if attempt and attempt.outcome is None else None
+            work = Work(held[newest] if newest is not None else None, by_scheduler, alive)
+        fingerprint = sweep.fingerprints.get(placed.cell.spec.run.dataset)
+        statuses.append(run_status(placed, found, work, fingerprint, folder.run(run_id)))
+    results = {run_id: found.result for run_id, found in evidence.items() if found.result is not None}
+    return Look(statuses, results, submissions, submitting, snapshot, places, evidence)
+
+
+def read_submissions(folder: SweepFolder) -> tuple[list[Submission], dict[str, bool | None]]:
+    """Read every submission, oldest first, and by token whether its process is still at it.
+
+    A process that ends meanwhile has written more than was read: once it is dead, its last word is read. Raises
+    MachineError for a damaged record.
+    """
+    submissions = []
+    submitting: dict[str, bool | None] = {}
+    try:
+        for record in folder.read_submissions():
+            alive = is_alive(record.submitter) if record.submitter else False
+            if alive is None and now() - record.created > timedelta(seconds=SUBMITTING_S):
+                alive = False  # and should it live after all: its runs' new submission withdraws what it may yet send
+            last = read_json(folder.submission(record.token), Submission) if alive is False else None
+            submissions.append(last or record)
+            submitting[record.token] = alive
+    except RecordError as error:
+        raise MachineError(f"{error}; look at it, and remove it once none of its jobs runs") from error
+    return submissions, submitting
+
+
+def unconfirmed(look: Look) -> list[str]:
+    """Name the arrays of which nobody knows yet whether Slurm has them, and how many runs wait for that."""
+    waiting: dict[str, list[Place]] = {}
+    for status in look.statuses:
+        place = look.places.get(status.id)
+        if status.state is State.QUEUED and place and place.array:
+            waiting.setdefault(place.array.tag, []).append(place)
+    lines = []
+    for places in waiting.values():
+        words = _unconfirmed(places[0], look.queue)
+        if words:
+            lines.append(f"{len(places)} runs wait: {words}")
+    return lines
+
+
+def _unconfirmed(place: Place, snapshot: Snapshot) -> str | None:
+    if place.array is None:
+        return None
+    settled = settle(place.array, place.submitting, snapshot, now())
+    if settled.standing is not Standing.UNCONFIRMED:
+        return None
+    return f"{place.array.tag} is not confirmed: {settled.words}"
+
+
+def _places(submissions: Sequence[Submission], submitting: Mapping[str, bool | None]) -> dict[str, list[Place]]:
+    """List where each run has been put, oldest first."""
+    found: dict[str, list[Place]] = {}
+    for submission in submissions:
+        alive = submitting[submission.token]
+        if not submission.arrays:
+            for run_id in submission.runs:
+                found.setdefault(run_id, []).append(Place(submission, alive))
+        for number, array in enumerate(submission.arrays):
+            for index, task in enumerate(array.tasks):
+                for run_id in task:
+                    found.setdefault(run_id, []).append(Place(submission, alive, array, number, index))
+    return found
+
+
+def _to_ask(
+    submissions: Sequence[Submission],
+    submitting: Mapping[str, bool | None],
+    evidence: Mapping[str, Evidence],
+    snapshot: Snapshot,
+) -> list[ArrayRecord]:
+    """Choose the arrays of which Slurm may have more to say: some run is not done, and not every job's end is known."""
+    chosen = []
+    for submission in submissions:
+        for array in submission.arrays:
+            if array.asked is None or queue.settled(array, snapshot):
+                continue
+            if settle(array, submitting[submission.token], snapshot, now()).standing is Standing.REFUSED:
+                continue
+            if not all(_is_done(evidence, run_id) for task in array.tasks for run_id in task):
+                chosen.append(array)
+    return chosen
+
+
+def _is_done(evidence: Mapping[str, Evidence], run_id: str) -> bool:
+    return run_id in evidence and evidence[run_id].result is not None
+
+
+def _outdated(snapshot: Snapshot, arrays: Sequence[ArrayRecord], max_age_s: float) -> bool:
+    asked = snapshot.squeue.asked
+    newest = max(array.asked for array in arrays if array.asked)
+    return asked is None or asked < newest or now() - asked > timedelta(seconds=max_age_s)
+
+
+def _remember(folder: SweepFolder, snapshot: Snapshot) -> None:
+    """Keep Slurm's answers for the next command; one who may only read the folder asks again instead."""
+    try:
+        write_json(folder.queue, snapshot)
+    except OSError:
+        return
+
+
+def _held(
+    folder: SweepFolder, place: Place, snapshot: Snapshot, executor: LocalExecutor, evidence: Mapping[str, Evidence]
+) -> Held | None:
+    """Say what is known of a run's job in one submission; None if it never had one, or has none any more."""
+    submission, array = place.submission, place.array
+    if array is None:
+        living = any(executor.alive(job) is not False for job in submission.jobs)
+        starting = not submission.jobs and place.submitting
+        return Held(submission.token, JobView(Phase.RUNNING)) if living or starting else None
+    if folder.withdrawn(submission.token, place.number).exists():
+        return None
+    if settle(array, place.submitting, snapshot, now()).standing is Standing.REFUSED:
+        return None
+    words = _unconfirmed(place, snapshot)
+    if words:
+        return Held(submission.token, JobView(Phase.UNKNOWN, message=words))
+    job_folder = folder.job_folder(submission.token, place.number)
+    view = queue.view(array, place.task, snapshot, lambda row: _tail(log_path(job_folder, row.job)))
+    log = log_path(job_folder, view.id) if view.id else None
+    view = view._replace(log=str(log) if log and log.exists() else None)
+    began = any(_has_begun(evidence.get(run_id), submission.token) for run_id in array.tasks[place.task])
+    return Held(submission.token, view, began)
+
+
+def _has_begun(found: Evidence | None, token: str) -> bool:
+    if found is None or found.result is not None:
+        return True
+    return found.attempt is not None and found.attempt.submission == token
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - LOG_TAIL))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,307 @@
+"""How each run stands: a function from what the run left on disk and what is known of its jobs to a state. Pure."""
+
+import re
+from collections import Counter
+from collections.abc import Collection
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import NamedTuple
+
+from slurm.jobs import JobView, Phase
+from sweep.config.schema import PlacedRun
+from sweep.status.evidence import Evidence
+from trainer.records.attempt import AttemptRecord, Cause
+from trainer.records.result import Result
+from trainer.records.run import RunFolder
+
+
+class State(str, Enum):
+    """The states a run can be in, in the order they are shown."""
+
+    DONE = "done"
+    RUNNING = "running"
+    QUEUED = "queued"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    STALE = "stale"
+    PLANNED = "planned"
+
+
+class RunStatus(NamedTuple):
+    """One run as `sweep status` shows it; epoch counts completed ones, updated is the last sign of life.
+
+    frame: where an exception was raised. passing: it failed for a reason outside the run, such as a full disk, and may
+    do well when that is mended. stale_since: when Slurm was last heard of the run's job, where it does not answer now;
+    problem: why.
+    """
+
+    id: str
+    architecture: str
+    dataset: str
+    ratio: float
+    seed: int
+    state: State
+    cause: Cause | None = None
+    message: str | None = None
+    epoch: int = 0
+    epochs: int = 0
+    attempt: int = 0
+    job: str | None = None
+    node: str | None = None
+    log: str | None = None
+    updated: datetime | None = None
+    best_val_accuracy: float | None = None
+    frame: str | None = None
+    passing: bool = False
+    stale_since: datetime | None = None
+    problem: str | None = None
+
+
+class Held(NamedTuple):
+    """A job that a run is in: the submission's token, what is known of the job, and whether it has begun any run."""
+
+    token: str
+    job: JobView
+    began: bool = True
+
+
+class Work(NamedTuple):
+    """What is known of who works, or will, on a run.
+
+    newest: its job in the newest submission that lists it. own: the job its newest attempt belongs to, None for one
+    started by hand or here. alive: whether that attempt's process lives, None when that cannot be seen from here.
+    """
+
+    newest: Held | None = None
+    own: JobView | None = None
+    alive: bool | None = None
+
+
+NOBODY = Work()
+STARTED_ANEW = "its job has started anew and goes on with it"
+LEFT_TO_JOB = "its job was told to stop, and goes on or ends within minutes"
+# What ended a job before this run's turn, and is no fault of the run: it waits for the next submission.
+BEFORE_ITS_TURN = (Cause.TIMEOUT, Cause.PREEMPTED, Cause.NODE_FAIL, Cause.HOST_OOM, Cause.KILLED)
+
+
+def run_status(
+    placed: PlacedRun, evidence: Evidence, work: Work, fingerprint: str | None, folder: RunFolder
+) -> RunStatus:
+    """Give the state of one run.
+
+    fingerprint: of the dataset as prepared now, None when it is not. A query that could not be answered leaves what was
+    known before, so it never makes a run dead.
+    """
+    run = placed.cell.spec.run
+    blank = RunStatus(
+        id=run.id,
+        architecture=run.architecture,
+        dataset=run.dataset,
+        ratio=run.ratio,
+        seed=run.seed,
+        state=State.PLANNED,
+        epochs=placed.cell.spec.training.epochs,
+    )
+    if evidence.result is not None:
+        return _finished(blank, placed, evidence.result, fingerprint, folder)
+    attempt, newest = evidence.attempt, work.newest
+    begun = attempt is not None and newest is not None and attempt.submission == newest.token
+    shown = _with_attempt(blank, attempt, evidence, folder) if attempt else blank
+    if attempt and attempt.outcome is None and _works(attempt, work):
+        return _marked(shown._replace(state=State.RUNNING), work.own)
+    if newest and not evidence.cancelled and not begun:
+        waiting = _before_its_turn(shown, newest)
+        if waiting:
+            return waiting
+    if attempt is None:
+        if evidence.cancelled:
+            return blank._replace(state=State.CANCELLED)
+        if evidence.problems:
+            damaged = evidence.problems[0]
+            return blank._replace(state=State.FAILED, cause=Cause.EXCEPTION, message=damaged, passing=True)
+        return blank._replace(message=_cut_off(newest)) if newest else blank
+    if begun and newest and not evidence.cancelled and _goes_on(attempt, newest.job):
+        on_its_way = STARTED_ANEW if newest.job.phase is Phase.RUNNING and _anew(attempt, newest.job) else LEFT_TO_JOB
+        return _marked(shown._replace(state=State.QUEUED, message=newest.job.message or on_its_way), newest.job)
+    other = _other_work(placed, evidence, fingerprint)
+    if other:
+        return blank._replace(message=f"an earlier attempt had another {other}; it is set aside when this is submitted")
+    return _ended(shown, attempt, evidence, work.own)
+
+
+def counts(statuses: Collection[RunStatus]) -> dict[str, int]:
+    """Count the runs in each state that occurs, in the order of `State`."""
+    counted = Counter(status.state for status in statuses)
+    return {state.value: counted[state] for state in State if counted[state]}
+
+
+def _finished(
+    blank: RunStatus, placed: PlacedRun, result: Result, fingerprint: str | None, folder: RunFolder
+) -> RunStatus:
+    last = result.attempts[-1] if result.attempts else None
+    shown = blank._replace(
+        state=State.DONE,
+        epoch=result.history.epochs,
+        attempt=last.number if last else 0,
+        job=last.job if last else None,
+        node=result.hardware.host,
+        log=str(folder.log(last.number)) if last else None,
+        updated=last.ended if last else None,
+        best_val_accuracy=result.best.val_accuracy.value,
+    )
+    other = None
+    if result.run != placed.cell.spec.run:
+        other = "run"
+    elif result.training_hash != placed.cell.spec.training.hash:
+        other = "recipe"
+    elif fingerprint and result.data.fingerprint != fingerprint:
+        other = "dataset"
+    if other:
+        return shown._replace(state=State.STALE, message=f"done, with another {other} than the plan's")
+    return shown
+
+
+def _with_attempt(blank: RunStatus, attempt: AttemptRecord, evidence: Evidence, folder: RunFolder) -> RunStatus:
+    progress = evidence.progress
+    mine = progress is not None and progress.attempt == attempt.number
+    accuracies = progress.history.val_accuracy if progress else []
+    return blank._replace(
+        epoch=progress.epoch if progress and mine else attempt.end_epoch,
+        attempt=attempt.number,
+        job=attempt.job,
+        node=attempt.host,
+        log=str(folder.log(attempt.number)),
+        updated=attempt.ended or (progress.heartbeat if progress and mine else attempt.started),
+        best_val_accuracy=max(accuracies, default=None),
+    )
+
+
+def _other_work(placed: PlacedRun, evidence: Evidence, fingerprint: str | None) -> str | None:
+    """Name what makes an unfinished run's files useless for the plan, None when they fit."""
+    found = evidence.commitment
+    if found is None:
+        return None
+    if found.training != placed.cell.spec.training:
+        return "recipe"
+    if fingerprint and found.data_fingerprint != fingerprint:
+        return "dataset"
+    return None
+
+
+def _works(attempt: AttemptRecord, work: Work) -> bool:
+    """Tell whether an open attempt is still worked on; what Slurm says of its job comes before what is seen here."""
+    job = work.own
+    if job is None or job.phase is Phase.UNKNOWN:
+        return work.alive is not False
+    if job.phase is Phase.RUNNING:
+        return job.restarts is None or attempt.restarts >= job.restarts
+    return job.phase is Phase.ENDED and job.gone and work.alive is True
+
+
+def _before_its_turn(shown: RunStatus, held: Held) -> RunStatus | None:
+    """Give the state of a run that its newest job has not begun; None where an ended job leaves it as it was."""
+    job = held.job
+    at = shown._replace(job=job.id, node=job.node) if job.id else shown
+    if job.phase is not Phase.ENDED:
+        return _marked(at._replace(state=State.QUEUED, cause=None, message=job.message), job)
+    failed = at._replace(state=State.FAILED, message=job.message, log=job.log)
+    if job.cancelled:
+        return at._replace(state=State.CANCELLED, message=job.message)
+    if job.gone:
+        return failed._replace(
+            cause=Cause.LOST, message=job.message or "Slurm knows no such job, and it left no record"
+        )
+    if not held.began and job.cause in (Cause.HOST_OOM, Cause.TIMEOUT):
+        return failed._replace(cause=job.cause)
+    if job.cause is None or (job.cause in BEFORE_ITS_TURN and (held.began or job.cause is not Cause.KILLED)):
+        return None
+    return failed._replace(cause=Cause.LAUNCH_FAILED)
+
+
+def _cut_off(newest: Held) -> str | None:
+    job = newest.job
+    if job.phase is Phase.ENDED and job.cause:
+        return f"its job {job.id} ended before its turn: {job.message or job.cause.value}"
+    return job.message
+
+
+def _goes_on(attempt: AttemptRecord, job: JobView) -> bool:
+    """Tell whether the job that interrupted a run will go on with it: Slurm starts it anew, or is about to."""
+    if attempt.outcome not in (None, "interrupted"):
+        return False
+    told_to_stop = (attempt.message or "").startswith("stopped by")
+    if job.id is None:
+        return told_to_stop and job.phase is Phase.UNKNOWN and job.problem is not None
+    if job.phase is Phase.WAITING:
+        return True
+    if job.phase is not Phase.RUNNING:
+        return False
+    return _anew(attempt, job) or told_to_stop
+
+
+def _anew(attempt: AttemptRecord, job: JobView) -> bool:
+    return job.restarts is not None and attempt.restarts < job.restarts
+
+
+def _marked(shown: RunStatus, job: JobView | None) -> RunStatus:
+    """Say since when nothing newer is known, where Slurm does not answer."""
+    if job is None or job.problem is None:
+        return shown
+    return shown._replace(stale_since=job.known, problem=job.problem)
+
+
+def _ended(shown: RunStatus, attempt: AttemptRecord, evidence: Evidence, job: JobView | None) -> RunStatus:
+    """Say how an attempt that no process works on any more ended."""
+    match attempt.outcome:
+        case "failed":
+            error = evidence.error
+            mine = error is not None and error.attempt == attempt.number
+            return shown._replace(
+                state=State.FAILED,
+                cause=attempt.cause or Cause.EXCEPTION,
+                message=f"{error.exception}: {error.message}" if error and mine else attempt.message,
+                frame=last_frame(error.traceback) if error and mine else None,
+                passing=error.passing if error and mine else False,
+            )
+        case "cancelled":
+            return shown._replace(state=State.CANCELLED)
+        case "done":
+            reason = evidence.problems[0] if evidence.problems else "its result.json is gone"
+            lost = f"finished, but {reason}"
+            return shown._replace(state=State.FAILED, cause=Cause.EXCEPTION, message=lost, passing=True)
+        case _:
+            return _interrupted(shown, attempt, evidence, job)
+
+
+def _interrupted(shown: RunStatus, attempt: AttemptRecord, evidence: Evidence, job: JobView | None) -> RunStatus:
+    """Name what cut an attempt off: Slurm's word on its job, or what the attempt says itself."""
+    if evidence.cancelled:
+        return shown._replace(state=State.CANCELLED, message=attempt.message)
+    ended = job if job and job.phase is Phase.ENDED else None
+    cause = attempt.cause or Cause.KILLED
+    message = attempt.message or f"its process on {attempt.host} ended without a word"
+    if ended and cause is Cause.KILLED:
+        if ended.cancelled:
+            return shown._replace(state=State.CANCELLED, message=ended.message)
+        if ended.cause:
+            # An exit code that nobody explained is Slurm's for "some process died"; the attempt may say more.
+            unexplained = ended.cause is Cause.EXCEPTION
+            cause = Cause.KILLED if unexplained else ended.cause
+            message = (attempt.message if unexplained else None) or ended.message or message
+        elif attempt.outcome is None:
+            message = ended.message or f"its job {attempt.job} ended without a word"
+    stuck = cause is Cause.TIMEOUT and shown.epoch <= attempt.start_epoch
+    failed = cause in (Cause.HOST_OOM, Cause.CUDA_OOM, Cause.LAUNCH_FAILED) or stuck
+    state = State.FAILED if failed else State.INTERRUPTED
+    return _marked(shown._replace(state=state, cause=cause, message=message), job)
+
+
+FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+
+
+def last_frame(traceback: str) -> str | None:
+    """Give the place an exception was raised, as "file:line in function"."""
+    frames = FRAME.findall(traceback)
+    return f"{Path(frames[-1][0]).name}:{frames[-1][1]} in {frames[-1][2]}" if frames else None

@@ -1,0 +1,67 @@
+"""Put runs into job arrays: one a pool, recipe and set of resources. Pure."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from slurm.bundles import Sized, bundle_within, chunks, limit_min
+from slurm.jobs import ArrayRecord, Resources
+from slurm.limits import ClusterLimits
+from slurm.submission import resources
+from sweep.config.schema import Cluster, Sweep, sharing
+from sweep.plan.rows import PlanRow
+from sweep.submit.remedies import Change
+
+UNCHANGED = Change()
+
+
+def plan_arrays(
+    sweep: Sweep,
+    cluster: Cluster,
+    rows: Sequence[PlanRow],
+    limits: ClusterLimits,
+    changes: Mapping[str, Change],
+) -> list[ArrayRecord]:
+    """Put runs into arrays: one a pool, recipe and set of resources, cut where the cluster allows no longer ones.
+
+    The tags are given when the token is known. Runs beyond what the user may have queued are left out. An array whose
+    runs are all estimated by measured ones asks for no more time than its longest job is sure to need.
+    """
+    section = cluster.section
+    groups: dict[tuple[str, str, str], list[PlanRow]] = {}
+    wanted: dict[tuple[str, str, str], Resources] = {}
+    for row in rows:
+        change = changes.get(row.id, UNCHANGED)
+        pool = change.pool or row.placed.pool
+        asked = change.apply(resources(cluster.pools[pool], **sharing(sweep, cluster)))
+        key = (pool, row.placed.cell.spec.training.hash, asked.model_dump_json())
+        groups.setdefault(key, []).append(row)
+        wanted[key] = asked
+    most = [limit for limit in (limits.max_submit, limits.max_jobs) if limit is not None]
+    left = min(most) if most else None
+    needed_s = {row.id: _needed_s(row, changes.get(row.id, UNCHANGED)) for row in rows}
+    arrays = []
+    for key, group in groups.items():
+        sized = [Sized(row.id, row.remaining_s) for row in group]
+        tasks = bundle_within(
+            sized,
+            target_s=section.job_target_min * 60,
+            limit_s=wanted[key].time_limit_min * 60,
+            workers=section.runs_per_gpu,
+            most=left,
+        )
+        left = None if left is None else left - len(tasks)
+        for piece in chunks(tasks, limits.max_array_size - 1):
+            longest_s = max(sum(needed_s[run_id] for run_id in task) for task in piece)
+            asked = wanted[key]
+            if longest_s < math.inf:
+                shorter = limit_min(longest_s, asked.time_limit_min)
+                asked = asked.model_copy(update={"time_limit_min": shorter})
+            arrays.append(ArrayRecord(tag="", pool=key[0], resources=asked, tasks=list(piece)))
+    return arrays
+
+
+def _needed_s(row: PlanRow, change: Change) -> float:
+    """Give the seconds a run is sure to need no more than; infinity where nobody can say, or a retry gives it more."""
+    if row.margin is None or change.time_limit_min is not None:
+        return math.inf
+    return row.margin * row.remaining_s

@@ -1,0 +1,80 @@
+"""Cancel runs: leave each a request that its trainer, wherever it is, looks for every few seconds.
+
+A Slurm job none of whose runs is wanted any more is cancelled as well, so that none waits in the queue for nothing.
+"""
+
+from collections.abc import Sequence
+
+from slurm.commands import SlurmError
+from slurm.submission import cancel as cancel_jobs
+from sweep.config.schema import Sweep
+from sweep.errors import InputError, MachineError
+from sweep.plan.rows import PlanRow
+from sweep.status.folder import SweepFolder
+from sweep.status.look import Look
+from sweep.status.state import State
+from sweep.submit.remedies import nearest_run
+from trainer.records.base import now
+from trainer.records.files import write_json
+from trainer.records.run import CancelRequest
+
+CANCELLABLE = (State.RUNNING, State.QUEUED, State.INTERRUPTED)
+
+
+def cancellable(rows: Sequence[PlanRow], names: Sequence[str], state: State | None) -> list[PlanRow]:
+    """Choose the runs to cancel: the named ones, or all; of those the ones in a state that can be cancelled.
+
+    Raises InputError for a name that is no run, or is nothing that could be cancelled.
+    """
+    if state is not None and state not in CANCELLABLE:
+        raise InputError(
+            f"a {state.value} run cannot be cancelled; these can: {', '.join(s.value for s in CANCELLABLE)}"
+        )
+    known = {row.id: row for row in rows}
+    for name in names:
+        if name not in known:
+            raise InputError(f"no run '{name}' in this sweep{nearest_run(name, rows)}")
+        if known[name].status.state not in CANCELLABLE:
+            raise InputError(f"{name} is {known[name].status.state.value}; there is nothing to cancel")
+    among = [known[name] for name in names] if names else list(rows)
+    return [row for row in among if row.status.state in ((state,) if state else CANCELLABLE)]
+
+
+def request(sweep: Sweep, run_ids: Sequence[str]) -> None:
+    """Leave the requests. Raises MachineError when the disk fails."""
+    folder = SweepFolder(sweep.folder)
+    try:
+        for run_id in run_ids:
+            run_folder = folder.run(run_id)
+            run_folder.path.mkdir(parents=True, exist_ok=True)
+            write_json(run_folder.cancel, CancelRequest(run_id=run_id, requested=now()))
+    except OSError as error:
+        raise MachineError(f"{sweep.folder}: the request could not be written: {error}") from error
+
+
+def cancel_unwanted_jobs(look: Look, cancelled: Sequence[str]) -> int:
+    """Cancel the Slurm jobs that only carry cancelled or ended runs; give their number.
+
+    Raises MachineError when Slurm does not answer: the requests stand, and each job ends when it finds them.
+    """
+    states = {status.id: status.state for status in look.statuses}
+    wanted = {run_id for run_id, state in states.items() if state in CANCELLABLE} - set(cancelled)
+    tasks: dict[str, set[int]] = {}
+    whole: dict[str, int] = {}
+    for run_id in cancelled:
+        place = look.places.get(run_id)
+        if place is None or place.array is None:
+            continue
+        row = look.queue.tasks.get(place.array.tag, {}).get(place.task)
+        array_job = place.array.job or (row.job.partition("_")[0] if row else None)
+        if array_job and not wanted.intersection(place.array.tasks[place.task]):
+            tasks.setdefault(array_job, set()).add(place.task)
+            whole[array_job] = len(place.array.tasks)
+    jobs = []
+    for job, numbers in tasks.items():
+        jobs += [job] if len(numbers) == whole[job] else [f"{job}_{number}" for number in sorted(numbers)]
+    try:
+        cancel_jobs(jobs)
+    except SlurmError as error:
+        raise MachineError(f"{error}; the runs stop by themselves once their jobs look for the request") from error
+    return sum(map(len, tasks.values()))

@@ -1,0 +1,1 @@
+"""What is wrong on disk, and what is no longer needed there."""

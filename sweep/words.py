@@ -1,0 +1,26 @@
+"""Words that many commands share: durations, the nearest name, the last line of a message."""
+
+import difflib
+from collections.abc import Iterable
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Give the end of a sentence that offers the nearest valid name, or lists them."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean '{close[0]}'?" if close else f"; expected one of: {', '.join(known)}"
+
+
+def hours(seconds: float) -> str:
+    """Write a duration as its reader would say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:,.1f} h"
+
+
+def last_line(message: str | None) -> str:
+    """Give the last line of a message: the one that says what happened."""
+    lines = [line for line in (message or "").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else ""
