@@ -1,7 +1,7 @@
 """Slurm's evidence in the study's words: why a job ended, and why it waits. Pure.
 
 The evidence is what Slurm told of the task and the tail of its log; what the run's own files say is the caller's to
-weigh first. The measurements quoted here were made on Slurm 22.05.8; tests/test_causes.py holds the rows themselves.
+weigh first. The measurements quoted here were made on Slurm 22.05.8; tests/slurm/test_causes.py holds the rows.
 """
 
 import re

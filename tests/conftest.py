@@ -19,6 +19,7 @@ from trainer.data.synthesize import synthesize
 pytest_plugins = ("cluster_fixtures", "slurm_fixtures", "torture_fixtures")
 
 REPOSITORY = Path(__file__).parent.parent
+PLACES = [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "support")]  # of what tests import from each other
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 LONG_S = 120.0
 

@@ -86,7 +86,8 @@ def test_a_look_at_a_sweep_imports_no_torch(arguments: list[str], tmp_path: Path
 
 def test_the_planner_loads_no_numpy() -> None:
     """Nor what else is slow to import and only some commands need."""
-    code = "import sweep.cli.app, sys\nfor heavy in ('numpy', 'pandas', 'analysis'): assert heavy not in sys.modules, heavy"
+    code = "import sweep.cli.app, sys\nfor heavy in ('numpy', 'pandas', 'analysis'):"
+    code += " assert heavy not in sys.modules, heavy"
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60, cwd=REPOSITORY)
 
 

@@ -11,13 +11,13 @@ from typing import TypeVar
 from markupsafe import Markup
 from pydantic import BaseModel
 
-from analysis.crossed import crossed, stretches
 from analysis.load import gpu_names
 from analysis.mixed import git_state
 from analysis.report.attempts import AttemptRow, attempt_rows
 from analysis.report.charts import Line, epochs_chart
 from analysis.report.logs import LINES, LINES_OF_DONE, LogTail, read_tail
 from analysis.report.standing import RunStatus, duration, moment
+from analysis.resumed import crossed, stretches
 from trainer.records.files import RecordError, read_json
 from trainer.records.plan import PlannedRun
 from trainer.records.recipe import Recipe

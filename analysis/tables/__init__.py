@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from analysis import chapter
-from analysis.crossed import crossed
 from analysis.folder import write_folder
 from analysis.formats import FORMATS, Table
 from analysis.load import gpu_names
 from analysis.missing import missing_note
 from analysis.mixed import named
+from analysis.resumed import crossed
 from analysis.study import Study
 from analysis.tables.metrics import NOT_PLANNED, UNKNOWN, means_table, metrics_table, ratio_text
 from analysis.tables.tidy import tidy_files

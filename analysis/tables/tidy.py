@@ -6,10 +6,10 @@ All digits, no rounding; an absent value is an empty field.
 from collections.abc import Iterable, Sequence
 
 from analysis import chapter
-from analysis.crossed import crossed, stretches
 from analysis.formats import csv_text
 from analysis.load import gpu_names
 from analysis.mixed import git_state
+from analysis.resumed import crossed, stretches
 from analysis.spread import spread
 from analysis.study import Group, Study
 from trainer.records.result import METRICS, Result

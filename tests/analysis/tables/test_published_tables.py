@@ -6,21 +6,14 @@ from pathlib import Path
 
 import pytest
 from result_fixtures import SEEDS, make_result, planned_grid, write_planned, write_result
+from shared_files import thesis_file
 from table_reading import cells, read_markdown
 
 from analysis.comparison.published import THESIS as REFERENCE
 from trainer.records.result import Metric
 
-THESIS = Path(__file__).resolve().parents[2] / "shared" / "thesis"
 PUBLISHED = list(csv.DictReader(REFERENCE.read_text().splitlines()))
 LABELS = {"val_accuracy": "Val Acc", "val_loss": "Val Loss", "train_accuracy": "Train Acc", "train_loss": "Train Loss"}
-
-
-def thesis_file(name: str) -> Path:
-    """Give a file of the thesis, or skip: it is not part of the repository."""
-    if not (THESIS / name).is_file():
-        pytest.skip(f"the thesis's {name} is not beside this checkout")
-    return THESIS / name
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from checkpoint_fixtures import info_of
 from conftest import Command, read
-from test_checkpoint import info_of
 from torture_fixtures import Torture
 from torture_runs import arguments
 from training_fixtures import make_trainer, train_epochs

@@ -8,7 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from test_published_tables import thesis_file
+from conftest import REPOSITORY
+from shared_files import thesis_file
 
 from analysis import AnalysisError
 from analysis.comparison.published import OPTIONAL, REQUIRED, THESIS, ReferenceFileError, read_reference
@@ -209,5 +210,5 @@ def test_reading_a_reference_loads_neither_pandas_nor_scipy_nor_torch() -> None:
         "import analysis.comparison.files\n"
         "for heavy in ('torch', 'pandas', 'scipy', 'matplotlib'): assert heavy not in sys.modules, heavy"
     )
-    root = Path(__file__).resolve().parents[1]
+    root = REPOSITORY
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, timeout=60, cwd=root)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import LONG_S, REPOSITORY, Command, metrics, read, wait_for
+from training_fixtures import call
 
 from trainer.checkpoint import tensors as checkpoint
 from trainer.records.attempt import AttemptRecord
@@ -18,11 +19,6 @@ from trainer.records.result import Result
 from trainer.records.run import RunFolder
 
 pytestmark = pytest.mark.slow
-
-
-def call(data: Path, output: Path, *more: object, architecture: str = "resnet18", epochs: int = 6) -> list[object]:
-    fixed = ("--architecture", architecture, "--dataset", "cifar10", "--ratio", 0.5, "--seed", 42, "--data", data)
-    return [*fixed, "--output", output, "--epochs", epochs, "--batch-size", 4, "--lr-milestones", 3, *more]
 
 
 def test_a_run_leaves_the_records_of_the_contract(trainer: Command, data: Path, tmp_path: Path) -> None:

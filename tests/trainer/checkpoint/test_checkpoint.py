@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from checkpoint_fixtures import MINE, info_of
 from safetensors.torch import save_file
 from torch import Tensor
 from training_fixtures import make_trainer, random_split, train_epochs
@@ -20,7 +21,6 @@ from trainer.checkpoint import tensors as checkpoint
 from trainer.checkpoint.tensors import (
     KEPT,
     CheckpointError,
-    CheckpointInfo,
     CheckpointMismatchError,
     list_checkpoints,
     load,
@@ -32,13 +32,7 @@ from trainer.loop.trainer import StateError, Trainer
 from trainer.records.checkpoint_file import CHECKPOINT_SCHEMA, NewerCheckpointError, part_header
 from trainer.records.recipe import Recipe
 from trainer.records.result import History
-from trainer.records.run import Commitment, Run
 
-MINE = Commitment(
-    run=Run(id="resnet18-cifar10-r0.1-s42", architecture="resnet18", dataset="cifar10", ratio=0.1, seed=42),
-    training=Recipe(epochs=9),
-    data_fingerprint="b" * 64,
-)
 TENSORS = {
     "weights": torch.arange(12.0).reshape(3, 4),
     "moment": torch.arange(48.0).reshape(2, 2, 3, 4),
@@ -46,16 +40,6 @@ TENSORS = {
     "tracked": torch.tensor(3),
     "half": torch.tensor([1.5, -2.5], dtype=torch.bfloat16),
 }
-
-
-def history_of(epochs: int) -> History:
-    return History(**{name: [0.1 * epoch + 1 / 3 for epoch in range(epochs)] for name in History.model_fields})
-
-
-def info_of(epochs: int, **changes: Any) -> CheckpointInfo:
-    seconds = {"train_seconds": 12.5, "evaluation_seconds": 2.25}
-    fields = {"commitment": MINE, "attempt": 1, "history": history_of(epochs), "stretches": [], "threads": 1}
-    return CheckpointInfo(**{**fields, **seconds, **changes})
 
 
 @pytest.fixture

@@ -11,17 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from archive_fixtures import NAMES, Files, batch, jpeg, left, pack, spread, unpack
+from conftest import REPOSITORY
 from PIL import Image
+from shared_files import SAMPLES
 
 from trainer.data import cifar10, tinyimagenet
 from trainer.data.prepare import prepare, require_space
 from trainer.data.prepared import DataError, Manifest, fingerprint_of, open_dataset, verify
 from trainer.data.sources import open_source
 from trainer.data.synthesize import synthesize
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-SAMPLES = REPOSITORY.parent / "shared" / "data"
-
 
 # What is right
 

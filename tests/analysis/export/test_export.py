@@ -18,7 +18,7 @@ from typing import Any
 import numpy
 import pandas
 import pytest
-from conftest import REPOSITORY
+from conftest import PLACES, REPOSITORY
 from result_fixtures import STARTED, make_result, planned_run, write_result
 
 from analysis import AnalysisError
@@ -78,7 +78,7 @@ def snapshot(folder: Path) -> dict[str, bytes]:
 CHILD = """
 import sys
 from pathlib import Path
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {places!r}
 from test_export import export, study_of
 folder, to, out, count = Path(sys.argv[1]), sys.argv[2], Path(sys.argv[3]), int(sys.argv[4])
 """
@@ -127,7 +127,7 @@ def trap() -> Iterator[Trap]:
 def child(code: str, *arguments: object, environment: dict[str, str] | None = None, expect: int = 0) -> Any:
     """Run Python in a process of its own, home and temporary folder too; give what it printed as JSON, if anything."""
     done = subprocess.run(
-        [sys.executable, "-c", CHILD.format(tests=str(REPOSITORY / "tests")) + code, *map(str, arguments)],
+        [sys.executable, "-c", CHILD.format(places=[str(Path(__file__).parent), *PLACES]) + code, *map(str, arguments)],
         env={**(environment or os.environ), "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,

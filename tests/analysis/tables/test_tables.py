@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import PLACES, REPOSITORY
 from result_fixtures import (
     HARDWARE,
     PAIRS,
@@ -28,7 +29,6 @@ from analysis.tables import build_tables
 from trainer.records.recipe import Recipe
 from trainer.records.result import Metric, Stretch
 
-REPOSITORY = Path(__file__).resolve().parents[1]
 SHORT = Recipe(epochs=4)
 PAIR = PAIRS[:1]
 
@@ -281,7 +281,7 @@ def test_writing_tables_imports_no_torch(tmp_path: Path) -> None:
     write_grid(tmp_path, planned)
     code = f"""
 import sys
-sys.path.insert(0, {str(REPOSITORY / "tests")!r})
+sys.path[:0] = {PLACES!r}
 from pathlib import Path
 from result_fixtures import *
 import analysis, analysis.tables

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import ONE_THREAD, Command, metrics, read, wait_for
-from test_data_prepare import SAMPLES
-from test_trainer_process import call
+from shared_files import SAMPLES
+from training_fixtures import call
 
 from slurm.local import visible_gpus
 from trainer.data.prepare import prepare

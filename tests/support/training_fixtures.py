@@ -1,5 +1,6 @@
 """Small training runs in memory: random images that can be told apart, and trainers over them."""
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,3 +57,9 @@ def train_epochs(trainer: Trainer, epochs: int) -> Trainer:
     for _ in range(epochs):
         trainer.run_epoch(no_tick)
     return trainer
+
+
+def call(data: Path, output: Path, *more: object, architecture: str = "resnet18", epochs: int = 6) -> list[object]:
+    """Give the arguments of `python -m trainer` for a run of seconds on drawn images."""
+    fixed = ("--architecture", architecture, "--dataset", "cifar10", "--ratio", 0.5, "--seed", 42, "--data", data)
+    return [*fixed, "--output", output, "--epochs", epochs, "--batch-size", 4, "--lr-milestones", 3, *more]

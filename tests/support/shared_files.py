@@ -1,0 +1,16 @@
+"""Files beside the checkout that are not part of the repository: the thesis's own, and samples of the real datasets."""
+
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+
+THESIS = REPOSITORY.parent / "shared" / "thesis"
+SAMPLES = REPOSITORY.parent / "shared" / "data"
+
+
+def thesis_file(name: str) -> Path:
+    """Give a file of the thesis, or skip: it is not part of the repository."""
+    if not (THESIS / name).is_file():
+        pytest.skip(f"the thesis's {name} is not beside this checkout")
+    return THESIS / name
