@@ -194,16 +194,7 @@ def model_hours(results: Results, runs: Sequence[PlacedRun]) -> float | None:
     kind = device_kind(machine.gpu)
     if kind is None:
         return None
-    seconds = sum(
-        estimate_s(
-            placed.cell.spec,
-            device=kind,
-            image_size=placed.image_size,
-            train_samples=placed.train_samples,
-            val_samples=placed.val_samples,
-        )
-        for placed in runs
-    )
+    seconds = sum(estimate_s(placed._replace(device=kind)) for placed in runs)
     return seconds / 3600 / (1 if machine.gpu else machine.cores)  # the model's CPU is one core
 
 
@@ -236,7 +227,7 @@ def _model(results: Results) -> str:
 
 def _unmeasured(results: Results, runs: Sequence[PlacedRun]) -> set[str]:
     there = {shape.dataset for shape in shapes(results)}
-    return {placed.cell.spec.run.dataset for placed in runs} - there
+    return {placed.spec.run.dataset for placed in runs} - there
 
 
 def _growth(results: Results) -> str:

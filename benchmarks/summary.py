@@ -7,7 +7,7 @@ from typing import NamedTuple
 from benchmarks.records import GrowthSample, Measurement, Sample, Shape, Side
 from sweep.config.operations import OPERATIONS_PER_MAC, PASSES_TRAINING, estimate_s
 from sweep.config.schema import PlacedRun
-from sweep.plan.cost import CostModel, Timed, Work
+from sweep.plan.cost import CostModel, Timed
 from trainer.data.catalog import DATASETS
 from trainer.models.catalog import ARCHITECTURES
 from trainer.records.recipe import Recipe
@@ -111,7 +111,7 @@ def sweep_hours(runs: Sequence[PlacedRun], speeds: Mapping[Shape, Speed]) -> flo
     """
     seconds = 0.0
     for placed in runs:
-        spec = placed.cell.spec
+        spec = placed.spec
         shape = Shape(architecture=spec.run.architecture, dataset=spec.run.dataset)
         like = shape if shape in speeds else next((s for s in speeds if s.architecture == shape.architecture), None)
         if like is None:
@@ -165,9 +165,9 @@ def operations_errors(shape: Shape, found: Iterable[Measurement], device: str, c
     """
 
     def error(one: Measurement) -> float:
-        work = _work(shape, one, device)
-        whole_s = estimate_s(work.spec, device=device, **_images(work))
-        none_s = estimate_s(work.spec, device=device, **{**_images(work), "train_samples": 0, "val_samples": 0})
+        epoch = _as_run(shape, one, device)
+        whole_s = estimate_s(epoch)
+        none_s = estimate_s(epoch._replace(train_samples=0, val_samples=0))
         return _percent((whole_s - none_s) / cores, one)
 
     return Spread.of(map(error, found))
@@ -180,7 +180,7 @@ def learned_errors(shape: Shape, by_count: Mapping[int, Measurement]) -> Spread 
     errors = []
     for count, one in by_count.items():
         others = [_timed(shape, other) for images, other in by_count.items() if images != count]
-        estimate = CostModel(others).estimate(_work(shape, one, "cpu"))
+        estimate = CostModel(others).estimate(_as_run(shape, one, "cpu"))
         errors.append(_percent(estimate.seconds - estimate.start_s, one))
     return Spread.of(errors)
 
@@ -189,26 +189,22 @@ def _percent(estimated_s: float, found: Measurement) -> float:
     return 100 * (estimated_s / (_mean(found.train_seconds) + _mean(found.validation_seconds)) - 1)
 
 
-def _work(shape: Shape, found: Measurement, device: str) -> Work:
+def _as_run(shape: Shape, found: Measurement, device: str) -> PlacedRun:
     """Describe an epoch of a measurement as a run of one epoch."""
     run = Run(id=str(found.trained), architecture=shape.architecture, dataset=shape.dataset, ratio=1.0, seed=0)
     recipe = Recipe.model_validate({"epochs": 1, "precision": found.precision})
     size = DATASETS[shape.dataset].image_size
-    return Work(RunSpec(run=run, training=recipe), "here", device, size, found.trained, found.validated)
-
-
-def _images(work: Work) -> dict[str, int]:
-    return {name: getattr(work, name) for name in ("image_size", "train_samples", "val_samples")}
+    return PlacedRun(RunSpec(run=run, training=recipe), "here", device, size, found.trained, found.validated)
 
 
 def _timed(shape: Shape, found: Measurement) -> Timed:
-    work = _work(shape, found, "cpu")
+    epoch = _as_run(shape, found, "cpu")
     return Timed(
-        spec=work.spec,
-        pool=work.pool,
+        spec=epoch.spec,
+        pool=epoch.pool,
         kind=None,
         precisions=frozenset((found.precision,)),
-        image_size=work.image_size,
+        image_size=epoch.image_size,
         train_samples=found.trained,
         train_s=_mean(found.train_seconds) / found.trained,
         val_s=_mean(found.validation_seconds) / found.validated,

@@ -1,8 +1,8 @@
 """Which runs share a job, by how long they are expected to take. Pure."""
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 Item = TypeVar("Item")
 
@@ -12,39 +12,33 @@ LIMIT_SHARE = 0.7
 LEAST_LIMIT_MIN = 30
 
 
-class Sized(NamedTuple):
-    """A run and the seconds it is expected to take with a device to itself."""
-
-    id: str
-    seconds: float
-
-
-def bundle(runs: Sequence[Sized], *, target_s: float, limit_s: float, workers: int = 1) -> list[list[str]]:
+def bundle(seconds: Mapping[str, float], *, target_s: float, limit_s: float, workers: int = 1) -> list[list[str]]:
     """Fill jobs with runs, longest first, until each lasts about target_s and has work for all its workers.
 
+    seconds: by run id, what each is expected to take with a device to itself.
     Workers on one GPU share its time, so a job's length is the sum of its runs. A job never has more runs than it has
     workers if they fill more than LIMIT_SHARE of the limit; what the limit ends goes on from its checkpoint.
     """
     jobs: list[list[str]] = []
     filled = 0.0
-    for run in sorted(runs, key=lambda run: -run.seconds):
-        too_long = filled + run.seconds > LIMIT_SHARE * limit_s
+    for run_id in sorted(seconds, key=lambda run_id: -seconds[run_id]):
+        too_long = filled + seconds[run_id] > LIMIT_SHARE * limit_s
         if not jobs or (len(jobs[-1]) >= workers and (filled >= target_s or too_long)):
             jobs.append([])
             filled = 0.0
-        jobs[-1].append(run.id)
-        filled += run.seconds
+        jobs[-1].append(run_id)
+        filled += seconds[run_id]
     return jobs
 
 
 def bundle_within(
-    runs: Sequence[Sized], *, target_s: float, limit_s: float, workers: int = 1, most: int | None
+    seconds: Mapping[str, float], *, target_s: float, limit_s: float, workers: int = 1, most: int | None
 ) -> list[list[str]]:
     """Bundle into at most `most` jobs, with longer ones where need be; the runs beyond that are left out."""
-    jobs = bundle(runs, target_s=target_s, limit_s=limit_s, workers=workers)
+    jobs = bundle(seconds, target_s=target_s, limit_s=limit_s, workers=workers)
     while most is not None and len(jobs) > most and target_s < limit_s:
         target_s = max(60.0, 2 * target_s)
-        jobs = bundle(runs, target_s=target_s, limit_s=limit_s, workers=workers)
+        jobs = bundle(seconds, target_s=target_s, limit_s=limit_s, workers=workers)
     return jobs if most is None else jobs[:most]
 
 

@@ -43,4 +43,4 @@ def why_missing(found: RunStatus) -> str:
 
 
 def _is_of(result: Result, placed: PlacedRun) -> bool:
-    return result.run == placed.cell.spec.run
+    return result.run == placed.spec.run

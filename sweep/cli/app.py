@@ -332,7 +332,7 @@ def _nothing_to_submit(file: Path, rows: Sequence[PlanRow], *, waits: bool) -> N
 
 
 def _require_data(sweep: Sweep) -> None:
-    needed = dict.fromkeys(placed.cell.spec.run.dataset for placed in sweep.runs)
+    needed = dict.fromkeys(placed.spec.run.dataset for placed in sweep.runs)
     absent = [name for name in needed if name not in sweep.fingerprints]
     if absent:
         raise InputError(
@@ -358,7 +358,7 @@ def _draw_status(
 
 def _plan_entry(row: PlanRow) -> dict[str, Any]:
     return {
-        **row.placed.cell.spec.run.model_dump(),
+        **row.placed.spec.run.model_dump(),
         "train_samples": row.placed.train_samples,
         "pool": row.placed.pool,
         "state": row.status.state.value,

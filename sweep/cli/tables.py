@@ -45,9 +45,9 @@ SHOWN = 3  # names of a group that are spelt out
 
 def title(row: PlanRow) -> str:
     """Name a block of the grid, as the chapter does."""
-    run = row.placed.cell.spec.run
+    run = row.placed.spec.run
     name = f"{ARCHITECTURES[run.architecture].title} / {DATASETS[run.dataset].title}"
-    return f"{name} / {row.placed.cell.variant}" if row.placed.cell.variant else name
+    return f"{name} / {row.placed.variant}" if row.placed.variant else name
 
 
 def blocks(rows: Sequence[PlanRow]) -> dict[str, list[PlanRow]]:

@@ -1,8 +1,8 @@
 """From axes to runs: the product, the ids, each run's recipe. Pure."""
 
 import itertools
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -18,34 +18,38 @@ MAX_SEED = 2**32 - 1  # scikit-learn's random_state goes no further
 AXES = ("architecture", "dataset", "ratio", "seed")
 
 
-class Cell(NamedTuple):
-    """One run of the grid: its axes by name, what it is, and the variant its further axes make ("" without any)."""
-
-    axes: dict[str, Any]
-    spec: RunSpec
-    variant: str
-
-
-def expand(grid: Mapping[str, Sequence[Any]], recipe: Recipe) -> list[Cell]:
-    """Give every combination of the axes, the last axis fastest.
+def expand(grid: Mapping[str, Sequence[Any]], recipe: Recipe) -> list[RunSpec]:
+    """List every combination of the axes, the last axis fastest.
 
     Axes beyond the four are fields of the recipe; they become part of the run's id. Raises pydantic's ValidationError
     when the recipe does not allow a value.
     """
-    names = [*AXES, *(name for name in grid if name not in AXES)]
-    return [
-        _cell(dict(zip(names, values, strict=True)), recipe)
-        for values in itertools.product(*(grid[name] for name in names))
-    ]
+    names = [*AXES, *further(grid)]
+    products = itertools.product(*(grid[name] for name in names))
+    return [_spec(dict(zip(names, values, strict=True)), recipe) for values in products]
 
 
-def _cell(axes: dict[str, Any], recipe: Recipe) -> Cell:
-    further = {name: value for name, value in axes.items() if name not in AXES}
-    variant = "-".join(f"{name}={_written(value)}" for name, value in further.items())
+def further(grid: Iterable[str]) -> list[str]:
+    """List the axes beyond the four."""
+    return [name for name in grid if name not in AXES]
+
+
+def axes_of(spec: RunSpec, grid: Iterable[str]) -> dict[str, Any]:
+    """Say where a run stands on the axes of its grid."""
+    return {name: getattr(spec.run if name in AXES else spec.training, name) for name in grid}
+
+
+def variant_of(axes: Mapping[str, Any]) -> str:
+    """Name a run's place on the axes beyond the four, "" where there are none."""
+    return "-".join(f"{name}={_written(axes[name])}" for name in further(axes))
+
+
+def _spec(axes: dict[str, Any], recipe: Recipe) -> RunSpec:
+    variant = variant_of(axes)
     run_id = f"{axes['architecture']}-{axes['dataset']}-r{_written(axes['ratio'])}-s{axes['seed']}"
     run = Run(id=f"{run_id}-{variant}" if variant else run_id, **{name: axes[name] for name in AXES})
-    training = Recipe.model_validate({**recipe.model_dump(), **further})
-    return Cell(axes, RunSpec(run=run, training=training), variant)
+    training = Recipe.model_validate({**recipe.model_dump(), **{name: axes[name] for name in further(axes)}})
+    return RunSpec(run=run, training=training)
 
 
 def _written(value: Any) -> str:
@@ -102,7 +106,7 @@ def _check_value(source: YamlFile, axis: str, index: int, value: Any) -> Any:
     return value
 
 
-def expand_checked(source: YamlFile, grid: dict[str, list[Any]], recipe: Recipe) -> list[Cell]:
+def expand_checked(source: YamlFile, grid: dict[str, list[Any]], recipe: Recipe) -> list[RunSpec]:
     for axis in grid:
         if axis not in AXES and axis in recipe.model_fields_set:
             raise source.error(("training", axis), f"'{axis}' is an axis of the grid and a fixed value in 'training'")

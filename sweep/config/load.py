@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sweep.config.explain import validate
 from sweep.config.grid import check_grid, expand_checked
-from sweep.config.placement import check_gpus, check_rules_used, choose_pools, dataset_facts, load_cluster, place
+from sweep.config.placement import check_gpus, check_rules_used, dataset_facts, load_cluster, place_runs
 from sweep.config.schema import Sweep, SweepSection
 from sweep.config.yaml_file import read_yaml
 
@@ -19,18 +19,14 @@ def load_sweep(
     source = read_yaml(file)
     section = validate(source, SweepSection)
     grid = check_grid(source, section.grid)
-    cells = expand_checked(source, grid, section.training)
-    check_gpus(source, section, cells)
+    specs = expand_checked(source, grid, section.training)
+    check_gpus(source, section, specs)
     target = load_cluster(source, section.cluster, cluster)
     data = data or Path(section.data)
     facts = {name: dataset_facts(name, data) for name in grid["dataset"]}
-    pools = choose_pools(source, target, facts, cells)
-    runs = [
-        place(source, section, target, pool, facts[cell.axes["dataset"]], cell)
-        for cell, pool in zip(cells, pools, strict=True)
-    ]
+    runs = place_runs(source, section, target, facts, specs)
     if section.cluster:
-        check_rules_used(source, section.cluster, cells)
+        check_rules_used(source, section.cluster, specs)
     return Sweep(
         file=file,
         name=section.name,

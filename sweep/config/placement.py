@@ -1,13 +1,14 @@
 """Which pool each run goes to, and whether it can be trained there."""
 
 import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import slurm
 from slurm.pools import LOCAL, ClusterFile, candidate_pools, spread
 from sweep.config.explain import validate
-from sweep.config.grid import Cell
+from sweep.config.grid import axes_of, variant_of
 from sweep.config.operations import estimate_s
 from sweep.config.schema import Cluster, ClusterSection, PlacedRun, SweepSection
 from sweep.config.yaml_file import Location, YamlFile, read_yaml
@@ -17,6 +18,7 @@ from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError, read_manifest
 from trainer.data.subset import subset_problem, subset_size
 from trainer.records.recipe import replica_problem, sharing_problem
+from trainer.records.run import RunSpec
 
 CLUSTERS = Path(slurm.__file__).parent / "clusters"
 
@@ -48,12 +50,12 @@ def dataset_facts(name: str, data: Path) -> DatasetFacts:
     )
 
 
-def check_gpus(source: YamlFile, section: SweepSection, cells: list[Cell]) -> None:
+def check_gpus(source: YamlFile, section: SweepSection, specs: Sequence[RunSpec]) -> None:
     """Refuse a number of GPUs that some run's replicas cannot be dealt out to, or that contradicts runs_per_gpu."""
     gpus = section.execution.gpus_per_run
     at: Location = ("execution", "gpus_per_run")
-    for cell in cells:
-        problem = sharing_problem(cell.spec.training, gpus)
+    for spec in specs:
+        problem = sharing_problem(spec.training, gpus)
         if problem:
             raise source.error(at, f"'execution.gpus_per_run' is {gpus}: {problem}")
     if gpus > 1 and section.cluster and section.cluster.runs_per_gpu > 1:
@@ -90,54 +92,73 @@ def load_cluster(source: YamlFile, section: ClusterSection | None, instead: str 
     return Cluster(path, loaded.pools, section)
 
 
-def choose_pools(
-    source: YamlFile, cluster: Cluster | None, facts: dict[str, "DatasetFacts"], cells: list[Cell]
-) -> list[str]:
-    """Give each cell its pool; without a cluster, this machine is the one pool."""
+def place_runs(
+    source: YamlFile,
+    section: SweepSection,
+    cluster: Cluster | None,
+    facts: Mapping[str, DatasetFacts],
+    specs: Sequence[RunSpec],
+) -> list[PlacedRun]:
+    """Put every run into a pool; without a cluster, this machine is the one pool.
+
+    Among several pools it goes by operations, also where runs were timed: a pool chosen anew for what is left would
+    move runs about.
+    """
+    pools = [_candidates(source, cluster, spec, section.grid) for spec in specs]
+    options = []
+    for spec, names in zip(specs, pools, strict=True):
+        train_samples = _train_samples(source, section, facts[spec.run.dataset], spec)
+        options.append({name: _placed(spec, name, cluster, facts, train_samples, section.grid) for name in names})
+    chosen = spread([{name: estimate_s(placed) for name, placed in each.items()} for each in options])
+    return [each[name] for each, name in zip(options, chosen, strict=True)]
+
+
+def _candidates(source: YamlFile, cluster: Cluster | None, spec: RunSpec, grid: Iterable[str]) -> list[str]:
     if cluster is None:
-        return [LOCAL] * len(cells)
-    # By operations also where runs were timed: a pool chosen anew for what is left would move runs about.
-    costs = []
-    for cell in cells:
-        candidates = candidate_pools(cell.axes, cluster.section.assign)
-        if not candidates:
-            words = f"no rule gives {cell.spec.run.id} a pool; end the list with a rule without 'when'"
-            raise source.error(("cluster", "assign"), words)
-        fact = facts[cell.axes["dataset"]]
-        costs.append(
-            {
-                pool: estimate_s(
-                    cell.spec,
-                    device=cluster.pools[pool].device,
-                    image_size=fact.image_size,
-                    train_samples=subset_size(cell.spec.run.ratio, fact.train_samples),
-                    val_samples=fact.val_samples,
-                )
-                for pool in candidates
-            }
-        )
-    return spread(costs)
+        return [LOCAL]
+    candidates = candidate_pools(axes_of(spec, grid), cluster.section.assign)
+    if not candidates:
+        words = f"no rule gives {spec.run.id} a pool; end the list with a rule without 'when'"
+        raise source.error(("cluster", "assign"), words)
+    return candidates
 
 
-def place(
-    source: YamlFile, section: SweepSection, cluster: Cluster | None, pool: str, facts: "DatasetFacts", cell: Cell
-) -> PlacedRun:
-    """Put a run into its pool and check that its subset can be trained on."""
-    run = cell.spec.run
-    at: Location = ("grid", "ratio", section.grid["ratio"].index(run.ratio))
+def _train_samples(source: YamlFile, section: SweepSection, facts: DatasetFacts, spec: RunSpec) -> int:
+    """Count the images a run trains on; refuse a subset that cannot be drawn or trained on."""
+    run = spec.run
     problem = subset_problem(run.ratio, facts.train_samples, facts.classes)
     train_samples = subset_size(run.ratio, facts.train_samples)
-    problem = problem or replica_problem(train_samples, cell.spec.training)
+    problem = problem or replica_problem(train_samples, spec.training)
     if problem:
+        at: Location = ("grid", "ratio", section.grid["ratio"].index(run.ratio))
         raise source.error(at, f"{DATASETS[run.dataset].title}: {problem}")
-    device = cluster.pools[pool].device if cluster else "cpu"
-    return PlacedRun(cell, pool, device, train_samples, facts.val_samples, facts.image_size)
+    return train_samples
 
 
-def check_rules_used(source: YamlFile, cluster: ClusterSection, cells: list[Cell]) -> None:
+def _placed(
+    spec: RunSpec,
+    pool: str,
+    cluster: Cluster | None,
+    facts: Mapping[str, DatasetFacts],
+    train_samples: int,
+    grid: Iterable[str],
+) -> PlacedRun:
+    dataset = facts[spec.run.dataset]
+    return PlacedRun(
+        spec=spec,
+        pool=pool,
+        device=cluster.pools[pool].device if cluster else "cpu",
+        image_size=dataset.image_size,
+        train_samples=train_samples,
+        val_samples=dataset.val_samples,
+        variant=variant_of(axes_of(spec, grid)),
+    )
+
+
+def check_rules_used(source: YamlFile, cluster: ClusterSection, specs: Sequence[RunSpec]) -> None:
     """Refuse a rule that matches no run: it is a typing error or a leftover."""
     for index, rule in enumerate(cluster.assign):
-        if not any(rule.matches(cell.axes) for cell in cells):
+        if not any(rule.matches(axes_of(spec, source.data["grid"])) for spec in specs):
             raise source.error(
                 ("cluster", "assign", index), f"the rule for pool '{', '.join(rule.pools)}' matches no run"
             )

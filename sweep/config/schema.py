@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 
 from slurm.pools import Pool, Rule, Strict
-from sweep.config.grid import Cell
 from trainer.records.recipe import Recipe
-from trainer.records.run import KeepCheckpoints
+from trainer.records.run import KeepCheckpoints, RunSpec
 
 
 class ClusterSection(Strict):
@@ -47,14 +46,23 @@ class SweepSection(Strict):
 
 
 class PlacedRun(NamedTuple):
-    """A cell of the grid, the pool it goes to, and how many images it trains and evaluates on."""
+    """A run as the sweep file has it: what it is, the pool it goes to, how many images it trains and validates.
 
-    cell: Cell
+    What became of it is a `RunStatus`, what it costs stands in a `PlanRow`, what plan.json keeps is a `PlannedRun`.
+    variant: its place on the axes beyond the four, "" where there are none.
+    """
+
+    spec: RunSpec
     pool: str
     device: str
+    image_size: int
     train_samples: int
     val_samples: int
-    image_size: int
+    variant: str = ""
+
+    @property
+    def id(self) -> str:
+        return self.spec.run.id
 
 
 class Cluster(NamedTuple):

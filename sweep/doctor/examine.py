@@ -152,7 +152,7 @@ def _account(name: str, pool: Pool, limits: ClusterLimits, where: str) -> Iterat
 
 
 def _data(sweep: Sweep) -> Iterator[Check]:
-    for name in dict.fromkeys(placed.cell.spec.run.dataset for placed in sweep.runs):
+    for name in dict.fromkeys(placed.spec.run.dataset for placed in sweep.runs):
         try:
             dataset = open_dataset(sweep.data, name)
             dataset.arrays()
@@ -171,9 +171,9 @@ def _disk(sweep: Sweep, pools: Mapping[str, Pool]) -> Iterator[Check]:
     folder = SweepFolder(sweep.folder)
     sizes = sorted(
         (
-            PARAMETERS.get(placed.cell.spec.run.architecture, max(PARAMETERS.values())) * BYTES_A_PARAMETER
+            PARAMETERS.get(placed.spec.run.architecture, max(PARAMETERS.values())) * BYTES_A_PARAMETER
             for placed in sweep.runs
-            if not folder.run(placed.cell.spec.run.id).result.exists()
+            if not folder.run(placed.id).result.exists()
         ),
         reverse=True,
     )

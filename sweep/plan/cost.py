@@ -11,6 +11,7 @@ from statistics import median
 from typing import NamedTuple
 
 from sweep.config.operations import START_S, estimate_s
+from sweep.config.schema import PlacedRun
 from trainer.models.catalog import ARCHITECTURES
 from trainer.records.run import RunSpec
 
@@ -30,17 +31,6 @@ MARGIN_OF_FEW = 3.0
 
 
 FEW = 3  # fewer finished runs than this may all have had the same bad day
-
-
-class Work(NamedTuple):
-    """A run and all that its time depends on. pool: where it goes; device: what that is, a key of SUSTAINED."""
-
-    spec: RunSpec
-    pool: str
-    device: str
-    image_size: int
-    train_samples: int
-    val_samples: int
 
 
 class Timed(NamedTuple):
@@ -101,14 +91,14 @@ class CostModel:
                 for key, *_ in _keys(one.spec.run.architecture, one.image_size, precision, one.pool, one.kind):
                     self._alike.setdefault(key, []).append(one)
 
-    def estimate(self, work: Work) -> Estimate:
+    def estimate(self, run: PlacedRun) -> Estimate:
         """Estimate a run from its first epoch to its end."""
-        own = self._own.get(work.spec.run.id)
-        if own and own.spec == work.spec and (own.finished or own.pool == work.pool):
+        own = self._own.get(run.id)
+        if own and own.spec == run.spec and (own.finished or own.pool == run.pool):
             basis = "its own time" if own.finished else "its own epochs"
-            return _estimate(work, [own], basis, MARGIN)
-        run, precision = work.spec.run, work.spec.training.precision
-        for key, words, same in _keys(run.architecture, work.image_size, precision, work.pool, work.device):
+            return _estimate(run, [own], basis, MARGIN)
+        architecture, precision = run.spec.run.architecture, run.spec.training.precision
+        for key, words, same in _keys(architecture, run.image_size, precision, run.pool, run.device):
             found = self._alike.get(key)
             if found:
                 finished = [one for one in found if one.finished]
@@ -116,15 +106,8 @@ class CostModel:
                 count = f"{len(chosen)} {'finished run' if finished else 'run'}{'s' if len(chosen) > 1 else ''}"
                 margin = MARGIN if len(finished) >= FEW else MARGIN_OF_FEW
                 basis = f"{count}{'' if finished else ' in work'}{words}"
-                return _estimate(work, chosen, basis, margin if same else None)
-        seconds = estimate_s(
-            work.spec,
-            device=work.device,
-            image_size=work.image_size,
-            train_samples=work.train_samples,
-            val_samples=work.val_samples,
-        )
-        return Estimate(seconds, START_S, OPERATIONS)
+                return _estimate(run, chosen, basis, margin if same else None)
+        return Estimate(estimate_s(run), START_S, OPERATIONS)
 
 
 def _keys(
@@ -141,20 +124,20 @@ def _keys(
             yield (precision, "kind", kind, *alike), f"{words} in other pools", not words
 
 
-def _estimate(work: Work, found: list[Timed], basis: str, margin: float | None) -> Estimate:
+def _estimate(run: PlacedRun, found: list[Timed], basis: str, margin: float | None) -> Estimate:
     """Take the medians of the runs whose epochs are nearest in size, scaled by operations."""
 
     def distance(one: Timed) -> tuple[float, str]:
-        return abs(math.log(one.train_samples / work.train_samples)), one.spec.run.id
+        return abs(math.log(one.train_samples / run.train_samples)), one.spec.run.id
 
     nearest = sorted(found, key=distance)[:NEAREST]
-    macs = _macs(work.spec, work.image_size)
+    macs = _macs(run.spec, run.image_size)
     train_s = median(one.train_s * macs / _macs(one.spec, one.image_size) for one in nearest)
     val_s = median(one.val_s * macs / _macs(one.spec, one.image_size) for one in nearest)
     starts = [one.start_s for one in nearest if one.start_s is not None]
     start_s = median(starts) if starts else START_S
-    epoch_s = work.train_samples * train_s + work.val_samples * val_s
-    return Estimate(start_s + work.spec.training.epochs * epoch_s, start_s, basis, margin)
+    epoch_s = run.train_samples * train_s + run.val_samples * val_s
+    return Estimate(start_s + run.spec.training.epochs * epoch_s, start_s, basis, margin)
 
 
 def _macs(spec: RunSpec, image_size: int) -> float:

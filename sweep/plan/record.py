@@ -7,11 +7,11 @@ from trainer.records.plan import PlannedRun, PlanRecord
 
 def planned_run(placed: PlacedRun) -> PlannedRun:
     """Give a run as plan.json has it."""
-    spec = placed.cell.spec
+    spec = placed.spec
     return PlannedRun(
         run=spec.run,
         training=spec.training,
-        variant=placed.cell.variant,
+        variant=placed.variant,
         training_hash=spec.training.hash,
         pool=placed.pool,
         train_samples=placed.train_samples,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sweep.config.schema import PlacedRun, Sweep
-from sweep.plan.cost import CostModel, Work, shared_s
+from sweep.plan.cost import CostModel, shared_s
 from sweep.status.state import RunStatus, State
 
 # What `submit` executes without being asked by name. A failed run waits for `retry`, a stale one keeps its result.
@@ -27,7 +27,7 @@ class PlanRow(NamedTuple):
 
     @property
     def id(self) -> str:
-        return self.placed.cell.spec.run.id
+        return self.placed.id
 
     @property
     def remaining_s(self) -> float:
@@ -44,15 +44,8 @@ def make_plan(sweep: Sweep, statuses: Sequence[RunStatus], costs: CostModel) -> 
     gpus = sweep.execution.gpus_per_run
     rows = []
     for placed, status in zip(sweep.runs, statuses, strict=True):
-        estimate = costs.estimate(work(placed))
+        estimate = costs.estimate(placed)
         # Runs of this sweep had as many GPUs as this one will: what they took is shared already.
         seconds = estimate.seconds if estimate.learned else shared_s(estimate.seconds, gpus)
         rows.append(PlanRow(placed, status, seconds, estimate.basis, estimate.margin, gpus))
     return rows
-
-
-def work(placed: PlacedRun) -> Work:
-    """Give what the cost model asks of a run."""
-    return Work(
-        placed.cell.spec, placed.pool, placed.device, placed.image_size, placed.train_samples, placed.val_samples
-    )

@@ -41,7 +41,7 @@ def timings(sweep: Sweep, seen: Look) -> list[Timed]:
     spans = _spans(seen.evidence)
     found = []
     for placed in sweep.runs:
-        evidence = seen.evidence.get(placed.cell.spec.run.id, Evidence())
+        evidence = seen.evidence.get(placed.id, Evidence())
         if evidence.result is not None:
             one = _finished(sweep, placed, evidence.result, spans)
         else:
@@ -57,7 +57,7 @@ def _finished(sweep: Sweep, placed: PlacedRun, result: Result, spans: Mapping[Wh
     moved = len(hardware.stretches) > 1 or (not hardware.stretches and len({one.host for one in result.attempts}) > 1)
     moved = moved or (hardware.gpus != [] and len(hardware.gpus) != sweep.execution.gpus_per_run)
     images = min(result.data.train_samples, result.data.val_samples)
-    if moved or result.run != placed.cell.spec.run or images <= 0 or timing.train_seconds <= 0:
+    if moved or result.run != placed.spec.run or images <= 0 or timing.train_seconds <= 0:
         return None
     share = _share(result.attempts, spans) if hardware.gpus else 1.0
     rest = timing.total_seconds - timing.train_seconds - timing.evaluation_seconds
@@ -83,7 +83,7 @@ def _in_work(
     spans: Mapping[Where, list[Span]],
 ) -> Timed | None:
     """Time an unfinished run by the epochs of its newest attempt, but for the first, which warms up."""
-    attempt, progress, spec = evidence.attempt, evidence.progress, placed.cell.spec
+    attempt, progress, spec = evidence.attempt, evidence.progress, placed.spec
     if attempt is None or progress is None or progress.attempt != attempt.number:
         return None
     if evidence.commitment is None or (evidence.commitment.run, evidence.commitment.training) != (

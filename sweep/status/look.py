@@ -63,7 +63,7 @@ def look(sweep: Sweep, executor: LocalExecutor | None = None, *, max_age_s: floa
     """Look at everything; Slurm is asked when its last answers are older than max_age_s and not yet the last word."""
     folder = SweepFolder(sweep.folder)
     executor = executor or LocalExecutor()
-    ids = [placed.cell.spec.run.id for placed in sweep.runs]
+    ids = [placed.id for placed in sweep.runs]
     submissions, submitting = read_submissions(folder)
     evidence = folder.read_evidence(ids)
     snapshot = folder.read_queue()
@@ -90,7 +90,7 @@ def look(sweep: Sweep, executor: LocalExecutor | None = None, *, max_age_s: floa
             by_scheduler = own if own and (own.id is not None or own.phase is Phase.UNKNOWN) else None
             alive = is_alive(attempt.process) if attempt and attempt.outcome is None else None
             work = Work(held[newest] if newest is not None else None, by_scheduler, alive)
-        fingerprint = sweep.fingerprints.get(placed.cell.spec.run.dataset)
+        fingerprint = sweep.fingerprints.get(placed.spec.run.dataset)
         statuses.append(run_status(placed, found, work, fingerprint, folder.run(run_id)))
     results = {run_id: found.result for run_id, found in evidence.items() if found.result is not None}
     return Look(statuses, results, submissions, submitting, snapshot, places, evidence)

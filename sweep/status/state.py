@@ -94,7 +94,7 @@ def run_status(
     fingerprint: of the dataset as prepared now, None when it is not. A query that could not be answered leaves what was
     known before, so it never makes a run dead.
     """
-    run = placed.cell.spec.run
+    run = placed.spec.run
     blank = RunStatus(
         id=run.id,
         architecture=run.architecture,
@@ -102,7 +102,7 @@ def run_status(
         ratio=run.ratio,
         seed=run.seed,
         state=State.PLANNED,
-        epochs=placed.cell.spec.training.epochs,
+        epochs=placed.spec.training.epochs,
     )
     if evidence.result is not None:
         return _finished(blank, placed, evidence.result, fingerprint, folder)
@@ -152,9 +152,9 @@ def _finished(
         best_val_accuracy=result.best.val_accuracy.value,
     )
     other = None
-    if result.run != placed.cell.spec.run:
+    if result.run != placed.spec.run:
         other = "run"
-    elif result.training_hash != placed.cell.spec.training.hash:
+    elif result.training_hash != placed.spec.training.hash:
         other = "recipe"
     elif fingerprint and result.data.fingerprint != fingerprint:
         other = "dataset"
@@ -183,7 +183,7 @@ def _other_work(placed: PlacedRun, evidence: Evidence, fingerprint: str | None) 
     found = evidence.commitment
     if found is None:
         return None
-    if found.training != placed.cell.spec.training:
+    if found.training != placed.spec.training:
         return "recipe"
     if fingerprint and found.data_fingerprint != fingerprint:
         return "dataset"

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 
-from slurm.bundles import Sized, bundle_within, chunks, limit_min
+from slurm.bundles import bundle_within, chunks, limit_min
 from slurm.jobs import ArrayRecord, Resources
 from slurm.limits import ClusterLimits
 from slurm.submission import resources
@@ -33,7 +33,7 @@ def plan_arrays(
         change = changes.get(row.id, UNCHANGED)
         pool = change.pool or row.placed.pool
         asked = change.apply(resources(cluster.pools[pool], **sharing(sweep, cluster)))
-        key = (pool, row.placed.cell.spec.training.hash, asked.model_dump_json())
+        key = (pool, row.placed.spec.training.hash, asked.model_dump_json())
         groups.setdefault(key, []).append(row)
         wanted[key] = asked
     most = [limit for limit in (limits.max_submit, limits.max_jobs) if limit is not None]
@@ -41,9 +41,8 @@ def plan_arrays(
     needed_s = {row.id: _needed_s(row, changes.get(row.id, UNCHANGED)) for row in rows}
     arrays = []
     for key, group in groups.items():
-        sized = [Sized(row.id, row.remaining_s) for row in group]
         tasks = bundle_within(
-            sized,
+            {row.id: row.remaining_s for row in group},
             target_s=section.job_target_min * 60,
             limit_s=wanted[key].time_limit_min * 60,
             workers=section.runs_per_gpu,

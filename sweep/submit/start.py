@@ -62,7 +62,7 @@ def start_local(
             keep_checkpoints=sweep.execution.keep_checkpoints,
         )
         bundle = folder.bundle(record.token)
-        write_json(bundle, _bundle(sweep, record.token, LOCAL, options, [[row.placed.cell.spec for row in ordered]]))
+        write_json(bundle, _bundle(sweep, record.token, LOCAL, options, [[row.placed.spec for row in ordered]]))
         record = record.model_copy(update={"jobs": list(executor.start(bundle, workers))})
         write_json(folder.submission(record.token), record)
     except OSError as error:
@@ -90,7 +90,7 @@ def start_slurm(
     try:
         planned = plan_arrays(sweep, cluster, rows, limits, changes or {})
         record = _announce(sweep, folder, rows, look, "slurm", planned)
-        specs = {row.id: row.placed.cell.spec for row in rows}
+        specs = {row.id: row.placed.spec for row in rows}
         for number, array in enumerate(record.arrays):
             tasks = [[specs[run_id] for run_id in task] for task in array.tasks]
             options = _options(sweep, cluster, array.pool)
@@ -234,7 +234,7 @@ def _make_room(folder: SweepFolder, sweep: Sweep, row: PlanRow) -> None:
                 cause=row.status.cause,
                 message=row.status.message,
             )
-    spec = row.placed.cell.spec
+    spec = row.placed.spec
     fingerprint = sweep.fingerprints.get(spec.run.dataset, "")
     wanted = Commitment(run=spec.run, training=spec.training, data_fingerprint=fingerprint)
     other = evidence.commitment is not None and evidence.commitment != wanted

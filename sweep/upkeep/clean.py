@@ -42,7 +42,7 @@ class Needless(NamedTuple):
 def find_needless(sweep: Sweep) -> Needless:
     """Look for what can be freed. Removes nothing."""
     folder = SweepFolder(sweep.folder)
-    checkpoints = {placed.cell.spec.run.id: _checkpoints(sweep, placed) for placed in sweep.runs}
+    checkpoints = {placed.id: _checkpoints(sweep, placed) for placed in sweep.runs}
     return Needless(
         {run_id: paths for run_id, paths in checkpoints.items() if paths},
         _old_leftovers(sweep),
@@ -73,7 +73,7 @@ def free(sweep: Sweep, needless: Needless, *, superseded: bool) -> tuple[Freed, 
             problems.append(error)
 
     for placed in sweep.runs:
-        wanted = needless.checkpoints.get(placed.cell.spec.run.id, [])
+        wanted = needless.checkpoints.get(placed.id, [])
         for path in set(wanted).intersection(_checkpoints(sweep, placed)) if wanted else ():
             remove(path)
     for path in set(needless.leftovers).intersection(_old_leftovers(sweep)) if needless.leftovers else ():
@@ -90,8 +90,8 @@ def _checkpoints(sweep: Sweep, placed: PlacedRun) -> list[Path]:
     The one after the last epoch is not among them where the sweep file keeps it.
     """
     folder = SweepFolder(sweep.folder)
-    run = folder.run(placed.cell.spec.run.id)
-    final = checkpoint_name(placed.cell.spec.training.epochs) if sweep.execution.keep_checkpoints == "final" else None
+    run = folder.run(placed.id)
+    final = checkpoint_name(placed.spec.training.epochs) if sweep.execution.keep_checkpoints == "final" else None
     paths = [path for path in list_checkpoints(run.checkpoints) if regular(path) and path.name != final]
     if not paths or not lies_within(run.checkpoints, folder.path):
         return []
@@ -101,12 +101,12 @@ def _checkpoints(sweep: Sweep, placed: PlacedRun) -> list[Path]:
 def _is_done(sweep: Sweep, placed: PlacedRun, run: RunFolder) -> bool:
     """Tell whether a run is done, as `status` has it: its result validates, and is of the plan's recipe and data."""
     evidence = read_evidence(run)
-    fingerprint = sweep.fingerprints.get(placed.cell.spec.run.dataset)
+    fingerprint = sweep.fingerprints.get(placed.spec.run.dataset)
     return run_status(placed, evidence, NOBODY, fingerprint, run).state is State.DONE
 
 
 def _old_leftovers(sweep: Sweep) -> list[Path]:
-    found = find_leftovers(SweepFolder(sweep.folder), [placed.cell.spec.run.id for placed in sweep.runs])
+    found = find_leftovers(SweepFolder(sweep.folder), [placed.id for placed in sweep.runs])
     return [one.path for one in found if one.age_s > ABANDONED_S and not one.writer_may_live]
 
 

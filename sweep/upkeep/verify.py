@@ -115,7 +115,7 @@ def _runs(sweep: Sweep, folder: SweepFolder, report: Report | None) -> Iterator[
     if isinstance(listed, Unusable):
         yield _damaged(folder, folder.runs, listed, f"move it away; 'sweep submit {sweep.file}' trains the runs again")
         return
-    specs = {placed.cell.spec.run.id: placed.cell.spec for placed in sweep.runs}
+    specs = {placed.id: placed.spec for placed in sweep.runs}
     total = sum(len(list_checkpoints(folder.run(path.name).checkpoints)) for path in listed) if report else 0
     read = 0
 
@@ -142,7 +142,7 @@ def _runs(sweep: Sweep, folder: SweepFolder, report: Report | None) -> Iterator[
 
 
 def _leftovers(sweep: Sweep, folder: SweepFolder) -> Iterator[Finding]:
-    for leftover in find_leftovers(folder, [placed.cell.spec.run.id for placed in sweep.runs]):
+    for leftover in find_leftovers(folder, [placed.id for placed in sweep.runs]):
         if leftover.age_s > IN_FLIGHT_S and not leftover.writer_may_live:
             yield Finding(
                 Kind.HALF_WRITTEN,

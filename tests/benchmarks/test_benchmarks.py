@@ -130,7 +130,7 @@ def test_the_whole_sweep_is_projected_from_its_plan() -> None:
 
 def test_a_shape_that_was_not_measured_is_projected_by_its_operations() -> None:
     """ResNet-18 on 64×64 pixels takes four times what it takes on 32×32; without the ViT there is no projection."""
-    runs = [placed for placed in load_sweep(STUDY).runs if placed.cell.spec.run.architecture == "resnet18"]
+    runs = [placed for placed in load_sweep(STUDY).runs if placed.spec.run.architecture == "resnet18"]
     hours = summary.sweep_hours(runs, {RESNET: Speed(1000, 10_000, 0.0)})
     train = 180 * 3 * (50_000 + 4 * 100_000) * RATIOS / 1000
     assert hours == pytest.approx((train + 39 * 180 * (1 + 4) * 10_000 / 10_000) / 3600)

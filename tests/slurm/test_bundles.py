@@ -4,14 +4,14 @@ import random
 
 import pytest
 
-from slurm.bundles import LIMIT_SHARE, Sized, bundle, bundle_within, chunks
+from slurm.bundles import LIMIT_SHARE, bundle, bundle_within, chunks
 from slurm.pools import Rule, candidate_pools, spread
 
 HOUR = 3600.0
 
 
-def sized(*seconds: float) -> list[Sized]:
-    return [Sized(f"run-{index}", value) for index, value in enumerate(seconds)]
+def sized(*seconds: float) -> dict[str, float]:
+    return {f"run-{index}": value for index, value in enumerate(seconds)}
 
 
 def test_short_runs_share_jobs_of_about_the_target_length() -> None:
@@ -30,9 +30,8 @@ def test_long_runs_go_alone() -> None:
 def test_no_job_of_several_runs_outgrows_its_limit_and_every_run_is_in_one(seed: int, workers: int) -> None:
     """For any mixture of lengths."""
     drawn = random.Random(seed)
-    runs = sized(*(drawn.expovariate(1 / 900) for _ in range(200)))
-    seconds = {run.id: run.seconds for run in runs}
-    jobs = bundle(runs, target_s=drawn.choice([0, 600, 1800, 9000]), limit_s=2 * HOUR, workers=workers)
+    seconds = sized(*(drawn.expovariate(1 / 900) for _ in range(200)))
+    jobs = bundle(seconds, target_s=drawn.choice([0, 600, 1800, 9000]), limit_s=2 * HOUR, workers=workers)
     assert sorted(run for job in jobs for run in job) == sorted(seconds)
     assert all(len(job) <= workers or sum(seconds[run] for run in job) <= LIMIT_SHARE * 2 * HOUR for job in jobs)
 

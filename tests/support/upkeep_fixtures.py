@@ -147,7 +147,7 @@ class Study:
         )
         self.folder.submissions.mkdir()
         (self.folder.submissions / "word").write_text(TOKEN.partition("-")[0])
-        ids = [placed.cell.spec.run.id for placed in self.sweep.runs]
+        ids = [placed.id for placed in self.sweep.runs]
         write_json(self.folder.submission(TOKEN), Submission(token=TOKEN, created=now(), executor="local", runs=ids))
         self.folder.job_folder(TOKEN).mkdir(parents=True)
         write_json(
@@ -158,7 +158,7 @@ class Study:
                 data=Path("data"),
                 runs_folder=self.folder.runs,
                 options=Options(),
-                tasks=[[placed.cell.spec for placed in self.sweep.runs]],
+                tasks=[[placed.spec for placed in self.sweep.runs]],
             ),
         )
         write_json(self.folder.plan, plan_record(self.sweep))

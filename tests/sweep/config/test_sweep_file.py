@@ -163,13 +163,13 @@ def test_a_missing_file_and_a_folder_are_named(tmp_path: Path) -> None:
 def test_a_number_is_a_number_however_it_is_written(tmp_path: Path, written: str) -> None:
     """PyYAML alone would read 3e-4 as a string."""
     sweep = load(tmp_path, changed("  epochs: 5", f"  learning_rate: {written}"))
-    assert sweep.runs[0].cell.spec.training.learning_rate == 3e-4
+    assert sweep.runs[0].spec.training.learning_rate == 3e-4
 
 
 def test_yaml_1_1_surprises_do_not_happen(tmp_path: Path) -> None:
     """042 is forty-two, not thirty-four; `no` is a word, not false."""
     sweep = load(tmp_path, changed("[42]", "[042]"))
-    assert sweep.runs[0].cell.spec.run.seed == 42
+    assert sweep.runs[0].spec.run.seed == 42
     with pytest.raises(InputError, match=r"'training\.augmentation' is 'no'"):
         load(tmp_path, changed("  epochs: 5", "  augmentation: no"))
 
@@ -177,7 +177,7 @@ def test_yaml_1_1_surprises_do_not_happen(tmp_path: Path) -> None:
 def test_any_recipe_field_may_be_an_axis_and_is_part_of_the_run_id(tmp_path: Path) -> None:
     """Runs that differ in a further axis have different ids and different recipes."""
     sweep = load(tmp_path, changed("  seed: [42]", "  seed: [42]\n  learning_rate: [1e-4, 3e-4]\n  replicas: [1, 4]"))
-    runs = {placed.cell.spec.run.id: placed.cell.spec.training for placed in sweep.runs}
+    runs = {placed.id: placed.spec.training for placed in sweep.runs}
     assert len(runs) == 8
     recipe = runs["resnet18-cifar10-r0.1-s42-learning_rate=0.0001-replicas=1"]
     assert (recipe.learning_rate, recipe.replicas, recipe.epochs) == (1e-4, 1, 5)

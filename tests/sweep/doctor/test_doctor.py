@@ -240,7 +240,7 @@ def test_the_disk_is_held_against_the_unfinished_runs(study: Sweep, fake: Put) -
     need = 3 * 12 * 2 * sum(PARAMETERS.values()) / 1e9
     assert f"4 unfinished runs need {need:.1f} GB for 4 at a time" in words
     for placed in study.runs:
-        folder = study.folder / "runs" / placed.cell.spec.run.id
+        folder = study.folder / "runs" / placed.id
         folder.mkdir(parents=True)
         (folder / "result.json").write_text("{}")
     assert "0 unfinished runs need 0.0 GB" in diagnose(study)["disk"].words

@@ -15,10 +15,10 @@ from slurm.pools import Pool
 from sweep.cli.tables import plan_line, rests_on, time_left
 from sweep.config.load import load_sweep
 from sweep.config.operations import device_kind, estimate_s
-from sweep.config.schema import Cluster, ClusterSection, Sweep
-from sweep.plan.cost import MARGIN, MARGIN_OF_FEW, CostModel, Timed, Work
+from sweep.config.schema import Cluster, ClusterSection, PlacedRun, Sweep
+from sweep.plan.cost import MARGIN, MARGIN_OF_FEW, CostModel, Timed
 from sweep.plan.record import planned_run as planned_of
-from sweep.plan.rows import PlanRow, make_plan, work
+from sweep.plan.rows import PlanRow, make_plan
 from sweep.plan.timings import learn, timings
 from sweep.status.folder import Submission, SweepFolder
 from sweep.status.look import look
@@ -42,14 +42,14 @@ V100 = Hardware(host="v1", cpu="c", gpus=["Tesla V100-PCIE-16GB"], pool="v100-16
 START_S, EPOCH_S, VALIDATION_S = 11.0, 0.02, 4e-5
 
 
-def law_s(work: Work) -> tuple[float, float, float]:
+def law_s(work: PlacedRun) -> tuple[float, float, float]:
     """Give (seconds an image trained, validated, of a start) of a made device: short epochs are a little slower."""
     macs = ARCHITECTURES[work.spec.run.architecture].forward_macs(work.image_size)
     overhead = EPOCH_S / work.train_samples
     return overhead + 3.1 * 2 * macs / 5e12, VALIDATION_S * macs / 37e6, START_S
 
 
-def took_s(work: Work) -> float:
+def took_s(work: PlacedRun) -> float:
     """Give the seconds of a run by the law."""
     train_s, val_s, start_s = law_s(work)
     return start_s + work.spec.training.epochs * (work.train_samples * train_s + work.val_samples * val_s)
@@ -57,7 +57,7 @@ def took_s(work: Work) -> float:
 
 def works(
     architecture: str = "resnet18", dataset: str = "cifar10", *, pool: str = "v100-16gb", device: str = "v100"
-) -> list[Work]:
+) -> list[PlacedRun]:
     """Make the study's ratios of one network on one dataset."""
     official = DATASETS[dataset]
     made = []
@@ -65,11 +65,11 @@ def works(
         planned = planned_run(architecture, dataset, ratio)
         spec = RunSpec(run=planned.run, training=planned.training)
         size = official.image_size
-        made.append(Work(spec, pool, device, size, planned.train_samples, official.val_samples))
+        made.append(PlacedRun(spec, pool, device, size, planned.train_samples, official.val_samples))
     return made
 
 
-def timed(work: Work, *, slower: float = 1.0, finished: bool = True) -> Timed:
+def timed(work: PlacedRun, *, slower: float = 1.0, finished: bool = True) -> Timed:
     """Make what is known of a run that went by the law."""
     train_s, val_s, start_s = (slower * value for value in law_s(work))
     kind = work.device if work.device != "cpu" else None
@@ -113,7 +113,7 @@ def test_the_nearest_evidence_there_is_counts() -> None:
         assert estimate.basis == words
         assert estimate.seconds == pytest.approx(10**rung * took_s(wanted), rel=0.25)
         assert (estimate.margin is None) == (rung > 2)
-    by_operations = estimate_s(wanted.spec, device="v100", image_size=32, train_samples=5000, val_samples=10_000)
+    by_operations = estimate_s(wanted)
     for useless in (
         [],
         [timed(alike._replace(pool="p100", device="p100"))],
@@ -161,7 +161,7 @@ def ran(planned: PlannedRun, hardware: Hardware, *, slower: float = 1.0, attempt
     made = make_result(planned, hardware=hardware)
     official = DATASETS[planned.run.dataset]
     spec = RunSpec(run=planned.run, training=planned.training)
-    one = Work(spec, "", "v100", official.image_size, planned.train_samples, official.val_samples)
+    one = PlacedRun(spec, "", "v100", official.image_size, planned.train_samples, official.val_samples)
     train_s, val_s, start_s = (slower * value for value in law_s(one))
     training = planned.training.epochs * planned.train_samples * train_s
     validation = planned.training.epochs * official.val_samples * val_s
@@ -212,7 +212,7 @@ def test_results_on_disk_make_the_plan(tmp_path: Path) -> None:
     assert {row.status.state for row in mine[:4]} == {State.DONE}
     assert [row.basis for row in mine] == ["its own time"] * 4 + ["4 finished runs"] * 9
     for row in mine:
-        assert row.estimate_s == pytest.approx(took_s(work(row.placed)), rel=0.01 if row in mine[:4] else 0.4)
+        assert row.estimate_s == pytest.approx(took_s(row.placed), rel=0.01 if row in mine[:4] else 0.4)
     assert {row.basis for row in of(rows, "resnet18", "cifar10", 44)} == {"4 finished runs in other pools"}
     assert {row.basis for row in of(rows, "resnet18", "tinyimagenet", 42)} == {"4 finished runs at another image size"}
     assert {row.basis for row in of(rows, "vit", "cifar10", 42)} == {"4 finished runs of another architecture"}
@@ -242,13 +242,13 @@ def test_a_run_that_moved_says_nothing_of_either_device(
 ) -> None:
     """Its seconds are of two devices; the run beside it that stayed is all there is to go by."""
     sweep = thesis(tmp_path)
-    moved, stayed, *_ = (planned_of(placed) for placed in sweep.runs if placed.cell.spec.run.seed == 42)
+    moved, stayed, *_ = (planned_of(placed) for placed in sweep.runs if placed.spec.run.seed == 42)
     write_result(sweep.folder, ran(moved, hardware, slower=20, attempts=attempts))
     assert timings(sweep, look(sweep)) == []
     write_result(sweep.folder, ran(stayed, V100))
     first = of(plan(sweep), "resnet18", "cifar10", 42)[0]
     assert (first.status.state, first.basis) == (State.DONE, "1 finished run")
-    assert first.estimate_s == pytest.approx(took_s(work(first.placed)), rel=0.4)
+    assert first.estimate_s == pytest.approx(took_s(first.placed), rel=0.4)
 
 
 @pytest.mark.parametrize("part", ["data", "timing"])
@@ -270,14 +270,14 @@ def test_interruptions_do_not_count(tmp_path: Path) -> None:
     late = result.timing.model_copy(update={"total_seconds": 4060.0})
     write_result(sweep.folder, result.model_copy(update={"timing": late}))
     first = plan(sweep)[0]
-    assert first.estimate_s == pytest.approx(took_s(work(first.placed)) - START_S + 3.0)
+    assert first.estimate_s == pytest.approx(took_s(first.placed) - START_S + 3.0)
 
 
 def test_runs_that_share_a_gpu_count_their_part_of_it(tmp_path: Path) -> None:
     """Two at once, each twice as long as alone: together they keep the GPU busy as long as one after the other."""
     sweep = thesis(tmp_path)
-    chosen = [planned_of(placed) for placed in sweep.runs if placed.cell.spec.run.seed == 42][:3]
-    lengths = [took_s(work(placed)) for placed in sweep.runs if placed.cell.spec.run.seed == 42][:3]
+    chosen = [planned_of(placed) for placed in sweep.runs if placed.spec.run.seed == 42][:3]
+    lengths = [took_s(placed) for placed in sweep.runs if placed.spec.run.seed == 42][:3]
     for planned in chosen[:2]:
         both = [attempt("7_0", "v1", 0, 2 * lengths[0])]
         write_result(sweep.folder, ran(planned, V100, slower=2, attempts=both))
@@ -291,7 +291,7 @@ def test_a_run_in_work_is_evidence_early(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text("name: s\ngrid: {architecture: [resnet18], dataset: [cifar10], ratio: [0.1, 0.2], seed: [1]}\n")
     sweep = load_sweep(file, output=tmp_path)
-    spec = sweep.runs[0].cell.spec
+    spec = sweep.runs[0].spec
     folder = RunFolder(sweep.folder / "runs" / spec.run.id)
     folder.attempts.mkdir(parents=True)
     (sweep.folder / "submissions").mkdir()
@@ -343,7 +343,7 @@ def arrays(tmp_path: Path, slower: float | None, changes: dict[str, Change]) -> 
     cluster = Cluster(Path("c.yaml"), {"v100-16gb": POOL}, ClusterSection(file="c", assign=[]))
     if slower is not None:
         for placed in sweep.runs:
-            if placed.cell.spec.run.id in ("resnet18-cifar10-r0.1-s42", "resnet18-cifar10-r0.2-s42"):
+            if placed.id in ("resnet18-cifar10-r0.1-s42", "resnet18-cifar10-r0.2-s42"):
                 write_result(sweep.folder, ran(planned_of(placed), V100, slower=slower))
     rows = [row for row in of(plan(sweep), "resnet18", "cifar10", 42) if row.status.state is State.PLANNED]
     limits = ClusterLimits(max_array_size=1001, max_jobs=1000, message_timeout_s=10, max_submit=None, partitions={})
@@ -380,7 +380,7 @@ def test_the_plan_says_what_its_hours_rest_on(sweep: Command, tmp_path: Path) ->
     write_result(study.folder, ran(planned_of(placed), V100))
     runs = sweep.json("plan", THESIS)["runs"]
     assert runs[0]["basis"] == "its own time"
-    assert runs[0]["estimate_s"] == pytest.approx(took_s(work(placed)), abs=0.1)
+    assert runs[0]["estimate_s"] == pytest.approx(took_s(placed), abs=0.1)
     lines = sweep("plan", THESIS).stdout.splitlines()
     assert [line.split("\t")[-1] for line in lines] == [run["basis"] for run in runs]
     rows = plan(study)
@@ -412,7 +412,7 @@ def test_precision_auto_is_known_by_what_was_asked_and_what_was_used(tmp_path: P
     result = ran(planned.model_copy(update={"training": auto, "training_hash": auto.hash}), V100)
     write_result(sweep.folder, result.model_copy(update={"hardware": V100.model_copy(update={"precision": "fp16"})}))
     (known,) = timings(sweep, look(sweep))
-    wanted = work(sweep.runs[3])
+    wanted = sweep.runs[3]
 
     def basis(precision: str) -> str:
         recipe = Recipe.model_validate({"precision": precision})

@@ -47,16 +47,7 @@ def test_the_study_is_156_runs_with_the_chapters_sample_counts(sweep: Command, t
 def test_the_estimate_follows_the_arithmetic() -> None:
     """More images, larger images and slower hardware cost more; a run's cost is above its start alone."""
     sweep = load_sweep(THESIS)
-    costs = {
-        placed.cell.spec.run.id: estimate_s(
-            placed.cell.spec,
-            device=placed.device,
-            image_size=placed.image_size,
-            train_samples=placed.train_samples,
-            val_samples=placed.val_samples,
-        )
-        for placed in sweep.runs
-    }
+    costs = {placed.id: estimate_s(placed) for placed in sweep.runs}
     assert costs["resnet18-cifar10-r1.0-s42"] > 3 * costs["resnet18-cifar10-r0.1-s42"]
     assert costs["resnet18-tinyimagenet-r0.1-s42"] > 3 * costs["resnet18-cifar10-r0.1-s42"]
     assert costs["resnet18-cifar10-r1.0-s43"] > costs["resnet18-cifar10-r1.0-s42"]  # P100 against V100

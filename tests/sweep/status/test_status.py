@@ -7,7 +7,6 @@ import pytest
 from result_fixtures import make_result, planned_run
 
 from slurm.jobs import JobView, Phase
-from sweep.config.grid import Cell
 from sweep.config.schema import PlacedRun
 from sweep.status.evidence import Evidence
 from sweep.status.state import NOBODY, Held, State, Work, counts, last_frame, run_status
@@ -21,7 +20,7 @@ from trainer.records.status import ErrorRecord, Progress
 
 RECIPE = Recipe(epochs=4, lr_milestones=(2,))
 PLANNED = planned_run("resnet18", "cifar10", 0.1, 42, training=RECIPE)
-PLACED = PlacedRun(Cell({}, PLANNED, ""), "local", "cpu", 5000, 10_000, 32)
+PLACED = PlacedRun(PLANNED, "local", "cpu", 32, 5000, 10_000)
 FOLDER = RunFolder(Path("runs/r"))
 
 

@@ -8,15 +8,14 @@ from result_fixtures import planned_run
 from slurm.jobs import Resources
 from slurm.limits import ClusterLimits, NodeGroup, PartitionLimits
 from slurm.pools import Pool
-from sweep.config.grid import Cell
 from sweep.config.schema import PlacedRun
 from sweep.plan.rows import PlanRow
 from sweep.status.state import RunStatus, State
 from sweep.submit.remedies import Change, Ground, choose, remedy
 from trainer.records.attempt import Cause
 
-PLACED = PlacedRun(Cell({}, planned_run("resnet18", "cifar10", 0.1, 42), ""), "v100", "v100", 5000, 10_000, 32)
-RUN_ID = PLACED.cell.spec.run.id
+PLACED = PlacedRun(planned_run("resnet18", "cifar10", 0.1, 42), "v100", "v100", 32, 5000, 10_000)
+RUN_ID = PLACED.id
 POOLS = {
     "p100": Pool(device="p100", partition="gpu", gpu_memory_gb=12),
     "v100": Pool(device="v100", partition="gpu", memory_gb=16, time_limit_min=600, gpu_memory_gb=16),
@@ -29,7 +28,7 @@ USUAL = Resources(partition="gpu", memory_gb=16, time_limit_min=600)
 
 
 def row(state: State = State.FAILED, cause: Cause | None = None, **known: Any) -> PlanRow:
-    run = PLACED.cell.spec.run
+    run = PLACED.spec.run
     axes = (run.id, run.architecture, run.dataset, run.ratio, run.seed)
     return PlanRow(PLACED, RunStatus(*axes, state, cause, epochs=180, **known), 100.0)
 

@@ -492,7 +492,7 @@ def test_a_sweep_at_work_has_no_findings_and_one_that_was_killed_says_so(
     )
     loaded = load_sweep(file)
     folder = SweepFolder(loaded.folder)
-    run = folder.run(loaded.runs[0].cell.spec.run.id)
+    run = folder.run(loaded.runs[0].id)
     sweep("submit", file, "--yes", "--no-wait")
     looks = 0
 
