@@ -51,26 +51,37 @@ class Study:
         write_result(self.folder, result.model_copy(update={part: changed}))
 
 
-@pytest.fixture
-def study(sweep: Command, tmp_path: Path) -> Study:
+def make_study(command: Command, folder: Path) -> Study:
     """Two architectures on one dataset at four ratios, two seeds each; all done, no data prepared here."""
-    file = tmp_path / "study.yaml"
+    file = folder / "study.yaml"
     grid = {"architecture": ["resnet18", "vit"], "dataset": ["cifar10"], "ratio": RATIOS, "seed": [42, 43]}
     training = {"epochs": 6, "lr_milestones": [4]}
-    file.write_text(json.dumps({"name": "study", "grid": grid, "training": training, "output": str(tmp_path / "runs")}))
-    return Study(sweep, file, tmp_path / "runs" / "study")
+    file.write_text(json.dumps({"name": "study", "grid": grid, "training": training, "output": str(folder / "runs")}))
+    return Study(command, file, folder / "runs" / "study")
+
+
+@pytest.fixture
+def study(sweep: Command, tmp_path: Path) -> Study:
+    return make_study(sweep, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
+    """What each command writes, by name, while every run is done and the study lies in a folder of its own."""
+    folder = tmp_path_factory.mktemp("whole")
+    made = make_study(Command("sweep", folder), folder)
+    return {name: (made(name), made.written(name))[1] for name in COMMANDS}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", COMMANDS)
-def test_a_command_gives_the_same_bytes_again(study: Study, name: str) -> None:
-    """Nothing of the clock, the machine or chance is in any file; the second call names the same paths."""
-    said = study(name)
-    before = study.written(name)
-    assert before
-    assert study(name) == said
-    assert study.written(name) == before
-    assert not any(str(study.folder).encode() in content for content in before.values())
+@pytest.mark.xdist_group("whole results")
+def test_commands_give_the_same_bytes_again(study: Study, whole: dict[str, dict[str, bytes]]) -> None:
+    """Nothing of the clock, the machine, the folder or chance is in any file."""
+    for name in COMMANDS:
+        study(name)
+        assert study.written(name)
+        assert study.written(name) == whole[name]
+        assert not any(str(study.folder).encode() in content for content in whole[name].values())
 
 
 def _delete(path: Path) -> None:
@@ -82,7 +93,9 @@ def _truncate(path: Path) -> None:
 
 
 def _tamper(path: Path) -> None:
-    path.write_text(path.read_text().replace('"value": 0.66', '"value": 0.60'))
+    text = path.read_text()
+    assert '"value": 0.' in text
+    path.write_text(text.replace('"value": 0.', '"value": 0.1', 1))
 
 
 def _retrain(path: Path) -> None:
@@ -94,41 +107,50 @@ def _retrain(path: Path) -> None:
     )
 
 
+# What befalls which run, and the words for it.
 DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
-    "deleted": (_delete, "planned"),
-    "truncated": (_truncate, "result.json: damaged: its checksum does not match"),
-    "tampered with": (_tamper, "result.json: damaged: its checksum does not match"),
-    "of another recipe": (_retrain, "stale: done, with another recipe than the plan's"),
+    ODD: (_delete, "planned"),
+    "vit-cifar10-r0.02-s42": (_truncate, "result.json: damaged: its checksum does not match"),
+    "vit-cifar10-r0.05-s43": (_tamper, "result.json: damaged: its checksum does not match"),
+    "vit-cifar10-r0.2-s42": (_retrain, "stale: done, with another recipe than the plan's"),
 }
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_one_result_that_is_gone_or_changed_is_named_and_the_rest_stays(study: Study, damage: str) -> None:
-    """Table, figure captions, comparison and report say which run and why; tables and figures of others keep bytes."""
-    whole = {name: (study(name), study.written(name))[1] for name in COMMANDS}
-    act, words = DAMAGE[damage]
-    act(RunFolder(study.folder / "runs" / ODD).result)
+@pytest.mark.xdist_group("whole results")
+def test_results_that_are_gone_or_changed_are_named_and_the_rest_stays(
+    study: Study, whole: dict[str, dict[str, bytes]]
+) -> None:
+    """Table, figure captions, comparison and report say which runs and why; tables and figures of others keep bytes."""
+    for run_id, (act, _) in DAMAGE.items():
+        act(RunFolder(study.folder / "runs" / run_id).result)
     for name in COMMANDS:
         said = study(name)
-        assert name == "compare" or "1 of 16 runs are missing" in said
+        assert name == "compare" or f"{len(DAMAGE)} of 16 runs are missing" in said
     now = {name: study.written(name) for name in COMMANDS}
-    for name, file in (("tables", "table-4.6.md"), ("tables", "table-4.6-mean.md"), ("figures", "captions.md")):
-        assert ODD in now[name][file].decode().replace("\\", "")
-        assert words in now[name][file].decode().replace("\\", "")
-    assert words in now["report"]["index.html"].decode().replace("&#39;", "'")
-    assert "(1 of 2 seeds)" in now["tables"]["table-4.6-mean.md"].decode()
-    assert ODD in now["compare"]["verdicts.md"].decode().replace("\\", "")
+
+    def text(name: str, file: str) -> str:
+        return now[name][file].decode().replace("\\", "").replace("&#39;", "'")
+
+    for run_id, (_, words) in DAMAGE.items():
+        for name, file in (("tables", "table-4.6.md"), ("tables", "table-4.6-mean.md"), ("figures", "captions.md")):
+            assert run_id in text(name, file)
+            assert words in text(name, file)
+        assert words in text("report", "index.html")
+        assert run_id in text("compare", "verdicts.md")
+    assert "(1 of 2 seeds)" in text("tables", "table-4.6-mean.md")
     for name, file in (("tables", "table-4.5.csv"), ("tables", "table-4.5-mean.tex"), ("figures", "figure-4.3.png")):
         assert now[name][file] == whole[name][file]
     header, *rows = now["tables"]["table-4.6.csv"].decode().splitlines()
     _, *before = whole["tables"]["table-4.6.csv"].decode().splitlines()
-    column = header.split(",").index("0.1")
+    gone = {tuple(run_id.rsplit("-r", 1)[1].split("-s")) for run_id in DAMAGE}  # (ratio, seed)
     for row, old in zip(rows, before, strict=True):
         cells, olds = row.split(","), old.split(",")
-        if "(S43)" in row:
-            assert cells[column] in ("-inf", "inf", "nan")
-            olds[column] = cells[column]
+        for ratio, seed in gone:
+            if f"(S{seed})" in row:
+                column = header.split(",").index(ratio)
+                assert cells[column] in ("-inf", "inf", "nan")
+                olds[column] = cells[column]
         assert cells == olds
 
 
