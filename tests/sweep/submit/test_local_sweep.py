@@ -95,11 +95,11 @@ def test_a_killed_worker_loses_nothing(sweep: Command, data: Path, tmp_path: Pat
     """SIGKILL in the middle: shown as interrupted, the other runs end, and the next submit ends in the same history."""
     whole = tmp_path / "whole"
     whole.mkdir()
-    file = sweep_file(tmp_path, data, epochs=12, ratios="0.5")
+    file = sweep_file(tmp_path, data, epochs=7, ratios="0.5")
     sweep("submit", file, "--yes", "--output", whole)
     submit = sweep.start("submit", file, "--yes")
-    wait_for(lambda: len(in_work(tmp_path, 3)) > 0, "a run in its fourth epoch")
-    victim, attempt = next(iter(in_work(tmp_path, 3).items()))
+    wait_for(lambda: len(in_work(tmp_path, 2)) > 0, "a run in its third epoch")
+    victim, attempt = next(iter(in_work(tmp_path, 2).items()))
     psutil.Process(attempt["process"]["pid"]).kill()
     wait_for(lambda: states(sweep, file)[victim] == "interrupted", "the interruption to be seen", seconds=30)
     assert submit.wait(120) == 4
@@ -128,7 +128,7 @@ def test_a_worker_that_cannot_start_is_reported_with_its_log(sweep: Command, dat
 
 def test_ctrl_c_leaves_everything_resumable(sweep: Command, data: Path, tmp_path: Path) -> None:
     """The workers stop in good order, nothing is left running, and the next submit finishes."""
-    file = sweep_file(tmp_path, data, epochs=30, ratios="0.5")
+    file = sweep_file(tmp_path, data, epochs=16, ratios="0.5")
     submit = sweep.start("submit", file, "--yes")
     wait_for(lambda: len(in_work(tmp_path)) == 2, "two runs in work")
     submit.send_signal(signal.SIGINT)
@@ -221,7 +221,7 @@ def test_a_changed_recipe_makes_results_stale_and_nothing_is_lost(sweep: Command
 
 def test_damaged_records_cost_a_run_none_of_its_work(sweep: Command, data: Path, tmp_path: Path) -> None:
     """Progress, error, commitment and result cannot be read: the run goes on from its checkpoint all the same."""
-    file = sweep_file(tmp_path, data, ratios="0.5", seeds="1", epochs=12)
+    file = sweep_file(tmp_path, data, ratios="0.5", seeds="1", epochs=9)
     submit = sweep.start("submit", file, "--yes")
     (run_id,) = states(sweep, file)
     folder = runs(tmp_path) / run_id
