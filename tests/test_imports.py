@@ -25,6 +25,44 @@ ALLOWED = {
     "sweep": ("sweep", "slurm", "analysis", *RECORDS, *CATALOGS, *PREPARATION),
     "benchmarks": ("benchmarks", "sweep.config", "sweep.plan.cost", "sweep.errors", "trainer"),
 }
+# Inside a package rooms lie on floors, ground first: a file imports from its own room and from lower floors.
+FLOORS = {
+    "trainer": (
+        {"stop"},
+        {"records"},
+        {"data", "models"},
+        {"loop"},
+        {"checkpoint", "distributed"},
+        {"run"},
+        {"__main__"},
+    ),
+    "slurm": (
+        {"jobs", "commands", "pools", "bundles", "cores", "mps", "probe"},
+        {"causes", "limits", "local", "submission"},
+        {"queue", "task"},
+        {"private_cluster"},
+    ),
+    "analysis": (
+        {"errors", "folder", "formats", "chapter", "spread"},
+        {"load", "scaling"},
+        {"study"},
+        {"missing", "mixed", "resumed"},
+        {"tables"},
+        {"figures"},
+        {"comparison"},
+        {"report", "export"},
+    ),
+    "sweep": (
+        {"errors", "words"},
+        {"config"},
+        {"status"},
+        {"plan"},
+        {"submit"},
+        {"upkeep", "doctor", "results", "logs"},
+        {"cli"},
+        {"__main__"},
+    ),
+}
 
 
 def imports(path: Path) -> list[str]:
@@ -35,7 +73,8 @@ def imports(path: Path) -> list[str]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
-            found.append(node.module or "")
+            module = node.module or ""
+            found += [f"{module}.{alias.name}" for alias in node.names] if module in PACKAGES else [module]
     return found
 
 
@@ -51,6 +90,32 @@ def test_imports_go_one_way(package: str) -> None:
             assert any(name == allowed or name.startswith(f"{allowed}.") for allowed in ALLOWED[package]), (
                 f"{path.relative_to(REPOSITORY)} imports {name}"
             )
+
+
+@pytest.mark.parametrize("package", FLOORS)
+def test_rooms_of_a_package_lie_on_floors(package: str) -> None:
+    """Each room imports only from lower floors, so that a reader who goes from one to the next never turns back."""
+    floor = {room: number for number, rooms in enumerate(FLOORS[package]) for room in rooms}
+    for path in sorted((REPOSITORY / package).rglob("*.py")):
+        if path.parent.name == package and path.stem == "__init__":
+            continue
+        room = path.relative_to(REPOSITORY / package).parts[0].removesuffix(".py")
+        for name in imports(path):
+            there = name.split(".")
+            if there[0] == package and len(there) > 1 and there[1] != room:
+                assert floor[there[1]] < floor[room], f"{path.relative_to(REPOSITORY)} imports {name}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
+    """Not even inside functions."""
+    root = REPOSITORY / package
+    modules = {".".join(path.relative_to(REPOSITORY).with_suffix("").parts): path for path in root.rglob("*.py")}
+    left = {module: {name for name in imports(path) if name in modules} for module, path in modules.items()}
+    while left:
+        ground = {module for module, below in left.items() if not below & left.keys()}
+        assert ground, f"in circles: {sorted(left)}"
+        left = {module: below for module, below in left.items() if module not in ground}
 
 
 @pytest.mark.parametrize(
