@@ -5,7 +5,7 @@ import logging
 from trainer.commitment import UsageError
 from trainer.crew import Crew
 from trainer.data.prepared import DataError
-from trainer.device import DeviceError
+from trainer.device import DeviceError, is_broken
 from trainer.files import RecordError, disk_trouble
 from trainer.records import Bundle, ExitCode, RunFolder
 from trainer.run import execute, record_refusal
@@ -15,21 +15,25 @@ from trainer.stop import StopSignal
 log = logging.getLogger("trainer")
 
 
-def execute_bundle(bundle: Bundle, task: int, job: Job, stop: StopSignal) -> ExitCode:
+def execute_bundle(bundle: Bundle, task: int, job: Job, stop: StopSignal, *, after_gpu_fault: bool = False) -> ExitCode:
     """Execute the runs of one task in turn; a run that fails does not end the others, a signal does.
 
-    Runs that are done, cancelled or someone else's are passed over. Answers FAILED if any run failed here.
+    Runs that are done, cancelled or someone else's are passed over. Answers FAILED if any run failed here, and
+    GPU_FAULT if one left the GPU of no use to this process: the runs after it want a fresh one. after_gpu_fault: this
+    is that one; where its first run breaks the GPU again, the others are left for another job.
     """
     crew = Crew(bundle.options.processes, stop) if bundle.options.processes > 1 else None
     try:
-        return _execute_each(bundle, task, job, stop, crew)
+        return _execute_each(bundle, task, job, stop, crew, after_gpu_fault)
     finally:
         if crew:
             crew.dismiss()
 
 
-def _execute_each(bundle: Bundle, task: int, job: Job, stop: StopSignal, crew: Crew | None) -> ExitCode:
-    failed = False
+def _execute_each(
+    bundle: Bundle, task: int, job: Job, stop: StopSignal, crew: Crew | None, after_gpu_fault: bool
+) -> ExitCode:
+    failed, worked = after_gpu_fault, not after_gpu_fault
     for spec in bundle.tasks[task]:
         if stop.received:
             return ExitCode.INTERRUPTED
@@ -46,6 +50,12 @@ def _execute_each(bundle: Bundle, task: int, job: Job, stop: StopSignal, crew: C
             log.error("%s: %s", spec.run.id, disk_trouble(error, folder.path) or error)
             outcome = ExitCode.FAILED
         failed = failed or outcome is ExitCode.FAILED
+        worked = worked or outcome is ExitCode.DONE
+        if outcome is ExitCode.FAILED and is_broken(bundle.options.device):
+            if worked:
+                return ExitCode.GPU_FAULT
+            log.error("the GPU fails a fresh process too; the runs that are left want another one")
+            return ExitCode.FAILED
     if stop.received:
         return ExitCode.INTERRUPTED
     return ExitCode.FAILED if failed else ExitCode.DONE
