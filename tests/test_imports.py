@@ -25,7 +25,7 @@ ALLOWED = {
     "slurm": ("slurm", *RECORDS, "trainer.claim", "trainer.checkpoint_file"),
     "analysis": ("analysis", *RECORDS, *CATALOGS),
     "sweep": ("sweep", "slurm", "analysis", *RECORDS, *CATALOGS, *PREPARATION),
-    "benchmarks": ("benchmarks", "sweep.config", "sweep.cost", "sweep.errors", "trainer"),
+    "benchmarks": ("benchmarks", "sweep.config", "sweep.cost", "sweep.errors", "slurm.mps", "trainer"),
 }
 
 
