@@ -23,7 +23,7 @@ ALLOWED = {
     "slurm": ("slurm", *RECORDS),
     "analysis": ("analysis", *RECORDS, *CATALOGS),
     "sweep": ("sweep", "slurm", "analysis", *RECORDS, *CATALOGS, *PREPARATION),
-    "benchmarks": ("benchmarks", "sweep.config", "sweep.plan.cost", "sweep.errors", "trainer"),
+    "benchmarks": ("benchmarks", "sweep.config", "sweep.plan.cost", "sweep.errors", "slurm.mps", "trainer"),
 }
 # Inside a package rooms lie on floors, ground first: a file imports from its own room and from lower floors.
 FLOORS = {

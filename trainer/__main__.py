@@ -1,7 +1,7 @@
 """`python -m trainer`: train one run, or a bundle of runs, and answer with an exit code that says how it ended.
 
 Exit codes: 0 done (also when it was done before) · 1 failed, see error.json · 2 the call is wrong · 69 another process
-owns the run · 75 interrupted, the next call continues.
+owns the run · 75 interrupted, the next call continues. A bundle whose GPU breaks goes on in a fresh process.
 """
 
 import argparse
@@ -26,6 +26,8 @@ from trainer.records.run import Bundle, KeepCheckpoints, Options, Run, RunFolder
 from trainer.run.checks import UsageError
 from trainer.run.early_exit import Job, all_settled, answer_at_once
 from trainer.stop import StopSignal
+
+log = logging.getLogger("trainer")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,7 +69,20 @@ def _train_bundle(call: argparse.Namespace, stop: StopSignal) -> ExitCode:
         return ExitCode.DONE
     from trainer.run.bundle import execute_bundle
 
-    return execute_bundle(bundle, call.task, job, stop)
+    code = execute_bundle(bundle, call.task, job, stop, after_gpu_fault=call.after_gpu_fault)
+    if code is ExitCode.GPU_FAULT:
+        _go_on_afresh(call, job)
+    return code
+
+
+def _go_on_afresh(call: argparse.Namespace, job: Job) -> None:
+    """Become a new process with the same number, and nothing of the GPU's: whoever waits for this one sees no end."""
+    log.warning("the GPU is of no more use to this process; a fresh one goes on with the other runs")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.closerange(3, 1 << 16)  # the driver's files among them, which would keep the memory
+    bundle = ["--bundle", str(call.bundle), "--task", str(call.task)]
+    os.execv(sys.executable, [sys.executable, "-u", "-m", "trainer", *bundle, "--job", job.id, "--after-gpu-fault"])  # noqa: S606  no shell is wanted
 
 
 def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: StopSignal) -> ExitCode:
@@ -164,6 +179,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument("--job", help="recorded with the attempt; Slurm's job id by default")
     parser.add_argument("--bundle", type=Path, metavar="FILE", help="train the runs this file lists instead")
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)  # one of another's --processes
+    parser.add_argument("--after-gpu-fault", action="store_true", help=argparse.SUPPRESS)  # from the process before
     parser.add_argument("--task", type=int, default=0, metavar="N", help="those of the bundle's task N")
     return parser
 

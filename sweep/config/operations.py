@@ -8,8 +8,9 @@ OPERATIONS_PER_MAC = 2
 PASSES_TRAINING = 3
 
 # Operations a second sustained in fp32 on these two networks. CPU: a core of a Xeon of 2023, between ResNet-18's 130e9
-# and the ViT's 86e9 (benchmarks/results, n = 5). The GPUs: two fifths of the vendor's fp32 peak, not measured here.
-SUSTAINED = {"cpu": 105e9, "p100": 3.7e12, "v100": 6.0e12, "a100": 7.8e12, "h100": 24e12}
+# and the ViT's 86e9 (benchmarks/results, n = 5). The H200: that of the whole study, 17e12 to 24e12 by network and size
+# (benchmarks/results, n = 1). The other GPUs: two fifths of the vendor's fp32 peak, not measured here.
+SUSTAINED = {"cpu": 105e9, "p100": 3.7e12, "v100": 6.0e12, "a100": 7.8e12, "h100": 24e12, "h200": 23e12}
 START_S = 3.0  # Python, torch, data, first step
 
 

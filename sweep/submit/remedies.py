@@ -97,7 +97,7 @@ def remedy(row: PlanRow, *, asked: bool, ground: Ground | None = None) -> Remedy
             return _more_time(row, start, kept, had, usual, partition, asked=asked)
         case Cause.CUDA_OOM:
             return _larger_gpu(row, start, kept, ground, asked=asked)
-        case Cause.NODE_FAIL | Cause.LAUNCH_FAILED if row.status.node:
+        case Cause.NODE_FAIL | Cause.LAUNCH_FAILED | Cause.GPU_FAULT if row.status.node:
             return _other_node(row, start, kept, partition)
         case _:
             return Remedy(row, True, start, kept)

@@ -227,7 +227,7 @@ def test_the_error_of_the_cost_model_is_in_the_table() -> None:
     assert "| ResNet-18 | 32×32 | fp32 | 3 | -" in without
     assert without.split("## The cost model")[1].split("##")[0].count("| – |") == 1
     unknown = results(*three_rounds(), growth=alone)
-    unknown = unknown.model_copy(update={"machine": unknown.machine.model_copy(update={"gpu": "NVIDIA H200"})})
+    unknown = unknown.model_copy(update={"machine": unknown.machine.model_copy(update={"gpu": "NVIDIA L40S"})})
     assert "| fp32 | 2 | – | +6 (-29–+40) % |" in markdown(unknown, load_sweep(STUDY).runs, "a.png")
 
 

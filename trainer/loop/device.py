@@ -52,6 +52,17 @@ def _check_kernels(device: torch.device) -> None:
         )
 
 
+def is_broken(name: str) -> bool:
+    """Tell whether an error has left a GPU of no use to this process, as most of CUDA's do until the process ends."""
+    if name == "cpu" or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize("cuda" if name == "auto" else name)
+    except RuntimeError:
+        return True
+    return False
+
+
 def resolve_precision(precision: Precision, device: torch.device) -> str:
     """Give the number format that "auto" means on a device: bf16 from sm_80, fp16 on sm_70, fp32 elsewhere.
 

@@ -14,6 +14,7 @@ class Cause(str, Enum):
     """Why a run is failed or interrupted."""
 
     CUDA_OOM = "cuda_oom"
+    GPU_FAULT = "gpu_fault"
     HOST_OOM = "host_oom"
     TIMEOUT = "timeout"
     PREEMPTED = "preempted"
@@ -32,6 +33,7 @@ class ExitCode(int, Enum):
     FAILED = 1
     USAGE = 2
     STOOD_BACK = 69  # EX_UNAVAILABLE: another process owns this run
+    GPU_FAULT = 74  # EX_IOERR: the GPU serves this process no longer; a fresh one can go on
     INTERRUPTED = 75  # EX_TEMPFAIL: stopped, will continue when called again
 
 

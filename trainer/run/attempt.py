@@ -94,8 +94,9 @@ class OneAttempt:
             log.warning("%s cancelled after %d epochs", self._id, self.epoch)
             return self._close(ExitCode.INTERRUPTED, "cancelled", None, str(reason))
         except Exception as error:  # whatever ends a run is recorded; nothing is swallowed
-            record = partial(record_failure, self.folder, self.claim, error, self.epoch)
-            return self._last_word(ExitCode.FAILED, record)
+            # Unnamed, or this frame would hold the error whose traceback holds the frame: a cycle around the trainer,
+            # which kept the GPU's memory from the next run.
+            return self._last_word(ExitCode.FAILED, partial(record_failure, self.folder, self.claim, error, self.epoch))
         return self._close(ExitCode.DONE, "done", None, None)
 
     @property

@@ -4,7 +4,7 @@ import logging
 
 from trainer.data.prepared import DataError
 from trainer.distributed.leader import Crew
-from trainer.loop.device import DeviceError
+from trainer.loop.device import DeviceError, is_broken
 from trainer.records.attempt import ExitCode
 from trainer.records.files import RecordError, disk_trouble
 from trainer.records.run import Bundle, RunFolder
@@ -16,21 +16,25 @@ from trainer.stop import StopSignal
 log = logging.getLogger("trainer")
 
 
-def execute_bundle(bundle: Bundle, task: int, job: Job, stop: StopSignal) -> ExitCode:
+def execute_bundle(bundle: Bundle, task: int, job: Job, stop: StopSignal, *, after_gpu_fault: bool = False) -> ExitCode:
     """Execute the runs of one task in turn; a run that fails does not end the others, a signal does.
 
-    Runs that are done, cancelled or someone else's are passed over. Answers FAILED if any run failed here.
+    Runs that are done, cancelled or someone else's are passed over. Answers FAILED if any run failed here, and
+    GPU_FAULT if one left the GPU of no use to this process: the runs after it want a fresh one. after_gpu_fault: this
+    is that one; where its first run breaks the GPU again, the others are left for another job.
     """
     crew = Crew(bundle.options.processes, stop) if bundle.options.processes > 1 else None
     try:
-        return _execute_each(bundle, task, job, stop, crew)
+        return _execute_each(bundle, task, job, stop, crew, after_gpu_fault)
     finally:
         if crew:
             crew.dismiss()
 
 
-def _execute_each(bundle: Bundle, task: int, job: Job, stop: StopSignal, crew: Crew | None) -> ExitCode:
-    failed = False
+def _execute_each(
+    bundle: Bundle, task: int, job: Job, stop: StopSignal, crew: Crew | None, after_gpu_fault: bool
+) -> ExitCode:
+    failed, worked = after_gpu_fault, not after_gpu_fault
     for spec in bundle.tasks[task]:
         if stop.received:
             return ExitCode.INTERRUPTED
@@ -47,6 +51,12 @@ def _execute_each(bundle: Bundle, task: int, job: Job, stop: StopSignal, crew: C
             log.error("%s: %s", spec.run.id, disk_trouble(error, folder.path) or error)
             outcome = ExitCode.FAILED
         failed = failed or outcome is ExitCode.FAILED
+        worked = worked or outcome is ExitCode.DONE
+        if outcome is ExitCode.FAILED and is_broken(bundle.options.device):
+            if worked:
+                return ExitCode.GPU_FAULT
+            log.error("the GPU fails a fresh process too; the runs that are left want another one")
+            return ExitCode.FAILED
     if stop.received:
         return ExitCode.INTERRUPTED
     return ExitCode.FAILED if failed else ExitCode.DONE

@@ -127,7 +127,7 @@ def test_processors_are_told_apart_by_their_pool() -> None:
     here = works(pool="local", device="cpu")
     assert CostModel([timed(here[0])]).estimate(here[1]).basis == "1 finished run"
     assert CostModel([timed(here[0]._replace(pool="other"))]).estimate(here[1]).basis == "operations"
-    assert (device_kind("NVIDIA A100-SXM4-40GB"), device_kind("NVIDIA H200"), device_kind(None)) == (
+    assert (device_kind("NVIDIA A100-SXM4-40GB"), device_kind("NVIDIA L40S"), device_kind(None)) == (
         "a100",
         None,
         "cpu",

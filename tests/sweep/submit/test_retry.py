@@ -55,6 +55,7 @@ CASES = {
     ),
     "GPU memory": (row(cause=Cause.CUDA_OOM), ground("p100"), Change(pool="v100"), "in pool v100 with 16 GB a GPU"),
     "node": (row(State.INTERRUPTED, Cause.NODE_FAIL, node="n1"), ground(), Change(exclude=("n1",)), "another node"),
+    "GPU": (row(cause=Cause.GPU_FAULT, node="n1"), ground(), Change(exclude=("n1",)), "another node"),
     "second node": (
         row(State.INTERRUPTED, Cause.NODE_FAIL, node="n1"),
         ground(exclude=["n2"]),

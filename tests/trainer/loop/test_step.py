@@ -172,6 +172,22 @@ def test_a_captured_run_agrees_with_an_eager_one(
 
 
 @cuda
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+@pytest.mark.parametrize("architecture", ["resnet18", "vit"])
+def test_a_gpu_computes_the_same_run_twice(architecture: str, precision: str) -> None:
+    """History and state after four epochs, bit for bit: what goes on from a checkpoint depends on it."""
+    ours, again = (train_epochs(on_gpu(architecture, capture=True, precision=precision), 4) for _ in range(2))
+    assert_same(ours, again)
+
+
+def test_no_convolution_is_chosen_by_the_clock() -> None:
+    """The winner of a search by time changes from process to process, and with it the last bits."""
+    torch.backends.cudnn.benchmark = True
+    small("resnet18")
+    assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == (False, True)
+
+
+@cuda
 def test_a_run_whose_capture_breaks_off_goes_on_as_written(caplog: pytest.LogCaptureFixture) -> None:
     """A look at the device while it is captured: the generator draws on, the memory is free, the losses agree."""
     trainer = on_gpu("vit", capture=True)

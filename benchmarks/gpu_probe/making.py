@@ -1,0 +1,55 @@
+"""Trainers over the drawn images, in this process."""
+
+import numpy as np
+import torch
+
+from benchmarks.gpu_probe.setting import SEED, Combination, Setting
+from trainer.data.catalog import DATASETS
+from trainer.data.prepared import open_dataset
+from trainer.loop.device import choose_device
+from trainer.loop.trainer import Split, Trainer
+from trainer.records.recipe import Recipe
+
+
+def make(
+    one: Combination,
+    setting: Setting,
+    *,
+    epochs: int = 180,
+    images: int | None = None,
+    capture: bool = True,
+    device: str | None = None,
+    kind: type[Trainer] = Trainer,
+) -> Trainer:
+    """Put a run together over the first images of the middle set (all of them unless said)."""
+    dataset = open_dataset(setting.data(setting.some), one.dataset)
+    place = choose_device(device or setting.device)
+    train = dataset.read("train", np.arange(images or setting.some))
+    return kind(
+        architecture=one.architecture,
+        dataset=DATASETS[one.dataset],
+        classes=len(dataset.manifest.classes),
+        recipe=Recipe(epochs=epochs, batch_size=setting.batch),
+        seed=SEED,
+        precision=one.precision,
+        train=Split.from_arrays(*train, place),
+        val=Split.from_arrays(*dataset.read("val"), place),
+        capture=capture,
+    )
+
+
+def no_tick(step: int, steps: int) -> None:
+    """Let training go on."""
+
+
+def train(trainer: Trainer, epochs: int) -> Trainer:
+    """Train some epochs."""
+    for _ in range(epochs):
+        trainer.run_epoch(no_tick)
+    return trainer
+
+
+def wait(device: torch.device) -> None:
+    """Wait until the device has done all it was told."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
