@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from analysis.report.standing import moment, word
+from analysis.report.standing import moment
 from trainer.records.attempt import Attempt, AttemptRecord
 from trainer.records.files import RecordError, read_json
 from trainer.records.result import Result
@@ -56,4 +56,4 @@ def _attempt(attempt: Attempt, remark: str) -> AttemptRow:
 def _remark(attempt: Attempt) -> str:
     if not isinstance(attempt, AttemptRecord):
         return ""
-    return ": ".join(part for part in (word(attempt.cause) if attempt.cause else "", attempt.message or "") if part)
+    return ": ".join(part for part in (attempt.cause.value if attempt.cause else "", attempt.message or "") if part)

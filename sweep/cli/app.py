@@ -175,7 +175,7 @@ def status(
             sweep=sweep.name,
             counts=counts(statuses),
             slurm=seen.queue.model_dump(mode="json", include={"squeue", "sacct"}),
-            runs=[found._asdict() for found in shown],
+            runs=[_status_entry(found) for found in shown],
         )
     elif not out.is_terminal:
         from sweep.cli.tables import plain_line
@@ -358,13 +358,18 @@ def _draw_status(
 
 def _plan_entry(row: PlanRow) -> dict[str, Any]:
     return {
-        **row.placed.spec.run.model_dump(),
+        **row.run.model_dump(),
         "train_samples": row.placed.train_samples,
         "pool": row.placed.pool,
         "state": row.status.state.value,
         "estimate_s": round(row.estimate_s, 1),
         "basis": row.basis,
     }
+
+
+def _status_entry(found: RunStatus) -> dict[str, Any]:
+    fields = found._asdict()
+    return {**fields.pop("run").model_dump(), **fields}
 
 
 def _counted(statuses: Sequence[RunStatus]) -> str:

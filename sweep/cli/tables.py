@@ -45,8 +45,7 @@ SHOWN = 3  # names of a group that are spelt out
 
 def title(row: PlanRow) -> str:
     """Name a block of the grid, as the chapter does."""
-    run = row.placed.spec.run
-    name = f"{ARCHITECTURES[run.architecture].title} / {DATASETS[run.dataset].title}"
+    name = f"{ARCHITECTURES[row.run.architecture].title} / {DATASETS[row.run.dataset].title}"
     return f"{name} / {row.placed.variant}" if row.placed.variant else name
 
 
@@ -117,14 +116,14 @@ def state_line(statuses: Sequence[RunStatus]) -> str:
 
 def matrix(rows: Sequence[PlanRow]) -> Table:
     """Draw one coloured sign a run: a row a block, a column a ratio, within it the seeds."""
-    ratios = sorted({row.status.ratio for row in rows})
-    seeds = sorted({row.status.seed for row in rows})
+    ratios = sorted({row.run.ratio for row in rows})
+    seeds = sorted({row.run.seed for row in rows})
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column(f"seeds {' '.join(map(str, seeds))} at ratio")
     for ratio in ratios:
         table.add_column(f"{ratio:g}".lstrip("0"))
     for name, block in blocks(rows).items():
-        cells = {(row.status.ratio, row.status.seed): row.status.state for row in block}
+        cells = {(row.run.ratio, row.run.seed): row.status.state for row in block}
         signs = []
         for ratio in ratios:
             sign = Text()
@@ -248,13 +247,13 @@ def _hours(rows: Sequence[PlanRow]) -> tuple[str, str]:
 
 
 def _samples_table(rows: Sequence[PlanRow]) -> Table:
-    samples = {(row.status.dataset, row.status.ratio): row.placed.train_samples for row in rows}
-    datasets = list(dict.fromkeys(row.status.dataset for row in rows))
+    samples = {(row.run.dataset, row.run.ratio): row.placed.train_samples for row in rows}
+    datasets = list(dict.fromkeys(row.run.dataset for row in rows))
     table = Table(box=SIMPLE)
     table.add_column("ratio", justify="right")
     for dataset in datasets:
         table.add_column(f"{DATASETS[dataset].title} images", justify="right")
-    for ratio in sorted({row.status.ratio for row in rows}):
+    for ratio in sorted({row.run.ratio for row in rows}):
         table.add_row(str(ratio), *(f"{samples[dataset, ratio]:,}" for dataset in datasets))
     return table
 

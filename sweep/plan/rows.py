@@ -6,6 +6,7 @@ from typing import NamedTuple
 from sweep.config.schema import PlacedRun, Sweep
 from sweep.plan.cost import CostModel, shared_s
 from sweep.status.state import RunStatus, State
+from trainer.records.run import Run
 
 # What `submit` executes without being asked by name. A failed run waits for `retry`, a stale one keeps its result.
 SUBMITTED = (State.PLANNED, State.INTERRUPTED, State.CANCELLED)
@@ -28,6 +29,10 @@ class PlanRow(NamedTuple):
     @property
     def id(self) -> str:
         return self.placed.id
+
+    @property
+    def run(self) -> Run:
+        return self.placed.spec.run
 
     @property
     def remaining_s(self) -> float:

@@ -19,7 +19,7 @@ from sweep.status.folder import Submission
 from sweep.status.look import Look
 from trainer.records.attempt import Attempt
 from trainer.records.result import Result
-from trainer.records.run import RunSpec
+from trainer.records.run import Other, RunSpec, other_work
 
 Where = tuple[str, str]  # host and job: what runs that share a GPU have in common
 
@@ -57,7 +57,8 @@ def _finished(sweep: Sweep, placed: PlacedRun, result: Result, spans: Mapping[Wh
     moved = len(hardware.stretches) > 1 or (not hardware.stretches and len({one.host for one in result.attempts}) > 1)
     moved = moved or (hardware.gpus != [] and len(hardware.gpus) != sweep.execution.gpus_per_run)
     images = min(result.data.train_samples, result.data.val_samples)
-    if moved or result.run != placed.spec.run or images <= 0 or timing.train_seconds <= 0:
+    other_run = other_work(result.commitment, placed.spec, None) is Other.RUN
+    if moved or other_run or images <= 0 or timing.train_seconds <= 0:
         return None
     share = _share(result.attempts, spans) if hardware.gpus else 1.0
     rest = timing.total_seconds - timing.train_seconds - timing.evaluation_seconds
@@ -86,10 +87,7 @@ def _in_work(
     attempt, progress, spec = evidence.attempt, evidence.progress, placed.spec
     if attempt is None or progress is None or progress.attempt != attempt.number:
         return None
-    if evidence.commitment is None or (evidence.commitment.run, evidence.commitment.training) != (
-        spec.run,
-        spec.training,
-    ):
+    if evidence.commitment is None or other_work(evidence.commitment, spec, None):
         return None
     pool = _pool(submissions, attempt.submission, spec.run.id)
     seconds = progress.history.epoch_seconds[progress.start_epoch + 1 :]

@@ -26,7 +26,7 @@ from trainer.records.base import now
 from trainer.records.claim import close_dead
 from trainer.records.files import write_json
 from trainer.records.process import is_alive, this_process
-from trainer.records.run import Bundle, Commitment, Options, RunSpec
+from trainer.records.run import Bundle, Options, RunSpec, other_work
 
 
 class Overtaken(Exception):
@@ -235,9 +235,8 @@ def _make_room(folder: SweepFolder, sweep: Sweep, row: PlanRow) -> None:
                 message=row.status.message,
             )
     spec = row.placed.spec
-    fingerprint = sweep.fingerprints.get(spec.run.dataset, "")
-    wanted = Commitment(run=spec.run, training=spec.training, data_fingerprint=fingerprint)
-    other = evidence.commitment is not None and evidence.commitment != wanted
+    found = evidence.commitment
+    other = other_work(found, spec, sweep.fingerprints.get(spec.run.dataset)) if found else None
     if evidence.result is not None or other:
         folder.set_aside(row.id)
     elif run_folder.result.exists():  # damaged: the run can do without, and may have checkpoints to go on from

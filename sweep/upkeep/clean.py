@@ -13,7 +13,7 @@ from typing import NamedTuple
 from sweep.config.schema import PlacedRun, Sweep
 from sweep.status.evidence import read_evidence
 from sweep.status.folder import SweepFolder
-from sweep.status.state import NOBODY, State, run_status
+from sweep.status.state import NO_JOBS, State, run_status
 from sweep.upkeep.unfinished import ABANDONED_S, abandoned, find_leftovers, lies_within, regular
 from sweep.upkeep.verify import SET_ASIDE
 from trainer.records.checkpoint_file import checkpoint_name, list_checkpoints
@@ -102,7 +102,7 @@ def _is_done(sweep: Sweep, placed: PlacedRun, run: RunFolder) -> bool:
     """Tell whether a run is done, as `status` has it: its result validates, and is of the plan's recipe and data."""
     evidence = read_evidence(run)
     fingerprint = sweep.fingerprints.get(placed.spec.run.dataset)
-    return run_status(placed, evidence, NOBODY, fingerprint, run).state is State.DONE
+    return run_status(placed, evidence, NO_JOBS, fingerprint, run).state is State.DONE
 
 
 def _old_leftovers(sweep: Sweep) -> list[Path]:

@@ -249,7 +249,7 @@ def test_a_damaged_result_is_said_and_changes_no_other_run(tmp_path: Path) -> No
     statuses = {known.id: known for known in before.statuses}
     first = render_report(before.folder, before.study, before.statuses)
     RunFolder(before.folder / "runs" / DAMAGED).result.write_text('{"schema_version": 1')
-    statuses[DAMAGED] = statuses[DAMAGED]._replace(state=State.FAILED, message="finished, but no result")
+    statuses[DAMAGED] = statuses[DAMAGED]._replace(state=State.FAILED.value, message="finished, but no result")
     after = look(before.folder, plan, statuses)
     second = render_report(after.folder, after.study, after.statuses)
     old, new = articles(first), articles(second)

@@ -194,9 +194,7 @@ def plan(sweep: Sweep) -> list[PlanRow]:
 
 def of(rows: Sequence[PlanRow], architecture: str, dataset: str, seed: int) -> list[PlanRow]:
     return [
-        row
-        for row in rows
-        if (row.status.architecture, row.status.dataset, row.status.seed) == (architecture, dataset, seed)
+        row for row in rows if (row.run.architecture, row.run.dataset, row.run.seed) == (architecture, dataset, seed)
     ]
 
 
