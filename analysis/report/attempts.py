@@ -30,8 +30,7 @@ def attempt_rows(files: RunFolder, result: Result | None) -> tuple[AttemptRow, .
         try:
             record: Attempt | None = read_json(files.attempt(number), AttemptRecord)
         except RecordError as error:
-            path = files.attempt(number)
-            damage = f"attempts/{path.name} {str(error).removeprefix(f'{path}: ')}"
+            damage = f"attempts/{files.attempt(number).name} {error.reason}"
             rows.append(_attempt(told[number], damage) if number in told else AttemptRow(str(number), remark=damage))
             continue
         record = record or told.get(number)

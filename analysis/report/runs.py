@@ -81,7 +81,7 @@ def read_page(folder: Path, run: PlannedRun, status: Standing, counted: Result |
         try:
             return read_json(path, schema)
         except RecordError as error:
-            problems.append(f"{path.name} {str(error).removeprefix(f'{path}: ')}")
+            problems.append(f"{path.name} {error.reason}")
             return None
 
     result = counted or read(files.result, Result)

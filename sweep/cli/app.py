@@ -21,6 +21,7 @@ from sweep.cli.results import add_result_commands
 from sweep.cli.upkeep import add_upkeep_commands
 from sweep.config.load import load_sweep
 from sweep.config.schema import Sweep
+from sweep.doctor.check import Verdict
 from sweep.errors import InputError, MachineError, SweepError
 from sweep.plan.rows import SUBMITTED, PlanRow, make_plan
 from sweep.plan.timings import learn
@@ -31,7 +32,12 @@ from trainer.data.prepared import DataError
 if TYPE_CHECKING:
     from sweep.submit.remedies import Remedy
 
-DOCTOR_STYLES = {"ok": "green", "warning": "yellow", "problem": "bold red", "skipped": "dim"}
+DOCTOR_STYLES = {
+    Verdict.OK: "green",
+    Verdict.WARNING: "yellow",
+    Verdict.PROBLEM: "bold red",
+    Verdict.SKIPPED: "dim",
+}
 WATCH_S = 2.0
 WATCH_SLURM_S = 15.0  # the scheduler is everyone's: a watch asks it no more often
 
@@ -278,7 +284,7 @@ def doctor(
             out.print(check.line(), style=DOCTOR_STYLES[check.state], highlight=False, soft_wrap=True, markup=False)
     if json_:
         print_json(sweep=sweep.name, checks=[check._asdict() for check in checks])
-    raise typer.Exit(MachineError.exit_code if any(check.state == "problem" for check in checks) else 0)
+    raise typer.Exit(MachineError.exit_code if any(check.state is Verdict.PROBLEM for check in checks) else 0)
 
 
 add_upkeep_commands(app)

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from sweep.config.yaml_file import Location, YamlFile
 from sweep.errors import InputError
 from sweep.words import nearest
+from trainer.records.files import reason
 
 
 def validate(source: YamlFile, schema: type[Any]) -> Any:
@@ -37,7 +38,7 @@ def _explain(source: YamlFile, schema: type[Any], error: ValidationError) -> Inp
     if first["type"] == "missing":
         return source.error(location[:-1], f"'{key}' is missing in '{within}'")
     shown = ".".join(str(part) for part in location) or "the file"
-    message = str(first["msg"]).removeprefix("Value error, ")
+    message = reason(first)
     given = first["input"]
     if isinstance(given, (str, int, float, bool, list)) or given is None:
         return source.error(location, f"'{shown}' is {quoted(given)}: {lowered(message)}")

@@ -190,5 +190,4 @@ def _named(rows: Sequence[PlanRow], name: str) -> PlanRow:
 
 def nearest_run(name: str, rows: Sequence[PlanRow]) -> str:
     """Offer the nearest run id; a long list of ids helps nobody."""
-    hint = nearest(name, [row.id for row in rows])
-    return hint if "did you mean" in hint else "; 'sweep status' lists them"
+    return nearest(name, [row.id for row in rows], otherwise="'sweep status' lists them")

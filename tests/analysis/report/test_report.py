@@ -85,7 +85,7 @@ def test_the_same_sweep_gives_the_same_bytes_wherever_it_lies(sweep: Sweep, html
     """Not the folder, nor the process, nor its order of sets is in the page."""
     shutil.copytree(sweep.folder, tmp_path / "else" / "study", ignore=shutil.ignore_patterns("report"))
     code = (
-        "import sys; sys.path.insert(0, 'tests')\n"
+        "import sys; sys.path[:0] = ['tests', 'tests/support']\n"
         "from pathlib import Path\n"
         "from report_fixtures import half_done\n"
         "from analysis.report import write_report\n"
