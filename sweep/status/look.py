@@ -15,12 +15,12 @@ from sweep.status.evidence import Evidence
 from sweep.status.folder import Submission, SweepFolder
 from sweep.status.state import Carrier, Jobs, RunStatus, State, run_status
 from trainer.records.base import now
+from trainer.records.claim import SUBMITTING_S, at_work, silent
 from trainer.records.files import RecordError, read_json, write_json
 from trainer.records.process import is_alive
 from trainer.records.result import Result
 
 CACHE_S = 4.0  # commands in quick succession share one answer of Slurm's
-SUBMITTING_S = 600.0  # a submission takes seconds; on another host only its age tells that it was cut off
 LOG_TAIL = 20_000  # bytes of a job's output that are searched for how it ended
 
 
@@ -88,8 +88,7 @@ def look(sweep: Sweep, executor: LocalExecutor | None = None, *, max_age_s: floa
             own = next((one.job for one in held if one and attempt and one.token == attempt.submission), None)
             # A job without an id that is not in doubt is a local worker: whether that lives, its process tells.
             by_scheduler = own if own and (own.id is not None or own.phase is Phase.UNKNOWN) else None
-            alive = is_alive(attempt.process) if attempt and attempt.outcome is None else None
-            jobs = Jobs(held[newest] if newest is not None else None, by_scheduler, alive)
+            jobs = Jobs(held[newest] if newest is not None else None, by_scheduler, at_work(attempt))
         fingerprint = sweep.fingerprints.get(placed.spec.run.dataset)
         statuses.append(run_status(placed, found, jobs, fingerprint, folder.run(run_id)))
     results = {run_id: found.result for run_id, found in evidence.items() if found.result is not None}
@@ -107,7 +106,7 @@ def read_submissions(folder: SweepFolder) -> tuple[list[Submission], dict[str, b
     try:
         for record in folder.read_submissions():
             alive = is_alive(record.submitter) if record.submitter else False
-            if alive is None and now() - record.created > timedelta(seconds=SUBMITTING_S):
+            if alive is None and silent(record.created, SUBMITTING_S):
                 alive = False  # and should it live after all: its runs' new submission withdraws what it may yet send
             last = read_json(folder.submission(record.token), Submission) if alive is False else None
             submissions.append(last or record)

@@ -71,8 +71,8 @@ class Jobs(NamedTuple):
     """What is known of the jobs of an unfinished run.
 
     newest: the one in the newest submission that lists the run. own: the one that its newest attempt belongs to, None
-    for an attempt started by hand or here. alive: whether that attempt's process lives, None when that cannot be seen
-    from here.
+    for an attempt started by hand or here. alive: whether that attempt's process works on it, None when that cannot be
+    seen from here.
     """
 
     newest: Carrier | None = None

@@ -14,9 +14,10 @@ from sweep.config.schema import PlacedRun, Sweep
 from sweep.status.evidence import read_evidence
 from sweep.status.folder import SweepFolder
 from sweep.status.state import NO_JOBS, State, run_status
-from sweep.upkeep.unfinished import ABANDONED_S, abandoned, find_leftovers, lies_within, regular
+from sweep.upkeep.unfinished import abandoned, find_leftovers, lies_within, regular
 from sweep.upkeep.verify import SET_ASIDE
 from trainer.records.checkpoint_file import checkpoint_name, list_checkpoints
+from trainer.records.claim import ABANDONED_S
 from trainer.records.run import RunFolder
 
 

@@ -16,8 +16,8 @@ from upkeep_fixtures import DATA, TOKEN, Study, leave_unfinished, study, tree
 from sweep.config.load import load_sweep
 from sweep.status.folder import SweepFolder
 from sweep.upkeep.problems import Finding, Kind
+from sweep.upkeep.run_files import last_word
 from sweep.upkeep.verify import verify
-from sweep.upkeep.verify_run import last_word
 from trainer.checkpoint import tensors as checkpoint
 from trainer.records.attempt import AttemptRecord
 from trainer.records.checkpoint_file import ELEMENTS, CheckpointError, NewerCheckpointError, inspect, list_checkpoints
