@@ -125,12 +125,6 @@ def export(
         _told([into], study, "missing.csv there says")
 
 
-def add_result_commands(app: typer.Typer) -> None:
-    """Give the command line these commands."""
-    for command in (tables, figures, compare, report, export):
-        app.command()(command)
-
-
 def _study(sweep: Sweep, allow_mixed: bool) -> "tuple[Study, list[Standing]]":
     from sweep.results import read_results
 
