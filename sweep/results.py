@@ -1,4 +1,4 @@
-"""The results of a sweep that count, for everyone who shows them; the others with the reason why they do not."""
+"""Which results of a sweep count, and why the others do not, for all commands that show results."""
 
 from analysis.mixed import refuse_mixed
 from analysis.study import Standing, Study
@@ -33,7 +33,7 @@ def read_results(sweep: Sweep, *, allow_mixed: bool = False) -> tuple[Study, lis
 
 
 def why_missing(found: RunStatus) -> str:
-    """Say why a run has no result that counts."""
+    """Why a run has no result that counts, in words."""
     reason = found.state.value
     if found.cause:
         reason += f", {found.cause.value}"

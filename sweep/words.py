@@ -13,6 +13,11 @@ def nearest(name: str, known: Iterable[str], otherwise: str | None = None) -> st
     return f"; {otherwise or 'expected one of: ' + ', '.join(known)}"
 
 
+def nearest_run(name: str, known: Iterable[str]) -> str:
+    """End a sentence with the nearest run id: a long list of ids helps nobody."""
+    return nearest(name, known, otherwise="'sweep status' lists them")
+
+
 def hours(seconds: float) -> str:
     """A duration as its reader would say it."""
     if seconds < 90:

@@ -24,7 +24,7 @@ from sweep.config.schema import Sweep
 from sweep.errors import InputError, MachineError, SweepError
 from sweep.plan.rows import SUBMITTED, PlanRow
 from sweep.status.look import Look, look
-from sweep.status.state import RunStatus, State, counts
+from sweep.status.state import ON_ITS_WAY, RunStatus, State, counts
 from trainer.data.prepared import DataError
 
 if TYPE_CHECKING:
@@ -184,7 +184,7 @@ def _nothing_to_submit(file: Path, rows: Sequence[PlanRow], *, waits: bool) -> N
         err.print(f"failed runs wait for 'sweep retry {file}'", highlight=False)
     if State.STALE in present:
         err.print(f"stale runs keep their results until 'sweep submit {file} --stale'", highlight=False)
-    if State.RUNNING in present or State.QUEUED in present:
+    if present.intersection(ON_ITS_WAY):
         err.print(f"follow the others with 'sweep watch {file}'", highlight=False)
     raise typer.Exit(verdict(statuses) if waits else 0)
 

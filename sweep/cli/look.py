@@ -16,7 +16,7 @@ from sweep.errors import InputError
 from sweep.plan.rows import SUBMITTED, PlanRow, make_plan
 from sweep.plan.timings import learn
 from sweep.status.look import Look, look
-from sweep.status.state import RunStatus, State, counts
+from sweep.status.state import ON_ITS_WAY, RunStatus, State, counts
 
 WATCH_S = 2.0
 WATCH_SLURM_S = 15.0  # the scheduler is everyone's: a watch asks it no more often
@@ -106,7 +106,7 @@ def watch(file: File = DEFAULT_FILE, output: Output = None, data: Data = None) -
             rows = planned(sweep, seen)
             notes = "\n".join([*time_left(rows), *queue_problems(seen.queue, statuses)])
             live.update(Group(matrix(rows), legend(statuses), notes, run_table(active)))
-            if not any(found.state in (State.RUNNING, State.QUEUED) for found in statuses):
+            if not any(found.state in ON_ITS_WAY for found in statuses):
                 break
             time.sleep(WATCH_S)
     raise typer.Exit(verdict(statuses))
@@ -132,7 +132,7 @@ def logs(
 
 
 def planned(sweep: Sweep, seen: Look) -> list[PlanRow]:
-    """The plan by what was just seen, its costs learned from it."""
+    """The plan as the look found it, with costs learned from what its runs took."""
     return make_plan(sweep, seen.statuses, learn(sweep, seen))
 
 

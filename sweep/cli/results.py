@@ -133,7 +133,7 @@ def _study(sweep: Sweep, allow_mixed: bool) -> "tuple[Study, list[Standing]]":
 
 @contextmanager
 def _making(what: str, sweep: Sweep) -> Iterator[None]:
-    """Give the errors of making something the words and the exit code of the command line."""
+    """Turn the errors of making something into the command line's, with its exit codes."""
     from analysis.errors import AnalysisError
 
     try:

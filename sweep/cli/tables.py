@@ -13,7 +13,7 @@ from rich.text import Text
 
 from slurm.jobs import ArrayRecord, Snapshot
 from sweep.plan.rows import SUBMITTED, PlanRow
-from sweep.status.state import RunStatus, State, counts
+from sweep.status.state import ON_ITS_WAY, RunStatus, State, counts
 from sweep.words import hours, last_line
 from trainer.data.catalog import DATASETS
 from trainer.models.catalog import ARCHITECTURES
@@ -29,17 +29,8 @@ LOOKS = {
     State.STALE: ("≠", "bold yellow"),
     State.PLANNED: ("·", "dim"),
 }
-
-
 LISTED = 40  # above this many runs only those that someone may want to act on get a line of their own
-
-
-ON_ITS_WAY = (State.RUNNING, State.QUEUED)
-
-
 OF_INTEREST = (State.RUNNING, State.INTERRUPTED, State.FAILED, State.STALE)
-
-
 SHOWN = 3  # names of a group that are spelt out
 
 
@@ -79,13 +70,13 @@ def plan_tables(rows: Sequence[PlanRow]) -> Group:
 
 
 def plan_line(row: PlanRow) -> str:
-    """Give a planned run as a line of tab-separated fields: id, state, pool, images, estimated seconds, their basis."""
+    """A planned run as tab-separated fields: id, state, pool, images, estimated seconds, their basis."""
     fields = (row.id, row.status.state.value, row.placed.pool, str(row.placed.train_samples), f"{row.estimate_s:.0f}")
     return "\t".join((*fields, row.basis))
 
 
 def rests_on(rows: Sequence[PlanRow]) -> str:
-    """Say what the estimates of some runs rest on, the most frequent first."""
+    """What the estimates of some runs rest on, the most frequent first."""
     counted = Counter(row.basis for row in rows).most_common()
     if len(counted) == 1:
         return f"by {counted[0][0]}"
@@ -95,7 +86,7 @@ def rests_on(rows: Sequence[PlanRow]) -> str:
 
 
 def time_left(rows: Sequence[PlanRow]) -> list[str]:
-    """Say how long what is left of a sweep will take, in a line; in none where nothing is."""
+    """A line on how long the rest of a sweep will take; no line where nothing is left."""
     left = [row for row in rows if row.status.state in (*SUBMITTED, *ON_ITS_WAY)]
     if not left:
         return []
@@ -110,7 +101,7 @@ def time_left(rows: Sequence[PlanRow]) -> list[str]:
 
 
 def state_line(statuses: Sequence[RunStatus]) -> str:
-    """Say how many runs are in which state."""
+    """How many runs are in each state, in a line."""
     return " · ".join(f"{count} {state}" for state, count in counts(statuses).items())
 
 
@@ -171,7 +162,7 @@ def listed(statuses: Sequence[RunStatus]) -> list[RunStatus]:
 
 
 def failures(statuses: Sequence[RunStatus], file: str) -> Text:
-    """Say of each failure why, where its log is, and what tries it again; equal failures are one, with a count."""
+    """Each failure: why, where its log is, what tries it again. Equal failures are one entry with a count."""
     alike: dict[tuple[str, str, str | None], list[RunStatus]] = {}
     for status in statuses:
         if status.state is State.FAILED:
@@ -199,21 +190,21 @@ def failures(statuses: Sequence[RunStatus], file: str) -> Text:
 
 
 def _several(words: Sequence[str]) -> str:
-    """List a few different words and count the others."""
+    """A few of the different words, and a count of the others."""
     different = list(dict.fromkeys(words))
     more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
     return ", ".join(different[:SHOWN]) + more
 
 
 def plain_line(status: RunStatus) -> str:
-    """Give a run as one line of tab-separated fields: id, state, epoch, accuracy, cause, message, log."""
+    """A run as tab-separated fields: id, state, epoch, accuracy, cause, message, log."""
     cause = status.cause.value if status.cause else "-"
     fields = (status.id, status.state.value, f"{status.epoch}/{status.epochs}", _accuracy(status) or "-", cause)
     return "\t".join((*fields, last_line(status.message) or "-", status.log or "-"))
 
 
 def array_line(array: ArrayRecord) -> str:
-    """Say in a line what an array asks for."""
+    """What an array asks for, in a line."""
     wanted = array.resources
     runs = sum(map(len, array.tasks))
     where = ", ".join(filter(None, (f"partition {wanted.partition}", wanted.gres, wanted.constraint)))
@@ -223,7 +214,7 @@ def array_line(array: ArrayRecord) -> str:
 
 
 def queue_problems(queue: Snapshot, statuses: Sequence[RunStatus]) -> list[str]:
-    """Say which of Slurm's answers are missing, and from when what is shown is."""
+    """Which of Slurm's answers are missing, and how old what is shown instead is."""
     lines = []
     for name, answer in (("squeue", queue.squeue), ("sacct", queue.sacct)):
         if answer.problem is None:
@@ -239,7 +230,7 @@ def queue_problems(queue: Snapshot, statuses: Sequence[RunStatus]) -> list[str]:
 
 
 def _hours(rows: Sequence[PlanRow]) -> tuple[str, str]:
-    """Write the estimated device-hours of some runs, and what is left of them."""
+    """The estimated device-hours of some runs, and how many of them are left."""
     return (
         f"{sum(row.estimate_s * row.gpus for row in rows) / 3600:,.2f}",
         f"{sum(row.remaining_s * row.gpus for row in rows) / 3600:,.2f}",
@@ -263,7 +254,7 @@ def _accuracy(status: RunStatus) -> str:
 
 
 def _clock(moment: datetime) -> str:
-    """Write a moment as the reader's clock shows it, with its age."""
+    """A moment as the reader's clock shows it, with its age."""
     age = max(now() - moment, timedelta())
     return f"{moment.astimezone():%H:%M:%S} ({hours(age.total_seconds())} ago)"
 

@@ -12,7 +12,7 @@ from trainer.records.files import reason
 
 
 def validate(source: YamlFile, schema: type[Any]) -> Any:
-    """Check a file against its schema and give the object. Raises InputError for the first thing wrong."""
+    """Check a file against its schema and make the object. Raises InputError for the first thing wrong."""
     if not isinstance(source.data, dict):
         found = "nothing" if source.data is None else type(source.data).__name__
         raise source.error((), f"expected keys and values such as 'name: thesis', got {found}")
@@ -46,7 +46,7 @@ def _explain(source: YamlFile, schema: type[Any], error: ValidationError) -> Inp
 
 
 def _keys_at(schema: type[Any], location: Location) -> Iterable[str]:
-    """List the keys a schema allows at a location."""
+    """The keys that a schema allows at a location."""
     for part in location:
         if isinstance(part, int):
             continue
@@ -58,7 +58,7 @@ def _keys_at(schema: type[Any], location: Location) -> Iterable[str]:
 
 
 def _model_in(annotation: Any) -> Any:
-    """Find the model class inside an annotation such as `list[Rule]` or `ClusterSection | None`."""
+    """The model class inside an annotation such as `list[Rule]` or `ClusterSection | None`."""
     if hasattr(annotation, "model_fields"):
         return annotation
     return next((found for inner in getattr(annotation, "__args__", ()) if (found := _model_in(inner))), None)

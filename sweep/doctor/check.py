@@ -41,7 +41,7 @@ def kernels(name: str, findings: Findings, capability: str, device: str) -> Chec
 
 
 def has_kernels(archs: Collection[str], capability: str) -> bool:
-    """Tell whether code built for these architectures runs on a GPU: sm_XY runs on later minor versions of major X."""
+    """Whether code built for these architectures runs on a GPU: sm_XY runs on later minor versions of major X."""
     major, minor = _version(capability)
     built = [_version(arch) for arch in archs if re.fullmatch(r"sm_\d+", arch)]
     return any(of == major and least <= minor for of, least in built) or f"{capability}a" in archs

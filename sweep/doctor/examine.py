@@ -167,7 +167,7 @@ def _data(sweep: Sweep) -> Iterator[Check]:
 
 
 def _disk(sweep: Sweep, pools: Mapping[str, Pool]) -> Iterator[Check]:
-    """Hold the free space against the checkpoints. A run that is done has none; an interrupted one keeps its two."""
+    """Compare the free space with what checkpoints need. A done run has none; an interrupted one keeps its two."""
     folder = SweepFolder(sweep.folder)
     sizes = sorted(
         (
@@ -200,7 +200,7 @@ def _disk(sweep: Sweep, pools: Mapping[str, Pool]) -> Iterator[Check]:
 
 
 def _parallel(sweep: Sweep, pools: Mapping[str, Pool]) -> int | None:
-    """Give how many runs may execute at a time, None if nothing limits them."""
+    """How many runs may execute at a time; None if nothing limits them."""
     if pools and sweep.cluster:
         section = sweep.cluster.section
         return section.max_parallel and section.max_parallel * section.runs_per_gpu * len(pools)

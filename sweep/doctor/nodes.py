@@ -33,7 +33,7 @@ REFUSED = re.compile(r"Unable to allocate resources|srun: error: Invalid")
 
 
 def look_here(sweep: Sweep, nonce: str) -> Findings | str:
-    """Run the probe on this machine, in a process of its own; words when it told nothing."""
+    """Run the probe on this machine, in a process of its own. Returns its findings, or why there are none."""
     command = [sys.executable, *_probe_arguments(sweep, nonce)]
     try:
         done = subprocess.run(
@@ -92,7 +92,7 @@ def probe_pools(sweep: Sweep, pools: Mapping[str, Pool], nonce: str, seen: dict[
 
 
 def srun_command(pool: Pool, job_name: str, command: Sequence[str]) -> list[str]:
-    """Give the srun that runs a command on a node of a pool, as its jobs would be, if one is free soon."""
+    """The srun command that runs a command on a node of a pool as the pool's jobs run, if a node is free soon."""
     options = {
         "job-name": job_name,
         "partition": pool.partition,
@@ -161,7 +161,7 @@ def _read_probe(sweep: Sweep, probe: _Probe, nonce: str, seen: dict[str, Finding
 
 
 def judge(sweep: Sweep, name: str, pool: Pool, found: Findings) -> Iterator[Check]:
-    """Say what of a node's findings stands in the way of runs; if nothing does, what it has."""
+    """What on a node would stop runs; where nothing would, what the node has."""
     output, data = sweep.folder.absolute(), sweep.data.absolute()
     other = "choose a folder that the nodes share with this machine, with"
     checks: list[tuple[bool, str, str, str]] = [

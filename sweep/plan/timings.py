@@ -32,7 +32,7 @@ class Span(NamedTuple):
 
 
 def learn(sweep: Sweep, seen: Look) -> CostModel:
-    """Give the cost model as far as this sweep's runs have shown what they take."""
+    """A cost model of what this sweep's runs have taken so far."""
     return CostModel(timings(sweep, seen))
 
 
@@ -112,7 +112,7 @@ def _in_work(
 
 
 def _pool(submissions: Sequence[Submission], token: str | None, run_id: str) -> str | None:
-    """Give the pool that an attempt's submission sent its run to; None for an attempt started by hand."""
+    """The pool that an attempt's submission sent its run to; None for an attempt started by hand."""
     for submission in submissions:
         if submission.token == token:
             arrays = submission.arrays
@@ -121,7 +121,7 @@ def _pool(submissions: Sequence[Submission], token: str | None, run_id: str) -> 
 
 
 def _spans(evidence: Mapping[str, Evidence]) -> dict[Where, list[Span]]:
-    """List when each job's processes held their device, by host and job."""
+    """When each job's processes held their device, by host and job."""
     found: dict[Where, list[Span]] = {}
     for one in evidence.values():
         attempts: Sequence[Attempt] = one.result.attempts if one.result else [one.attempt] if one.attempt else []
@@ -134,7 +134,7 @@ def _spans(evidence: Mapping[str, Evidence]) -> dict[Where, list[Span]]:
 
 
 def _share(attempts: Sequence[Attempt], spans: Mapping[Where, list[Span]]) -> float:
-    """Give the part of its time that a run had the device to itself: half of an hour beside another is half an hour."""
+    """The part of its time that a run had the device to itself: an hour shared by two counts half."""
     whole = mine = 0.0
     for attempt in attempts:
         if attempt.ended is None or attempt.ended <= attempt.started:

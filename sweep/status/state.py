@@ -29,6 +29,9 @@ class State(str, Enum):
     PLANNED = "planned"
 
 
+ON_ITS_WAY = (State.RUNNING, State.QUEUED)  # goes on by itself
+
+
 class RunStatus(NamedTuple):
     """How a run stands; epoch counts completed ones, updated is the last sign of life.
 
@@ -167,7 +170,7 @@ def _with_attempt(blank: RunStatus, attempt: AttemptRecord, evidence: Evidence, 
 
 
 def _works(attempt: AttemptRecord, jobs: Jobs) -> bool:
-    """Tell whether an open attempt is still worked on; what Slurm says of its job comes before what is seen here."""
+    """Whether an open attempt is still worked on. What Slurm says of its job comes before what is seen here."""
     job = jobs.own
     if job is None or job.phase is Phase.UNKNOWN:
         return jobs.alive is not False
@@ -204,7 +207,7 @@ def _cut_off(newest: Carrier) -> str | None:
 
 
 def _goes_on(attempt: AttemptRecord, job: JobView) -> bool:
-    """Tell whether the job that interrupted a run will go on with it: Slurm starts it anew, or is about to."""
+    """Whether the job that interrupted a run will go on with it: Slurm starts it anew, or is about to."""
     if attempt.outcome not in (None, "interrupted"):
         return False
     if job.id is None:
@@ -221,14 +224,14 @@ def _anew(attempt: AttemptRecord, job: JobView) -> bool:
 
 
 def _marked(shown: RunStatus, job: JobView | None) -> RunStatus:
-    """Say since when nothing newer is known, where Slurm does not answer."""
+    """Note since when nothing newer is known, where Slurm does not answer."""
     if job is None or job.problem is None:
         return shown
     return shown._replace(stale_since=job.known, problem=job.problem)
 
 
 def _ended(shown: RunStatus, attempt: AttemptRecord, evidence: Evidence, job: JobView | None) -> RunStatus:
-    """Say how an attempt that no process works on any more ended."""
+    """Decide how a run stands whose newest attempt has ended: no process works on it any more."""
     match attempt.outcome:
         case "failed":
             error = evidence.error

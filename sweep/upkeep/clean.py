@@ -58,7 +58,7 @@ def amount(paths: Sequence[Path]) -> Freed:
 
 
 def free(sweep: Sweep, needless: Needless, *, superseded: bool) -> tuple[Freed, list[OSError]]:
-    """Remove what is still needless when its turn comes; give what was freed, and what could not be."""
+    """Remove what is still needless when its turn comes. Returns what was freed, and what could not be."""
     folder = SweepFolder(sweep.folder)
     removed: list[Freed] = []
     problems: list[OSError] = []
@@ -86,7 +86,7 @@ def free(sweep: Sweep, needless: Needless, *, superseded: bool) -> tuple[Freed, 
 
 
 def _checkpoints(sweep: Sweep, placed: PlacedRun) -> list[Path]:
-    """List the checkpoints of a run that is done, and whose process is not about to remove them itself.
+    """The checkpoints of a run that is done, and whose process is not about to remove them itself.
 
     The one after the last epoch is not among them where the sweep file keeps it.
     """
@@ -100,7 +100,7 @@ def _checkpoints(sweep: Sweep, placed: PlacedRun) -> list[Path]:
 
 
 def _is_done(sweep: Sweep, placed: PlacedRun, run: RunFolder) -> bool:
-    """Tell whether a run is done, as `status` has it: its result validates, and is of the plan's recipe and data."""
+    """Whether a run is done, as `status` has it: its result validates, and is of the plan's recipe and data."""
     evidence = read_evidence(run)
     fingerprint = sweep.fingerprints.get(placed.spec.run.dataset)
     return run_status(placed, evidence, NO_JOBS, fingerprint, run).state is State.DONE
@@ -112,7 +112,7 @@ def _old_leftovers(sweep: Sweep) -> list[Path]:
 
 
 def _is_aside(folder: SweepFolder, path: Path) -> bool:
-    """Tell whether this is a run's folder that was set aside, and in which nobody works."""
+    """Whether this is a run's folder that was set aside, and in which nobody works."""
     named = SET_ASIDE.fullmatch(path.name) is not None
     return named and path.is_dir() and lies_within(path, folder.path) and abandoned(RunFolder(path))
 

@@ -74,7 +74,7 @@ def read_run(folder: RunFolder, seen: Seen | None = None) -> RunFiles:
 
 
 def last_word(folder: RunFolder, attempts: dict[int, AttemptRecord | Unusable]) -> bool | None:
-    """Tell whether the newest attempt's process works. One that ended meanwhile has written more than was read."""
+    """Whether the newest attempt's process works. One that ended meanwhile has written more than was read."""
     number = max(attempts, default=0)
     newest = attempts.get(number)
     if isinstance(newest, Unusable):

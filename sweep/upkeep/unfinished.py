@@ -58,18 +58,18 @@ def regular(path: Path) -> os.stat_result | None:
 
 
 def lies_within(path: Path, folder: Path) -> bool:
-    """Tell whether a path is where it says: no link between the sweep's folder and it."""
+    """Whether a path is where it says: no link between the sweep's folder and it."""
     return path.resolve() == folder.resolve() / path.relative_to(folder)
 
 
 def passing(path: Path) -> bool:
-    """Tell whether an entry is there for a moment only, or is an unfinished file, which `find_leftovers` finds."""
+    """Whether an entry is there for a moment only, or is an unfinished file, which `find_leftovers` finds."""
     name = path.name
     return name.startswith(TRANSIENT) or (name.startswith(".") and name.endswith(UNFINISHED))
 
 
 def worked_on(run: RunFolder) -> bool | None:
-    """Tell whether a process works in a run's folder; None where that cannot be seen from here."""
+    """Whether a process works in a run's folder; None where that cannot be seen from here."""
     numbers = run.attempt_numbers()
     try:
         return at_work(read_json(run.attempt(numbers[-1]), AttemptRecord) if numbers else None)
@@ -78,7 +78,7 @@ def worked_on(run: RunFolder) -> bool | None:
 
 
 def abandoned(run: RunFolder) -> bool:
-    """Tell whether nobody works in a run's folder: seen from here, or by the silence of another host."""
+    """Whether nobody works in a run's folder: seen from here, or by the silence of another host."""
     working = worked_on(run)
     if working is not None:
         return not working

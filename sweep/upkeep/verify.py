@@ -29,7 +29,7 @@ Report = Callable[[str, int, int], None]
 
 
 def verify(sweep: Sweep, report: Report | None = None) -> list[Finding]:
-    """Give everything that is wrong with a sweep's files; report is told how many checkpoints have been read."""
+    """Find everything that is wrong with a sweep's files; report is told how many checkpoints have been read."""
     folder = SweepFolder(sweep.folder)
     found = [*_whole_sweep(sweep, folder), *_submissions(sweep, folder)]
     found += _runs(sweep, folder, report)

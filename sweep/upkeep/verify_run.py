@@ -16,7 +16,7 @@ from trainer.records.status import ErrorRecord, Progress
 
 
 def judge_run(spec: RunSpec, files: RunFiles, file: Path) -> list[Finding]:
-    """Say what is wrong with a run's files. spec: the run as the sweep file has it; file: that file, for the advice."""
+    """What is wrong with a run's files. spec: the run as the sweep file has it. file: that file, for the advice."""
     judge = _Judge(spec, files, str(file))
     found = [*judge.damage(), *judge.misplaced(), *judge.contradictions(), *judge.cut_off()]
     found += [
@@ -161,7 +161,7 @@ class _Judge:
         return found.run.id if found.run.id != self.run.id else "another run of the same name"
 
     def _of_later(self, attempt: int) -> str | None:
-        """Say that something is of an attempt later than the newest; None where it is not, or none can be seen."""
+        """Words for a file of an attempt later than the newest; None where it is not, or no attempts can be seen."""
         if attempt <= self.newest or "attempts" in self.files.folders:
             return None
         return f"is of attempt {attempt}, and {f'the newest is {self.newest}' if self.newest else 'there is none'}"
