@@ -76,7 +76,7 @@ def status(
             sweep=sweep.name,
             counts=counts(statuses),
             slurm=seen.queue.model_dump(mode="json", include={"squeue", "sacct"}),
-            runs=[_status_entry(found) for found in shown],
+            runs=[status_entry(found) for found in shown],
         )
     elif not out.is_terminal:
         from sweep.cli.tables import plain_line
@@ -162,6 +162,7 @@ def _plan_entry(row: PlanRow) -> dict[str, Any]:
     }
 
 
-def _status_entry(found: RunStatus) -> dict[str, Any]:
+def status_entry(found: RunStatus) -> dict[str, Any]:
+    """A run as `sweep status --json` has it: its cell of the grid, then how it stands."""
     fields = found._asdict()
     return {**fields.pop("run").model_dump(), **fields}
