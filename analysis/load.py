@@ -125,7 +125,7 @@ def read_result(folder: RunFolder, expected: Run | None) -> tuple[Result | None,
         result = read_json(path, Result)
     except RecordError as error:
         # The run is named beside the reason; the folder would differ from machine to machine.
-        return None, f"result.json {str(error).removeprefix(f'{path}: ')}"
+        return None, f"result.json {error.reason}"
     if result is None:
         return None, None
     if expected is None and result.run.id != folder.path.name:

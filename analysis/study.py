@@ -6,6 +6,7 @@ puts such a run among the missing.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +31,26 @@ class Group(NamedTuple):
         """Name it as a heading does: "ResNet-18 / CIFAR-10"."""
         names = (chapter.architecture_title(self.architecture), chapter.dataset_title(self.dataset), self.variant)
         return " / ".join(name for name in names if name)
+
+
+class Standing(NamedTuple):
+    """How one run stands: what the report shows of the planner's status, in plain words.
+
+    epoch counts completed ones. log: a path. updated: the last sign of life.
+    """
+
+    id: str
+    state: str
+    cause: str | None = None
+    message: str | None = None
+    epoch: int = 0
+    epochs: int = 0
+    attempt: int = 0
+    job: str | None = None
+    node: str | None = None
+    log: str | None = None
+    updated: datetime | None = None
+    best_val_accuracy: float | None = None
 
 
 @dataclass(frozen=True)

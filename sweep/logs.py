@@ -6,26 +6,24 @@ from pathlib import Path
 
 from sweep.config.schema import Sweep
 from sweep.errors import InputError
-from sweep.plan.cost import CostModel
-from sweep.plan.rows import make_plan
 from sweep.status.folder import SweepFolder
 from sweep.status.look import survey
-from sweep.status.state import State
-from sweep.submit.remedies import nearest_run
+from sweep.status.state import ON_ITS_WAY
+from sweep.words import nearest_run
 
 POLL_S = 0.5
 
 
 def read_log(sweep: Sweep, run_id: str, *, attempt: int | None, follow: bool) -> Iterator[str]:
-    """Give the log of an attempt, the newest by default, piece by piece; with follow until the run has ended.
+    """Yield the log of an attempt piece by piece, of the newest by default; with follow until the run has ended.
 
     A run whose job died before it began has the job's own output. Raises InputError for an unknown run, for one that
     has no log, and for an attempt that never was.
     """
-    rows = make_plan(sweep, survey(sweep), CostModel())
-    status = next((row.status for row in rows if row.id == run_id), None)
-    if status is None:
-        raise InputError(f"no run '{run_id}' in this sweep{nearest_run(run_id, rows)}")
+    statuses = {status.id: status for status in survey(sweep)}
+    if run_id not in statuses:
+        raise InputError(f"no run '{run_id}' in this sweep{nearest_run(run_id, statuses)}")
+    status = statuses[run_id]
     folder = SweepFolder(sweep.folder).run(run_id)
     numbers = folder.attempt_numbers()
     died_before = status.log is not None and not Path(status.log).is_relative_to(folder.path)
@@ -59,4 +57,4 @@ def _pieces(sweep: Sweep, run_id: str, path: Path, *, follow: bool) -> Iterator[
 
 def _is_active(sweep: Sweep, run_id: str) -> bool:
     found = next(status for status in survey(sweep) if status.id == run_id)
-    return found.state in (State.RUNNING, State.QUEUED)
+    return found.state in ON_ITS_WAY

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from analysis.report.standing import moment, word
+from analysis.report.standing import moment
 from trainer.records.attempt import Attempt, AttemptRecord
 from trainer.records.files import RecordError, read_json
 from trainer.records.result import Result
@@ -30,8 +30,7 @@ def attempt_rows(files: RunFolder, result: Result | None) -> tuple[AttemptRow, .
         try:
             record: Attempt | None = read_json(files.attempt(number), AttemptRecord)
         except RecordError as error:
-            path = files.attempt(number)
-            damage = f"attempts/{path.name} {str(error).removeprefix(f'{path}: ')}"
+            damage = f"attempts/{files.attempt(number).name} {error.reason}"
             rows.append(_attempt(told[number], damage) if number in told else AttemptRow(str(number), remark=damage))
             continue
         record = record or told.get(number)
@@ -56,4 +55,4 @@ def _attempt(attempt: Attempt, remark: str) -> AttemptRow:
 def _remark(attempt: Attempt) -> str:
     if not isinstance(attempt, AttemptRecord):
         return ""
-    return ": ".join(part for part in (word(attempt.cause) if attempt.cause else "", attempt.message or "") if part)
+    return ": ".join(part for part in (attempt.cause.value if attempt.cause else "", attempt.message or "") if part)

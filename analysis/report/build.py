@@ -19,8 +19,8 @@ from analysis.report.logs import CONTROLS
 from analysis.report.overview import Entry, build_overview
 from analysis.report.pictures import chapter_pictures, comparison_pictures
 from analysis.report.runs import RunPage, read_page
-from analysis.report.standing import SIGNS, RunStatus, duration, looks, moment, sign, word
-from analysis.study import Study
+from analysis.report.standing import SIGNS, duration, looks, moment, sign
+from analysis.study import Standing, Study
 from analysis.tables import build_tables
 from trainer.records.files import write_atomic
 
@@ -40,7 +40,7 @@ UNSAFE_IN_ANCHOR = re.compile(r"[^A-Za-z0-9._=+-]")
 def write_report(
     folder: Path,
     study: Study,
-    statuses: Sequence[RunStatus],
+    statuses: Sequence[Standing],
     *,
     comparison: "Comparison | None" = None,
     progress: ProgressReport | None = None,
@@ -60,7 +60,7 @@ def write_report(
 def render_report(
     folder: Path,
     study: Study,
-    statuses: Sequence[RunStatus],
+    statuses: Sequence[Standing],
     *,
     comparison: "Comparison | None" = None,
     progress: ProgressReport | None = None,
@@ -101,7 +101,6 @@ def render_report(
         choices=_choices(entries),
         sign=sign,
         looks=looks,
-        word=word,
         moment=moment,
         duration=duration,
         tell_message=lambda message: (message or "").replace(f"{folder}/", ""),
@@ -115,8 +114,8 @@ def with_page(entries: Sequence[Entry]) -> list[Entry]:
     """Choose the runs that get a page of their own, in the plan's order: all, or in a large sweep what is not done."""
     if len(entries) <= MOST_PAGES:
         return list(entries)
-    of_interest = [entry for entry in entries if word(entry.status.state) != "done"]
-    of_interest.sort(key=lambda entry: _rank(word(entry.status.state)))
+    of_interest = [entry for entry in entries if entry.status.state != "done"]
+    of_interest.sort(key=lambda entry: _rank(entry.status.state))
     chosen = {entry.run.run.id for entry in of_interest[:MOST_PAGES]}
     return [entry for entry in entries if entry.run.run.id in chosen]
 
@@ -125,7 +124,7 @@ def _rank(state: str) -> int:
     return PAGE_ORDER.index(state) if state in PAGE_ORDER else len(PAGE_ORDER)
 
 
-def _entries(study: Study, statuses: Sequence[RunStatus]) -> list[Entry]:
+def _entries(study: Study, statuses: Sequence[Standing]) -> list[Entry]:
     by_id = {status.id: status for status in statuses}
     unknown = [run.run.id for run in study.planned if run.run.id not in by_id]
     if unknown:
@@ -146,7 +145,7 @@ def _anchors(entries: Sequence[Entry]) -> dict[str, str]:
 def _choices(entries: Sequence[Entry]) -> list[tuple[str, list[str]]]:
     """Give the axes to filter by, with their values; variant only where there are variants."""
     runs = [entry.run.run for entry in entries]
-    present = {word(entry.status.state) for entry in entries}
+    present = {entry.status.state for entry in entries}
     axes = [
         ("architecture", list(dict.fromkeys(run.architecture for run in runs))),
         ("dataset", list(dict.fromkeys(run.dataset for run in runs))),

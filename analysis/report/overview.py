@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 from analysis.load import gpu_names
 from analysis.mixed import git_state
-from analysis.report.standing import RunStatus, counts, duration, moment, word
-from analysis.study import Study
+from analysis.report.standing import counts, duration, moment
+from analysis.study import Standing, Study
 from trainer.records.plan import PlannedRun
 from trainer.records.result import Result
 
@@ -22,7 +22,7 @@ class Entry(NamedTuple):
     """A run of the plan and how it stands."""
 
     run: PlannedRun
-    status: RunStatus
+    status: Standing
 
 
 class Reason(NamedTuple):
@@ -78,8 +78,7 @@ def reasons(entries: Sequence[Entry], missing: Mapping[str, str]) -> list[Reason
     alike: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
         if entry.run.run.id in missing:
-            state = word(entry.status.state)
-            cause = word(entry.status.cause) if entry.status.cause else ""
+            state, cause = entry.status.state, entry.status.cause or ""
             # Job numbers and addresses differ between failures that are the same.
             same = "" if state in ON_THE_WAY else re.sub(r"\d+", "#", _message(entry, missing))
             alike.setdefault((state, cause, same), []).append(entry)
@@ -107,7 +106,7 @@ def _matrix(study: Study, entries: Sequence[Entry], ratios: Sequence[float]) -> 
     return tuple(rows)
 
 
-def _facts(results: Sequence[Result], statuses: Sequence[RunStatus]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _facts(results: Sequence[Result], statuses: Sequence[Standing]) -> tuple[tuple[str, tuple[str, ...]], ...]:
     newest = max((moment(status.updated) for status in statuses), default="")
     facts: list[tuple[str, tuple[str, ...]]] = []
     if results:

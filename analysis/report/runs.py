@@ -16,8 +16,9 @@ from analysis.mixed import git_state
 from analysis.report.attempts import AttemptRow, attempt_rows
 from analysis.report.charts import Line, epochs_chart
 from analysis.report.logs import LINES, LINES_OF_DONE, LogTail, read_tail
-from analysis.report.standing import RunStatus, duration, moment
+from analysis.report.standing import duration, moment
 from analysis.resumed import crossed, stretches
+from analysis.study import Standing
 from trainer.records.files import RecordError, read_json
 from trainer.records.plan import PlannedRun
 from trainer.records.recipe import Recipe
@@ -49,7 +50,7 @@ class RunPage:
     """
 
     run: PlannedRun
-    status: RunStatus
+    status: Standing
     summary: Facts
     best: tuple[tuple[str, str, str], ...]
     best_note: str
@@ -68,7 +69,7 @@ class RunPage:
     problems: tuple[str, ...]
 
 
-def read_page(folder: Path, run: PlannedRun, status: RunStatus, counted: Result | None) -> RunPage:
+def read_page(folder: Path, run: PlannedRun, status: Standing, counted: Result | None) -> RunPage:
     """Put together the page of a run; folder: <output>/<sweep>.
 
     counted: the run's result, where it counts. One that does not, as of a stale run, is shown on the run's own page.
@@ -80,7 +81,7 @@ def read_page(folder: Path, run: PlannedRun, status: RunStatus, counted: Result 
         try:
             return read_json(path, schema)
         except RecordError as error:
-            problems.append(f"{path.name} {str(error).removeprefix(f'{path}: ')}")
+            problems.append(f"{path.name} {error.reason}")
             return None
 
     result = counted or read(files.result, Result)
@@ -136,7 +137,7 @@ def written(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _summary(run: PlannedRun, status: RunStatus, result: Result | None) -> Facts:
+def _summary(run: PlannedRun, status: Standing, result: Result | None) -> Facts:
     timing = result.timing if result else None
     facts = (
         ("architecture", run.run.architecture),

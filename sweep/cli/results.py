@@ -14,8 +14,7 @@ from sweep.config.schema import Sweep
 from sweep.errors import InputError, MachineError
 
 if TYPE_CHECKING:
-    from analysis.study import Study
-    from sweep.status.state import RunStatus
+    from analysis.study import Standing, Study
 
 Reference = Annotated[Path | None, typer.Option(help="published numbers to compare with instead of the thesis's")]
 Mixed = Annotated[
@@ -126,22 +125,15 @@ def export(
         _told([into], study, "missing.csv there says")
 
 
-def add_result_commands(app: typer.Typer) -> None:
-    """Give the command line these commands."""
-    for command in (tables, figures, compare, report, export):
-        app.command()(command)
-
-
-def _study(sweep: Sweep, allow_mixed: bool) -> "tuple[Study, list[RunStatus]]":
+def _study(sweep: Sweep, allow_mixed: bool) -> "tuple[Study, list[Standing]]":
     from sweep.results import read_results
 
-    study, seen = read_results(sweep, allow_mixed=allow_mixed)
-    return study, seen.statuses
+    return read_results(sweep, allow_mixed=allow_mixed)
 
 
 @contextmanager
 def _making(what: str, sweep: Sweep) -> Iterator[None]:
-    """Give the errors of making something the words and the exit code of the command line."""
+    """Turn the errors of making something into the command line's, with its exit codes."""
     from analysis.errors import AnalysisError
 
     try:

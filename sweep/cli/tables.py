@@ -13,7 +13,7 @@ from rich.text import Text
 
 from slurm.jobs import ArrayRecord, Snapshot
 from sweep.plan.rows import SUBMITTED, PlanRow
-from sweep.status.state import RunStatus, State, counts
+from sweep.status.state import ON_ITS_WAY, RunStatus, State, counts
 from sweep.words import hours, last_line
 from trainer.data.catalog import DATASETS
 from trainer.models.catalog import ARCHITECTURES
@@ -29,24 +29,14 @@ LOOKS = {
     State.STALE: ("≠", "bold yellow"),
     State.PLANNED: ("·", "dim"),
 }
-
-
 LISTED = 40  # above this many runs only those that someone may want to act on get a line of their own
-
-
-ON_ITS_WAY = (State.RUNNING, State.QUEUED)
-
-
 OF_INTEREST = (State.RUNNING, State.INTERRUPTED, State.FAILED, State.STALE)
-
-
 SHOWN = 3  # names of a group that are spelt out
 
 
 def title(row: PlanRow) -> str:
     """Name a block of the grid, as the chapter does."""
-    run = row.placed.spec.run
-    name = f"{ARCHITECTURES[run.architecture].title} / {DATASETS[run.dataset].title}"
+    name = f"{ARCHITECTURES[row.run.architecture].title} / {DATASETS[row.run.dataset].title}"
     return f"{name} / {row.placed.variant}" if row.placed.variant else name
 
 
@@ -80,13 +70,13 @@ def plan_tables(rows: Sequence[PlanRow]) -> Group:
 
 
 def plan_line(row: PlanRow) -> str:
-    """Give a planned run as a line of tab-separated fields: id, state, pool, images, estimated seconds, their basis."""
+    """A planned run as tab-separated fields: id, state, pool, images, estimated seconds, their basis."""
     fields = (row.id, row.status.state.value, row.placed.pool, str(row.placed.train_samples), f"{row.estimate_s:.0f}")
     return "\t".join((*fields, row.basis))
 
 
 def rests_on(rows: Sequence[PlanRow]) -> str:
-    """Say what the estimates of some runs rest on, the most frequent first."""
+    """What the estimates of some runs rest on, the most frequent first."""
     counted = Counter(row.basis for row in rows).most_common()
     if len(counted) == 1:
         return f"by {counted[0][0]}"
@@ -96,7 +86,7 @@ def rests_on(rows: Sequence[PlanRow]) -> str:
 
 
 def time_left(rows: Sequence[PlanRow]) -> list[str]:
-    """Say how long what is left of a sweep will take, in a line; in none where nothing is."""
+    """A line on how long the rest of a sweep will take; no line where nothing is left."""
     left = [row for row in rows if row.status.state in (*SUBMITTED, *ON_ITS_WAY)]
     if not left:
         return []
@@ -111,20 +101,20 @@ def time_left(rows: Sequence[PlanRow]) -> list[str]:
 
 
 def state_line(statuses: Sequence[RunStatus]) -> str:
-    """Say how many runs are in which state."""
+    """How many runs are in each state, in a line."""
     return " · ".join(f"{count} {state}" for state, count in counts(statuses).items())
 
 
 def matrix(rows: Sequence[PlanRow]) -> Table:
     """Draw one coloured sign a run: a row a block, a column a ratio, within it the seeds."""
-    ratios = sorted({row.status.ratio for row in rows})
-    seeds = sorted({row.status.seed for row in rows})
+    ratios = sorted({row.run.ratio for row in rows})
+    seeds = sorted({row.run.seed for row in rows})
     table = Table(box=None, padding=(0, 1, 0, 0))
     table.add_column(f"seeds {' '.join(map(str, seeds))} at ratio")
     for ratio in ratios:
         table.add_column(f"{ratio:g}".lstrip("0"))
     for name, block in blocks(rows).items():
-        cells = {(row.status.ratio, row.status.seed): row.status.state for row in block}
+        cells = {(row.run.ratio, row.run.seed): row.status.state for row in block}
         signs = []
         for ratio in ratios:
             sign = Text()
@@ -172,7 +162,7 @@ def listed(statuses: Sequence[RunStatus]) -> list[RunStatus]:
 
 
 def failures(statuses: Sequence[RunStatus], file: str) -> Text:
-    """Say of each failure why, where its log is, and what tries it again; equal failures are one, with a count."""
+    """Each failure: why, where its log is, what tries it again. Equal failures are one entry with a count."""
     alike: dict[tuple[str, str, str | None], list[RunStatus]] = {}
     for status in statuses:
         if status.state is State.FAILED:
@@ -200,21 +190,21 @@ def failures(statuses: Sequence[RunStatus], file: str) -> Text:
 
 
 def _several(words: Sequence[str]) -> str:
-    """List a few different words and count the others."""
+    """A few of the different words, and a count of the others."""
     different = list(dict.fromkeys(words))
     more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
     return ", ".join(different[:SHOWN]) + more
 
 
 def plain_line(status: RunStatus) -> str:
-    """Give a run as one line of tab-separated fields: id, state, epoch, accuracy, cause, message, log."""
+    """A run as tab-separated fields: id, state, epoch, accuracy, cause, message, log."""
     cause = status.cause.value if status.cause else "-"
     fields = (status.id, status.state.value, f"{status.epoch}/{status.epochs}", _accuracy(status) or "-", cause)
     return "\t".join((*fields, last_line(status.message) or "-", status.log or "-"))
 
 
 def array_line(array: ArrayRecord) -> str:
-    """Say in a line what an array asks for."""
+    """What an array asks for, in a line."""
     wanted = array.resources
     runs = sum(map(len, array.tasks))
     where = ", ".join(filter(None, (f"partition {wanted.partition}", wanted.gres, wanted.constraint)))
@@ -224,7 +214,7 @@ def array_line(array: ArrayRecord) -> str:
 
 
 def queue_problems(queue: Snapshot, statuses: Sequence[RunStatus]) -> list[str]:
-    """Say which of Slurm's answers are missing, and from when what is shown is."""
+    """Which of Slurm's answers are missing, and how old what is shown instead is."""
     lines = []
     for name, answer in (("squeue", queue.squeue), ("sacct", queue.sacct)):
         if answer.problem is None:
@@ -240,7 +230,7 @@ def queue_problems(queue: Snapshot, statuses: Sequence[RunStatus]) -> list[str]:
 
 
 def _hours(rows: Sequence[PlanRow]) -> tuple[str, str]:
-    """Write the estimated device-hours of some runs, and what is left of them."""
+    """The estimated device-hours of some runs, and how many of them are left."""
     return (
         f"{sum(row.estimate_s * row.gpus for row in rows) / 3600:,.2f}",
         f"{sum(row.remaining_s * row.gpus for row in rows) / 3600:,.2f}",
@@ -248,13 +238,13 @@ def _hours(rows: Sequence[PlanRow]) -> tuple[str, str]:
 
 
 def _samples_table(rows: Sequence[PlanRow]) -> Table:
-    samples = {(row.status.dataset, row.status.ratio): row.placed.train_samples for row in rows}
-    datasets = list(dict.fromkeys(row.status.dataset for row in rows))
+    samples = {(row.run.dataset, row.run.ratio): row.placed.train_samples for row in rows}
+    datasets = list(dict.fromkeys(row.run.dataset for row in rows))
     table = Table(box=SIMPLE)
     table.add_column("ratio", justify="right")
     for dataset in datasets:
         table.add_column(f"{DATASETS[dataset].title} images", justify="right")
-    for ratio in sorted({row.status.ratio for row in rows}):
+    for ratio in sorted({row.run.ratio for row in rows}):
         table.add_row(str(ratio), *(f"{samples[dataset, ratio]:,}" for dataset in datasets))
     return table
 
@@ -264,7 +254,7 @@ def _accuracy(status: RunStatus) -> str:
 
 
 def _clock(moment: datetime) -> str:
-    """Write a moment as the reader's clock shows it, with its age."""
+    """A moment as the reader's clock shows it, with its age."""
     age = max(now() - moment, timedelta())
     return f"{moment.astimezone():%H:%M:%S} ({hours(age.total_seconds())} ago)"
 

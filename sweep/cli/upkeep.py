@@ -1,4 +1,4 @@
-"""The commands that see to a sweep's files: verify them, free what is not needed. Only parse, ask and print."""
+"""The commands that keep a sweep in order: doctor, verify, clean. Only parse, ask and print."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -6,13 +6,42 @@ from typing import Annotated
 import typer
 
 from sweep.cli.console import confirm, err, out, print_json
-from sweep.cli.options import DEFAULT_FILE, Data, DryRun, File, Json, Output, Yes
+from sweep.cli.options import DEFAULT_FILE, ClusterFile, Data, DryRun, File, Json, Output, Yes
 from sweep.config.load import load_sweep
+from sweep.doctor.check import Verdict
 from sweep.errors import MachineError
 from sweep.upkeep.problems import Finding, Kind
 
 FOUND = 3
+CHECK_STYLES = {
+    Verdict.OK: "green",
+    Verdict.WARNING: "yellow",
+    Verdict.PROBLEM: "bold red",
+    Verdict.SKIPPED: "dim",
+}
 STYLES = {Kind.DAMAGED: "bold red", Kind.INCONSISTENT: "red", Kind.HALF_WRITTEN: "yellow", Kind.ORPHANED: "cyan"}
+
+
+def doctor(
+    file: File = DEFAULT_FILE,
+    output: Output = None,
+    data: Data = None,
+    cluster: ClusterFile = None,
+    probe: Annotated[bool, typer.Option(help="also look from a compute node of each pool")] = True,
+    json_: Json = False,
+) -> None:
+    """Check what a sweep needs before it is submitted: Slurm, the pools, folders, data, torch, disk space."""
+    from sweep.doctor.examine import examine
+
+    sweep = load_sweep(file, output=output, data=data, cluster=cluster)
+    checks = []
+    for check in examine(sweep, sweep.cluster.pools if sweep.cluster else {}, probe=probe):
+        checks.append(check)
+        if not json_:
+            out.print(check.line(), style=CHECK_STYLES[check.state], highlight=False, soft_wrap=True, markup=False)
+    if json_:
+        print_json(sweep=sweep.name, checks=[check._asdict() for check in checks])
+    raise typer.Exit(MachineError.exit_code if any(check.state is Verdict.PROBLEM for check in checks) else 0)
 
 
 def verify(file: File = DEFAULT_FILE, output: Output = None, data: Data = None, json_: Json = False) -> None:
@@ -67,12 +96,6 @@ def clean(
         raise MachineError(
             f"{len(problems)} could not be removed, first {problems[0].filename}: {problems[0].strerror}"
         )
-
-
-def add_upkeep_commands(app: typer.Typer) -> None:
-    """Give the command line these commands."""
-    for command in (verify, clean):
-        app.command()(command)
 
 
 def _draw(found: Sequence[Finding]) -> None:

@@ -8,10 +8,11 @@ from pydantic import ValidationError
 from sweep.config.yaml_file import Location, YamlFile
 from sweep.errors import InputError
 from sweep.words import nearest
+from trainer.records.files import reason
 
 
 def validate(source: YamlFile, schema: type[Any]) -> Any:
-    """Check a file against its schema and give the object. Raises InputError for the first thing wrong."""
+    """Check a file against its schema and make the object. Raises InputError for the first thing wrong."""
     if not isinstance(source.data, dict):
         found = "nothing" if source.data is None else type(source.data).__name__
         raise source.error((), f"expected keys and values such as 'name: thesis', got {found}")
@@ -37,7 +38,7 @@ def _explain(source: YamlFile, schema: type[Any], error: ValidationError) -> Inp
     if first["type"] == "missing":
         return source.error(location[:-1], f"'{key}' is missing in '{within}'")
     shown = ".".join(str(part) for part in location) or "the file"
-    message = str(first["msg"]).removeprefix("Value error, ")
+    message = reason(first)
     given = first["input"]
     if isinstance(given, (str, int, float, bool, list)) or given is None:
         return source.error(location, f"'{shown}' is {quoted(given)}: {lowered(message)}")
@@ -45,7 +46,7 @@ def _explain(source: YamlFile, schema: type[Any], error: ValidationError) -> Inp
 
 
 def _keys_at(schema: type[Any], location: Location) -> Iterable[str]:
-    """List the keys a schema allows at a location."""
+    """The keys that a schema allows at a location."""
     for part in location:
         if isinstance(part, int):
             continue
@@ -57,7 +58,7 @@ def _keys_at(schema: type[Any], location: Location) -> Iterable[str]:
 
 
 def _model_in(annotation: Any) -> Any:
-    """Find the model class inside an annotation such as `list[Rule]` or `ClusterSection | None`."""
+    """The model class inside an annotation such as `list[Rule]` or `ClusterSection | None`."""
     if hasattr(annotation, "model_fields"):
         return annotation
     return next((found for inner in getattr(annotation, "__args__", ()) if (found := _model_in(inner))), None)

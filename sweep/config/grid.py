@@ -19,7 +19,7 @@ AXES = ("architecture", "dataset", "ratio", "seed")
 
 
 def expand(grid: Mapping[str, Sequence[Any]], recipe: Recipe) -> list[RunSpec]:
-    """List every combination of the axes, the last axis fastest.
+    """Expand the grid: every combination of its values, the last axis fastest.
 
     Axes beyond the four are fields of the recipe; they become part of the run's id. Raises pydantic's ValidationError
     when the recipe does not allow a value.
@@ -30,12 +30,12 @@ def expand(grid: Mapping[str, Sequence[Any]], recipe: Recipe) -> list[RunSpec]:
 
 
 def further(grid: Iterable[str]) -> list[str]:
-    """List the axes beyond the four."""
+    """The axes beyond the four."""
     return [name for name in grid if name not in AXES]
 
 
 def axes_of(spec: RunSpec, grid: Iterable[str]) -> dict[str, Any]:
-    """Say where a run stands on the axes of its grid."""
+    """A run's value on each axis of its grid."""
     return {name: getattr(spec.run if name in AXES else spec.training, name) for name in grid}
 
 

@@ -22,7 +22,7 @@ def estimate_s(run: PlacedRun) -> float:
 
 
 def device_kind(gpu: str | None) -> str | None:
-    """Give the key in SUSTAINED of a GPU by its vendor's name, of the CPU for None; None for one not listed."""
+    """The key in SUSTAINED of a GPU, by its vendor's name for it; of the CPU for None. None for a GPU not listed."""
     if gpu is None:
         return "cpu"
     return next((kind for kind in SUSTAINED if kind in gpu.lower()), None)

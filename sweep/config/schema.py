@@ -21,7 +21,7 @@ class ClusterSection(Strict):
 
 
 class ExecutionSection(Strict):
-    """`execution:` of a sweep file: how runs execute. Changes no result beyond rounding; workers counts here only.
+    """`execution:` of a sweep file: how runs execute. Changes no result beyond rounding. workers: on this machine only.
 
     gpus_per_run: processes that share a run's replicas, each with a GPU of its own; on a CPU just processes.
     """
@@ -87,5 +87,5 @@ class Sweep(NamedTuple):
 
 
 def sharing(sweep: Sweep, cluster: Cluster) -> dict[str, int]:
-    """Give how many runs share a job and how many GPUs a run has, as slurm's functions take them."""
+    """How many runs share a job and how many GPUs a run has, as slurm's functions take them."""
     return {"workers": cluster.section.runs_per_gpu, "gpus": sweep.execution.gpus_per_run}

@@ -23,13 +23,13 @@ class YamlFile(NamedTuple):
     lines: dict[Location, int]
 
     def line_of(self, location: Location) -> int:
-        """Give the line of a location, or of the nearest thing around it."""
+        """The line of a location, or of the nearest thing around it."""
         while location and location not in self.lines:
             location = location[:-1]
         return self.lines.get(location, 1)
 
     def error(self, location: Location, message: str) -> InputError:
-        """Make the error that names file and line."""
+        """An error that names file and line."""
         return InputError(f"{self.path}:{self.line_of(location)}: {message}")
 
 

@@ -2,38 +2,46 @@
 
 import re
 from collections.abc import Collection, Sequence
-from typing import Literal, NamedTuple
+from enum import Enum
+from typing import NamedTuple
 
 from slurm.probe import Findings
 
 CAPABILITY = {"p100": "sm_60", "v100": "sm_70", "a100": "sm_80", "h100": "sm_90"}
 NEWER_TORCH = "pip install 'torch==2.7.1' (it has sm_60 to sm_90)"
 
-State = Literal["ok", "warning", "problem", "skipped"]
+
+class Verdict(str, Enum):
+    """What became of a check."""
+
+    OK = "ok"
+    WARNING = "warning"
+    PROBLEM = "problem"
+    SKIPPED = "skipped"
 
 
 class Check(NamedTuple):
     """What was looked at and what was found. remedy: what to do or type, of every warning and problem."""
 
     name: str
-    state: State
+    state: Verdict
     words: str
     remedy: str | None = None
 
     def line(self) -> str:
-        """Give it as one line of text."""
-        return f"{self.state} {self.name}: {self.words}" + (f"; {self.remedy}" if self.remedy else "")
+        """One line of text."""
+        return f"{self.state.value} {self.name}: {self.words}" + (f"; {self.remedy}" if self.remedy else "")
 
 
 def kernels(name: str, findings: Findings, capability: str, device: str) -> Check:
     if has_kernels(findings.archs, capability):
-        return Check(name, "ok", f"torch {findings.torch} has kernels for {device} ({capability})")
+        return Check(name, Verdict.OK, f"torch {findings.torch} has kernels for {device} ({capability})")
     words = f"torch {findings.torch} has no kernels for {device} ({capability}), only for {listed(findings.archs)}"
-    return Check(name, "problem", words, NEWER_TORCH)
+    return Check(name, Verdict.PROBLEM, words, NEWER_TORCH)
 
 
 def has_kernels(archs: Collection[str], capability: str) -> bool:
-    """Tell whether code built for these architectures runs on a GPU: sm_XY runs on later minor versions of major X."""
+    """Whether code built for these architectures runs on a GPU: sm_XY runs on later minor versions of major X."""
     major, minor = _version(capability)
     built = [_version(arch) for arch in archs if re.fullmatch(r"sm_\d+", arch)]
     return any(of == major and least <= minor for of, least in built) or f"{capability}a" in archs

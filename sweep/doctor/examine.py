@@ -17,7 +17,7 @@ from slurm.local import default_workers
 from slurm.pools import Pool
 from slurm.probe import Findings
 from sweep.config.schema import Sweep, sharing
-from sweep.doctor.check import CAPABILITY, Check, kernels, listed
+from sweep.doctor.check import CAPABILITY, Check, Verdict, kernels, listed
 from sweep.doctor.nodes import look_here, marked, probe_pools
 from sweep.status.folder import SweepFolder
 from trainer.data.catalog import DATASETS
@@ -46,16 +46,16 @@ def examine(sweep: Sweep, pools: Mapping[str, Pool], *, probe: bool) -> Iterator
         except OSError as error:
             words = f"{sweep.folder} cannot be written: {error.strerror or error}"
             remedy = f"choose another folder with 'output:' in {sweep.file} or with '--output DIR'"
-            yield Check("output", "problem", words, remedy)
+            yield Check("output", Verdict.PROBLEM, words, remedy)
             writable = False
         else:
-            yield Check("output", "ok", f"{sweep.folder} can be written")
+            yield Check("output", Verdict.OK, f"{sweep.folder} can be written")
             writable = True
         yield from _data(sweep)
         yield from _disk(sweep, asked)
         seen: dict[str, Findings] = {}
         if probe and cluster.usable and not writable:
-            yield Check("nodes", "skipped", "there is no output folder for them to look at")
+            yield Check("nodes", Verdict.SKIPPED, "there is no output folder for them to look at")
         elif probe:
             yield from probe_pools(sweep, cluster.usable, nonce, seen)
         yield from _torch(look_here(sweep, nonce), asked, seen)
@@ -75,25 +75,25 @@ class _Cluster:
         absent = [name for name in COMMANDS if shutil.which(name) is None]
         if len(absent) == len(COMMANDS) or not self.used:
             why = "its runs name no pools" if not self.used else "no Slurm command is on PATH"
-            yield Check("slurm", "skipped", f"{why}: the sweep executes on this machine, and Slurm is not asked")
+            yield Check("slurm", Verdict.SKIPPED, f"{why}: the sweep executes on this machine, and Slurm is not asked")
             return
         self.on_slurm = True
         if absent:
             remedy = "log in to a login node, or load the cluster's Slurm module ('module load slurm')"
-            yield Check("commands", "problem", f"{', '.join(absent)} not on PATH", remedy)
+            yield Check("commands", Verdict.PROBLEM, f"{', '.join(absent)} not on PATH", remedy)
         else:
-            yield Check("commands", "ok", f"{', '.join(COMMANDS)} are on PATH")
+            yield Check("commands", Verdict.OK, f"{', '.join(COMMANDS)} are on PATH")
         began = time.monotonic()
         try:
             self.limits = read_limits()
         except SlurmError as error:
             remedy = "look at 'scontrol ping', and ask the administrators if it is DOWN"
-            yield Check("slurmctld", "problem", f"Slurm does not tell its limits: {error}", remedy)
-            yield Check("pools", "skipped", "slurmctld does not answer")
+            yield Check("slurmctld", Verdict.PROBLEM, f"Slurm does not tell its limits: {error}", remedy)
+            yield Check("pools", Verdict.SKIPPED, "slurmctld does not answer")
         else:
             submit = f", {self.limits.max_submit:,} of yours at a time" if self.limits.max_submit else ""
             words = f"answers ({time.monotonic() - began:.1f} s); {self.limits.max_jobs:,} jobs{submit}"
-            yield Check("slurmctld", "ok", f"{words}, {self.limits.max_array_size - 1:,} tasks an array at most")
+            yield Check("slurmctld", Verdict.OK, f"{words}, {self.limits.max_array_size - 1:,} tasks an array at most")
         yield _accounting(self.sweep)
         if self.limits:
             for name, pool in self.used.items():
@@ -105,13 +105,13 @@ class _Cluster:
         shares = sharing(self.sweep, cluster) if cluster else {}
         found = problems(pool, limits, **shares)
         for words in found:
-            yield Check(f"pool {name}", "problem", words, f"edit pool '{name}' in {where}")
+            yield Check(f"pool {name}", Verdict.PROBLEM, words, f"edit pool '{name}' in {where}")
         if not found:
             self.usable[name] = pool
             asked = [f"partition '{pool.partition}'", pool.gres, pool.constraint, f"{pool.time_limit_min:,} min"]
             for words in delays(pool, limits, **shares):
-                yield Check(f"pool {name}", "warning", words, "its jobs wait until then; ask the administrators")
-            yield Check(f"pool {name}", "ok", f"the cluster has it: {', '.join(filter(None, asked))}")
+                yield Check(f"pool {name}", Verdict.WARNING, words, "its jobs wait until then; ask the administrators")
+            yield Check(f"pool {name}", Verdict.OK, f"the cluster has it: {', '.join(filter(None, asked))}")
         yield from _account(name, pool, limits, where)
 
 
@@ -120,8 +120,8 @@ def _accounting(sweep: Sweep) -> Check:
         call(["sacct", "-n", "-X", "-P", "-S", "now-1minutes", "-o", "JobID"])
     except SlurmError as error:
         words = f"sacct does not answer ({error}): how a job ended is known only for the minutes slurmctld remembers it"
-        return Check("accounting", "warning", words, f"leave 'sweep watch {sweep.file}' running while jobs run")
-    return Check("accounting", "ok", "sacct answers")
+        return Check("accounting", Verdict.WARNING, words, f"leave 'sweep watch {sweep.file}' running while jobs run")
+    return Check("accounting", Verdict.OK, "sacct answers")
 
 
 def _account(name: str, pool: Pool, limits: ClusterLimits, where: str) -> Iterator[Check]:
@@ -131,7 +131,7 @@ def _account(name: str, pool: Pool, limits: ClusterLimits, where: str) -> Iterat
     named = ", ".join(f"{key} '{value}'" for key, value in (("account", pool.account), ("qos", pool.qos)) if value)
     if not limits.accounts:
         why = "accounting does not answer" if limits.accounts is None else "accounting does not know you"
-        yield Check(f"account {name}", "skipped", f"{named} cannot be checked: {why}")
+        yield Check(f"account {name}", Verdict.SKIPPED, f"{named} cannot be checked: {why}")
         return
     edit = f"edit pool '{name}' in {where}"
     wrong: list[tuple[str, str]] = []
@@ -144,11 +144,11 @@ def _account(name: str, pool: Pool, limits: ClusterLimits, where: str) -> Iterat
         wrong.append(("qos", f"qos '{pool.qos}' is not open to you; these are: {yours}"))
     for enforcement, words in wrong:
         if enforcement in limits.enforced:
-            yield Check(f"account {name}", "problem", words, edit)
+            yield Check(f"account {name}", Verdict.PROBLEM, words, edit)
         else:
-            yield Check(f"account {name}", "warning", f"{words} (this cluster takes the job all the same)", edit)
+            yield Check(f"account {name}", Verdict.WARNING, f"{words} (this cluster takes the job all the same)", edit)
     if not wrong:
-        yield Check(f"account {name}", "ok", f"accounting knows {named}")
+        yield Check(f"account {name}", Verdict.OK, f"accounting knows {named}")
 
 
 def _data(sweep: Sweep) -> Iterator[Check]:
@@ -158,16 +158,16 @@ def _data(sweep: Sweep) -> Iterator[Check]:
             dataset.arrays()
         except DataError as error:
             remedy = f"'sweep data prepare {name} --source ARCHIVE --data {sweep.data}'"
-            yield Check("data", "problem", str(error).partition("; ")[0], remedy)
+            yield Check("data", Verdict.PROBLEM, error.what, remedy)
             continue
         manifest = dataset.manifest
         kind = "drawn images" if manifest.synthetic else "images"
         size = f"{manifest.train_samples:,} + {manifest.val_samples:,} {kind}"
-        yield Check("data", "ok", f"{DATASETS[name].title} is prepared in {sweep.data} ({size})")
+        yield Check("data", Verdict.OK, f"{DATASETS[name].title} is prepared in {sweep.data} ({size})")
 
 
 def _disk(sweep: Sweep, pools: Mapping[str, Pool]) -> Iterator[Check]:
-    """Hold the free space against the checkpoints. A run that is done has none; an interrupted one keeps its two."""
+    """Compare the free space with what checkpoints need. A done run has none; an interrupted one keeps its two."""
     folder = SweepFolder(sweep.folder)
     sizes = sorted(
         (
@@ -180,7 +180,7 @@ def _disk(sweep: Sweep, pools: Mapping[str, Pool]) -> Iterator[Check]:
     try:
         free = shutil.disk_usage(_existing(sweep.folder)).free
     except OSError as error:
-        yield Check("disk", "skipped", f"{sweep.folder}: free space cannot be read: {error.strerror}")
+        yield Check("disk", Verdict.SKIPPED, f"{sweep.folder}: free space cannot be read: {error.strerror}")
         return
     parallel = min(len(sizes), _parallel(sweep, pools) or len(sizes))
     at_once = (CHECKPOINTS + 1) * sum(sizes[:parallel])
@@ -192,15 +192,15 @@ def _disk(sweep: Sweep, pools: Mapping[str, Pool]) -> Iterator[Check]:
     )
     remedy = f"free some, or choose another folder with 'output:' in {sweep.file} or '--output DIR'"
     if free < at_once:
-        yield Check("disk", "problem", words, remedy)
+        yield Check("disk", Verdict.PROBLEM, words, remedy)
     elif free < in_total:
-        yield Check("disk", "warning", words, remedy)
+        yield Check("disk", Verdict.WARNING, words, remedy)
     else:
-        yield Check("disk", "ok", words)
+        yield Check("disk", Verdict.OK, words)
 
 
 def _parallel(sweep: Sweep, pools: Mapping[str, Pool]) -> int | None:
-    """Give how many runs may execute at a time, None if nothing limits them."""
+    """How many runs may execute at a time; None if nothing limits them."""
     if pools and sweep.cluster:
         section = sweep.cluster.section
         return section.max_parallel and section.max_parallel * section.runs_per_gpu * len(pools)
@@ -213,9 +213,9 @@ def _torch(here: Findings | str, pools: Mapping[str, Pool], seen: Mapping[str, F
     broken = here if isinstance(here, str) else here.problems.get("torch")
     if broken is not None:
         remedy = f"reinstall it: '{sys.executable} -m pip install --force-reinstall torch==2.7.1'"
-        yield Check("torch", "problem", f"cannot be imported by {sys.executable}: {broken}", remedy)
+        yield Check("torch", Verdict.PROBLEM, f"cannot be imported by {sys.executable}: {broken}", remedy)
     elif not isinstance(here, str):
-        yield Check("torch", "ok", f"torch {here.torch}, Python {here.python}, kernels for {listed(here.archs)}")
+        yield Check("torch", Verdict.OK, f"torch {here.torch}, Python {here.python}, kernels for {listed(here.archs)}")
         if not pools:
             yield from (kernels("torch", here, gpu.capability, gpu.name) for gpu in dict.fromkeys(here.gpus))
     for name, pool in pools.items():

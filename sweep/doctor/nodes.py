@@ -19,7 +19,7 @@ from slurm.commands import SlurmError, call
 from slurm.pools import Pool
 from slurm.probe import Findings, mark, read_findings
 from sweep.config.schema import Sweep
-from sweep.doctor.check import CAPABILITY, Check, kernels
+from sweep.doctor.check import CAPABILITY, Check, Verdict, kernels
 
 FREE_NODE_S = 30  # how long a probe waits for a node
 PROBE_MIN = 2
@@ -27,10 +27,13 @@ PROBE_MEMORY_GB = 4.0  # importing torch and starting CUDA takes two
 PROBE_S = FREE_NODE_S + 60 * PROBE_MIN + 30.0  # Slurm ends a probe before this
 HERE_S = 120.0  # importing torch from a cold network file system has been seen to take a minute
 POLL_S = 0.1
+# srun says why it started nothing in words only; its exit code is 1 for all of it.
+BUSY = re.compile(r"nodes are busy|Immediate execution impossible|Resources temporarily unavailable", re.IGNORECASE)
+REFUSED = re.compile(r"Unable to allocate resources|srun: error: Invalid")
 
 
 def look_here(sweep: Sweep, nonce: str) -> Findings | str:
-    """Run the probe on this machine, in a process of its own; words when it told nothing."""
+    """Run the probe on this machine, in a process of its own. Returns its findings, or why there are none."""
     command = [sys.executable, *_probe_arguments(sweep, nonce)]
     try:
         done = subprocess.run(
@@ -81,15 +84,15 @@ def probe_pools(sweep: Sweep, pools: Mapping[str, Pool], nonce: str, seen: dict[
                 time.sleep(POLL_S)
             for probe in waiting:
                 words = f"the probe did not end within {PROBE_S:.0f} s"
-                yield Check(f"node {probe.name}", "problem", words, f"look at 'sinfo -p {probe.pool.partition}'")
+                yield Check(f"node {probe.name}", Verdict.PROBLEM, words, f"look at 'sinfo -p {probe.pool.partition}'")
         except OSError as error:
-            yield Check("nodes", "skipped", f"srun could not be started: {error}")
+            yield Check("nodes", Verdict.SKIPPED, f"srun could not be started: {error}")
         finally:
             _end([probe.process for probe in probes], job_name)
 
 
 def srun_command(pool: Pool, job_name: str, command: Sequence[str]) -> list[str]:
-    """Give the srun that runs a command on a node of a pool, as its jobs would be, if one is free soon."""
+    """The srun command that runs a command on a node of a pool as the pool's jobs run, if a node is free soon."""
     options = {
         "job-name": job_name,
         "partition": pool.partition,
@@ -142,23 +145,23 @@ def _read_probe(sweep: Sweep, probe: _Probe, nonce: str, seen: dict[str, Finding
     if found is not None:
         seen[probe.name] = found
         yield from judge(sweep, name, probe.pool, found)
-    elif re.search(r"nodes are busy|Immediate execution impossible|Resources temporarily unavailable", said, re.I):
+    elif BUSY.search(said):
         words = f"no node of pool {probe.name} was free within {FREE_NODE_S} s"
-        yield Check(name, "skipped", f"{words}; the check is repeated by the next 'sweep doctor'")
-    elif "Unable to allocate resources" in said or "srun: error: Invalid" in said:
+        yield Check(name, Verdict.SKIPPED, f"{words}; the check is repeated by the next 'sweep doctor'")
+    elif REFUSED.search(said):
         words = f"Slurm refuses its jobs: {_last_line(said).removeprefix('srun: error: ')}"
         where = sweep.cluster.file if sweep.cluster else sweep.file
-        yield Check(name, "problem", words, f"edit pool '{probe.name}' in {where}")
+        yield Check(name, Verdict.PROBLEM, words, f"edit pool '{probe.name}' in {where}")
     else:
         said = _last_line(_without_srun(said)) or f"exit code {probe.process.returncode}"
         what = "setup or Python" if probe.pool.setup else "Python"
         words = f"{what} failed there, before {sys.executable} could tell anything: {said}"
         remedy = f"keep {sys.prefix} on a file system that the nodes see; 'setup' of the pool can load what it needs"
-        yield Check(name, "problem", words, remedy)
+        yield Check(name, Verdict.PROBLEM, words, remedy)
 
 
 def judge(sweep: Sweep, name: str, pool: Pool, found: Findings) -> Iterator[Check]:
-    """Say what of a node's findings stands in the way of runs; if nothing does, what it has."""
+    """What on a node would stop runs; where nothing would, what the node has."""
     output, data = sweep.folder.absolute(), sweep.data.absolute()
     other = "choose a folder that the nodes share with this machine, with"
     checks: list[tuple[bool, str, str, str]] = [
@@ -168,35 +171,35 @@ def judge(sweep: Sweep, name: str, pool: Pool, found: Findings) -> Iterator[Chec
         (found.torch is not None, "torch", "cannot import torch", f"'{sys.executable} -m pip install torch==2.7.1'"),
     ]
     wrong = [
-        Check(name, "problem", f"{found.node} {words}" + _because(found, key), remedy)
+        Check(name, Verdict.PROBLEM, f"{found.node} {words}" + _because(found, key), remedy)
         for fine, key, words, remedy in checks
         if not fine
     ]
     if found.torch is not None and pool.device != "cpu":
         wrong += _judge_gpus(name, pool, found)
     yield from wrong
-    if not any(check.state == "problem" for check in wrong):
+    if not any(check.state is Verdict.PROBLEM for check in wrong):
         gpus = ", ".join(f"{gpu.name} ({gpu.capability})" for gpu in found.gpus) or "no GPU"
         has = f"Python {found.python}, torch {found.torch}, {gpus}"
         shares = "sees the output folder" + (" and the data" if found.data else "")
-        yield Check(name, "ok", f"{found.node} {shares}, and writes; {has}")
+        yield Check(name, Verdict.OK, f"{found.node} {shares}, and writes; {has}")
 
 
 def _judge_gpus(name: str, pool: Pool, found: Findings) -> Iterator[Check]:
     if not found.gpus or "gpus" in found.problems:
         words = f"torch {found.torch} can use no GPU on {found.node}" + _because(found, "gpus")
         asked = f"srun -p {pool.partition} --gres={pool.gres or 'gpu:1'} nvidia-smi"
-        yield Check(name, "problem", words, f"set 'gres' of the pool; '{asked}' shows what its jobs get")
+        yield Check(name, Verdict.PROBLEM, words, f"set 'gres' of the pool; '{asked}' shows what its jobs get")
     for gpu in dict.fromkeys(found.gpus):
         check = kernels(name, found, gpu.capability, f"{gpu.name} on {found.node}")
-        if check.state == "problem":
+        if check.state is Verdict.PROBLEM:
             yield check
         expected = CAPABILITY.get(pool.device)
         if expected and gpu.capability != expected:
             words = f"{found.node} has {gpu.name} ({gpu.capability}), the pool says device '{pool.device}' ({expected})"
             right = next((device for device, has in CAPABILITY.items() if has == gpu.capability), None)
             remedy = f"set 'device: {right}'" if right else "choose the nearest 'device'"
-            yield Check(name, "warning", words, f"{remedy} or another 'gres'; the cost estimates go by it")
+            yield Check(name, Verdict.WARNING, words, f"{remedy} or another 'gres'; the cost estimates go by it")
 
 
 def _because(found: Findings, key: str) -> str:

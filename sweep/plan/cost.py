@@ -2,7 +2,7 @@
 
 An estimate to choose by, not a promise: a start, and for every epoch the images trained and those validated, each at
 a rate of its own. The rates come from the runs most like it; without any they are the recipe's multiply-accumulates
-divided by what the device sustains. `sweep.timings` gathers what runs took.
+divided by what the device sustains. `sweep.plan.timings` gathers what runs took.
 """
 
 import math
@@ -17,19 +17,13 @@ from trainer.records.run import RunSpec
 
 OPERATIONS = "operations"  # the basis of an estimate that nothing was timed for
 
-
 # Short epochs use a device less well, so the runs with the nearest numbers of images are asked; the median of five
 # stands two that met a slow node.
 NEAREST = 5
 
-
 # What a time limit leaves beyond a measured estimate: nodes of a pool differ, and file servers have slow hours.
 MARGIN = 2.0
-
-
 MARGIN_OF_FEW = 3.0
-
-
 FEW = 3  # fewer finished runs than this may all have had the same bad day
 
 
@@ -57,18 +51,15 @@ class Estimate(NamedTuple):
     """Seconds of a run with one device to itself (for an estimate by operations, one core of a CPU).
 
     start_s: the part besides epochs. basis: what it rests on, in words. margin: what to multiply it by for a limit;
-    None where it was not measured on such runs, and no limit should lean on it.
+    None where it was not measured on such runs, and no limit should lean on it. learned: whether it rests on runs that
+    were timed.
     """
 
     seconds: float
     start_s: float
     basis: str
     margin: float | None = None
-
-    @property
-    def learned(self) -> bool:
-        """Tell whether runs were timed for it."""
-        return self.basis != OPERATIONS
+    learned: bool = True
 
 
 Key = tuple[object, ...]
@@ -107,13 +98,13 @@ class CostModel:
                 margin = MARGIN if len(finished) >= FEW else MARGIN_OF_FEW
                 basis = f"{count}{'' if finished else ' in work'}{words}"
                 return _estimate(run, chosen, basis, margin if same else None)
-        return Estimate(estimate_s(run), START_S, OPERATIONS)
+        return Estimate(estimate_s(run), START_S, OPERATIONS, learned=False)
 
 
 def _keys(
     architecture: str, image_size: int, precision: str, pool: str, kind: str | None
 ) -> Iterator[tuple[Key, str, bool]]:
-    """List what a run can have in common with another, the most first: a key, what differs, whether images alone do."""
+    """What a run can have in common with another, the most first: a key, what differs, whether only images do."""
     for alike, words in (
         ((architecture, image_size), ""),
         ((architecture,), " at another image size"),
@@ -145,8 +136,8 @@ def _macs(spec: RunSpec, image_size: int) -> float:
 
 
 def shared_s(seconds: float, gpus: int) -> float:
-    """Give the seconds of a run that one device would take so long for, on several: the start is not shared.
+    """The seconds that several devices take for a run that takes one so long. Its start is not shared.
 
-    As if they shared the rest without loss, which is not measured.
+    Assumes that they share the rest without loss, which is not measured.
     """
     return min(START_S, seconds) + max(0.0, seconds - START_S) / gpus

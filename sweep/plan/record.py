@@ -6,7 +6,7 @@ from trainer.records.plan import PlannedRun, PlanRecord
 
 
 def planned_run(placed: PlacedRun) -> PlannedRun:
-    """Give a run as plan.json has it."""
+    """A run as plan.json has it."""
     spec = placed.spec
     return PlannedRun(
         run=spec.run,
@@ -19,5 +19,5 @@ def planned_run(placed: PlacedRun) -> PlannedRun:
 
 
 def plan_record(sweep: Sweep) -> PlanRecord:
-    """Give the whole of plan.json."""
+    """The whole of plan.json."""
     return PlanRecord(sweep=sweep.name, created=now(), runs=[planned_run(placed) for placed in sweep.runs])

@@ -4,24 +4,24 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from sweep.config.schema import PlacedRun, Sweep
-from sweep.plan.cost import CostModel, shared_s
+from sweep.plan.cost import OPERATIONS, CostModel, shared_s
 from sweep.status.state import RunStatus, State
+from trainer.records.run import Run
 
 # What `submit` executes without being asked by name. A failed run waits for `retry`, a stale one keeps its result.
 SUBMITTED = (State.PLANNED, State.INTERRUPTED, State.CANCELLED)
 
 
 class PlanRow(NamedTuple):
-    """One run of the plan: what it is, where it goes, how it stands, what it costs from its first epoch.
+    """One run of the plan: a run as the sweep file has it, how it stands, and what it costs from its first epoch.
 
-    estimate_s: of a clock on the wall; the run has so many gpus for as long. basis, margin: of the estimate, as
-    `sweep.cost.Estimate` has them.
+    estimate_s: by a clock on the wall, of a run that has so many gpus. basis, margin: as in `sweep.plan.cost.Estimate`.
     """
 
     placed: PlacedRun
     status: RunStatus
     estimate_s: float
-    basis: str = "operations"
+    basis: str = OPERATIONS
     margin: float | None = None
     gpus: int = 1
 
@@ -30,8 +30,12 @@ class PlanRow(NamedTuple):
         return self.placed.id
 
     @property
+    def run(self) -> Run:
+        return self.placed.spec.run
+
+    @property
     def remaining_s(self) -> float:
-        """Estimate what is left of it; an interrupted run goes on from where it was."""
+        """What is left of the estimate; an interrupted run goes on from where it was."""
         if self.status.state is State.DONE:
             return 0.0
         if self.status.state is State.STALE:

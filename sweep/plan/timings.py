@@ -19,7 +19,7 @@ from sweep.status.folder import Submission
 from sweep.status.look import Look
 from trainer.records.attempt import Attempt
 from trainer.records.result import Result
-from trainer.records.run import RunSpec
+from trainer.records.run import Other, RunSpec, other_work
 
 Where = tuple[str, str]  # host and job: what runs that share a GPU have in common
 
@@ -32,7 +32,7 @@ class Span(NamedTuple):
 
 
 def learn(sweep: Sweep, seen: Look) -> CostModel:
-    """Give the cost model as far as this sweep's runs have shown what they take."""
+    """A cost model of what this sweep's runs have taken so far."""
     return CostModel(timings(sweep, seen))
 
 
@@ -57,7 +57,8 @@ def _finished(sweep: Sweep, placed: PlacedRun, result: Result, spans: Mapping[Wh
     moved = len(hardware.stretches) > 1 or (not hardware.stretches and len({one.host for one in result.attempts}) > 1)
     moved = moved or (hardware.gpus != [] and len(hardware.gpus) != sweep.execution.gpus_per_run)
     images = min(result.data.train_samples, result.data.val_samples)
-    if moved or result.run != placed.spec.run or images <= 0 or timing.train_seconds <= 0:
+    other_run = other_work(result.commitment, placed.spec, None) is Other.RUN
+    if moved or other_run or images <= 0 or timing.train_seconds <= 0:
         return None
     share = _share(result.attempts, spans) if hardware.gpus else 1.0
     rest = timing.total_seconds - timing.train_seconds - timing.evaluation_seconds
@@ -86,10 +87,7 @@ def _in_work(
     attempt, progress, spec = evidence.attempt, evidence.progress, placed.spec
     if attempt is None or progress is None or progress.attempt != attempt.number:
         return None
-    if evidence.commitment is None or (evidence.commitment.run, evidence.commitment.training) != (
-        spec.run,
-        spec.training,
-    ):
+    if evidence.commitment is None or other_work(evidence.commitment, spec, None):
         return None
     pool = _pool(submissions, attempt.submission, spec.run.id)
     seconds = progress.history.epoch_seconds[progress.start_epoch + 1 :]
@@ -114,7 +112,7 @@ def _in_work(
 
 
 def _pool(submissions: Sequence[Submission], token: str | None, run_id: str) -> str | None:
-    """Give the pool that an attempt's submission sent its run to; None for an attempt started by hand."""
+    """The pool that an attempt's submission sent its run to; None for an attempt started by hand."""
     for submission in submissions:
         if submission.token == token:
             arrays = submission.arrays
@@ -123,7 +121,7 @@ def _pool(submissions: Sequence[Submission], token: str | None, run_id: str) -> 
 
 
 def _spans(evidence: Mapping[str, Evidence]) -> dict[Where, list[Span]]:
-    """List when each job's processes held their device, by host and job."""
+    """When each job's processes held their device, by host and job."""
     found: dict[Where, list[Span]] = {}
     for one in evidence.values():
         attempts: Sequence[Attempt] = one.result.attempts if one.result else [one.attempt] if one.attempt else []
@@ -136,7 +134,7 @@ def _spans(evidence: Mapping[str, Evidence]) -> dict[Where, list[Span]]:
 
 
 def _share(attempts: Sequence[Attempt], spans: Mapping[Where, list[Span]]) -> float:
-    """Give the part of its time that a run had the device to itself: half of an hour beside another is half an hour."""
+    """The part of its time that a run had the device to itself: an hour shared by two counts half."""
     whole = mine = 0.0
     for attempt in attempts:
         if attempt.ended is None or attempt.ended <= attempt.started:

@@ -1,4 +1,4 @@
-"""All that a run's folder says, damage included: reading never fails on a damaged file of a run."""
+"""What a run's files say of it. Reading never fails on a damaged file: the damage is part of the evidence."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +16,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class Evidence(NamedTuple):
-    """All that a run's folder says. problems: files that are there and cannot be believed."""
+    """What a run's files say; None where there is no such file. problems: what is wrong with those that are damaged."""
 
     result: Result | None = None
     commitment: Commitment | None = None

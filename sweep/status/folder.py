@@ -61,18 +61,18 @@ class SweepFolder(NamedTuple):
         return self.submissions / f"{token}.json"
 
     def job_folder(self, token: str, array: int = 0) -> Path:
-        """Give the folder of what the jobs of a submission read and print; an array has one of its own."""
+        """Where the jobs of a submission read and print; each array has its own."""
         return self.submissions / token / str(array)
 
     def bundle(self, token: str, array: int = 0) -> Path:
         return self.job_folder(token, array) / "bundle.json"
 
     def withdrawn(self, token: str, array: int) -> Path:
-        """Give the file that keeps an array's jobs from working, should they come to light after all."""
+        """The file that keeps an array's jobs from working, should they come to light after all."""
         return self.job_folder(token, array) / WITHDRAWN
 
     def next_token(self, submissions: Sequence[Submission]) -> str:
-        """Give the token that the next submission must bear, given those there are.
+        """The token that the next submission must bear, given those there are.
 
         It holds the folder's own random word, so that no two sweeps ever share one. Two people who saw the same
         submissions get the same token, and only one can create its file.
@@ -101,13 +101,13 @@ class SweepFolder(NamedTuple):
             return Snapshot()
 
     def read_evidence(self, run_ids: Iterable[str]) -> dict[str, Evidence]:
-        """Read what is known of each run."""
+        """Read the evidence of each run."""
         return {run_id: read_evidence(self.run(run_id)) for run_id in run_ids}
 
     def set_aside(self, run_id: str, file: Path | None = None) -> Path:
         """Move a run's folder away whole, or one file of it, so that the run can go on and nothing is lost.
 
-        Gives the folder it now lies in. Raises OSError.
+        Returns the folder it now lies in. Raises OSError.
         """
         target = self.path / "superseded" / f"{run_id}.{now():%Y%m%dT%H%M%S%f}"
         target.parent.mkdir(exist_ok=True)

@@ -13,14 +13,14 @@ from sweep.config.schema import Sweep
 from sweep.errors import MachineError
 from sweep.status.evidence import Evidence
 from sweep.status.folder import Submission, SweepFolder
-from sweep.status.state import Held, RunStatus, State, Work, run_status
+from sweep.status.state import Carrier, Jobs, RunStatus, State, run_status
 from trainer.records.base import now
+from trainer.records.claim import SUBMITTING_S, at_work, silent
 from trainer.records.files import RecordError, read_json, write_json
 from trainer.records.process import is_alive
 from trainer.records.result import Result
 
 CACHE_S = 4.0  # commands in quick succession share one answer of Slurm's
-SUBMITTING_S = 600.0  # a submission takes seconds; on another host only its age tells that it was cut off
 LOG_TAIL = 20_000  # bytes of a job's output that are searched for how it ended
 
 
@@ -78,7 +78,7 @@ def look(sweep: Sweep, executor: LocalExecutor | None = None, *, max_age_s: floa
     statuses = []
     for placed, run_id in zip(sweep.runs, ids, strict=True):
         found = evidence[run_id]
-        work = Work()
+        jobs = Jobs()
         if found.result is None:
             held = [_held(folder, place, snapshot, executor, evidence) for place in everything.get(run_id, [])]
             attempt = found.attempt
@@ -88,10 +88,9 @@ def look(sweep: Sweep, executor: LocalExecutor | None = None, *, max_age_s: floa
             own = next((one.job for one in held if one and attempt and one.token == attempt.submission), None)
             # A job without an id that is not in doubt is a local worker: whether that lives, its process tells.
             by_scheduler = own if own and (own.id is not None or own.phase is Phase.UNKNOWN) else None
-            alive = is_alive(attempt.process) if attempt and attempt.outcome is None else None
-            work = Work(held[newest] if newest is not None else None, by_scheduler, alive)
+            jobs = Jobs(held[newest] if newest is not None else None, by_scheduler, at_work(attempt))
         fingerprint = sweep.fingerprints.get(placed.spec.run.dataset)
-        statuses.append(run_status(placed, found, work, fingerprint, folder.run(run_id)))
+        statuses.append(run_status(placed, found, jobs, fingerprint, folder.run(run_id)))
     results = {run_id: found.result for run_id, found in evidence.items() if found.result is not None}
     return Look(statuses, results, submissions, submitting, snapshot, places, evidence)
 
@@ -107,7 +106,7 @@ def read_submissions(folder: SweepFolder) -> tuple[list[Submission], dict[str, b
     try:
         for record in folder.read_submissions():
             alive = is_alive(record.submitter) if record.submitter else False
-            if alive is None and now() - record.created > timedelta(seconds=SUBMITTING_S):
+            if alive is None and silent(record.created, SUBMITTING_S):
                 alive = False  # and should it live after all: its runs' new submission withdraws what it may yet send
             last = read_json(folder.submission(record.token), Submission) if alive is False else None
             submissions.append(last or record)
@@ -195,26 +194,26 @@ def _remember(folder: SweepFolder, snapshot: Snapshot) -> None:
 
 def _held(
     folder: SweepFolder, place: Place, snapshot: Snapshot, executor: LocalExecutor, evidence: Mapping[str, Evidence]
-) -> Held | None:
+) -> Carrier | None:
     """Say what is known of a run's job in one submission; None if it never had one, or has none any more."""
     submission, array = place.submission, place.array
     if array is None:
         living = any(executor.alive(job) is not False for job in submission.jobs)
         starting = not submission.jobs and place.submitting
-        return Held(submission.token, JobView(Phase.RUNNING)) if living or starting else None
+        return Carrier(submission.token, JobView(Phase.RUNNING)) if living or starting else None
     if folder.withdrawn(submission.token, place.number).exists():
         return None
     if settle(array, place.submitting, snapshot, now()).standing is Standing.REFUSED:
         return None
     words = _unconfirmed(place, snapshot)
     if words:
-        return Held(submission.token, JobView(Phase.UNKNOWN, message=words))
+        return Carrier(submission.token, JobView(Phase.UNKNOWN, message=words))
     job_folder = folder.job_folder(submission.token, place.number)
     view = queue.view(array, place.task, snapshot, lambda row: _tail(log_path(job_folder, row.job)))
     log = log_path(job_folder, view.id) if view.id else None
     view = view._replace(log=str(log) if log and log.exists() else None)
     began = any(_has_begun(evidence.get(run_id), submission.token) for run_id in array.tasks[place.task])
-    return Held(submission.token, view, began)
+    return Carrier(submission.token, view, began)
 
 
 def _has_begun(found: Evidence | None, token: str) -> bool:

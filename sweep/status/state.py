@@ -13,7 +13,7 @@ from sweep.config.schema import PlacedRun
 from sweep.status.evidence import Evidence
 from trainer.records.attempt import AttemptRecord, Cause
 from trainer.records.result import Result
-from trainer.records.run import RunFolder
+from trainer.records.run import Run, RunFolder, other_work
 
 
 class State(str, Enum):
@@ -29,19 +29,18 @@ class State(str, Enum):
     PLANNED = "planned"
 
 
-class RunStatus(NamedTuple):
-    """One run as `sweep status` shows it; epoch counts completed ones, updated is the last sign of life.
+ON_ITS_WAY = (State.RUNNING, State.QUEUED)  # goes on by itself
 
-    frame: where an exception was raised. passing: it failed for a reason outside the run, such as a full disk, and may
-    do well when that is mended. stale_since: when Slurm was last heard of the run's job, where it does not answer now;
-    problem: why.
+
+class RunStatus(NamedTuple):
+    """How a run stands; epoch counts completed ones, updated is the last sign of life.
+
+    Where the run goes and what it costs is not here: a `PlanRow` joins the two. frame: where an exception was raised.
+    passing: it failed for a reason outside the run, such as a full disk, and may do well when that is mended.
+    stale_since: when Slurm was last heard of the run's job, where it does not answer now; problem: why.
     """
 
-    id: str
-    architecture: str
-    dataset: str
-    ratio: float
-    seed: int
+    run: Run
     state: State
     cause: Cause | None = None
     message: str | None = None
@@ -58,28 +57,33 @@ class RunStatus(NamedTuple):
     stale_since: datetime | None = None
     problem: str | None = None
 
+    @property
+    def id(self) -> str:
+        return self.run.id
 
-class Held(NamedTuple):
-    """A job that a run is in: the submission's token, what is known of the job, and whether it has begun any run."""
+
+class Carrier(NamedTuple):
+    """The job that carries a run: its submission's token, what is known of it, whether it has begun any of its runs."""
 
     token: str
     job: JobView
     began: bool = True
 
 
-class Work(NamedTuple):
-    """What is known of who works, or will, on a run.
+class Jobs(NamedTuple):
+    """What is known of the jobs of an unfinished run.
 
-    newest: its job in the newest submission that lists it. own: the job its newest attempt belongs to, None for one
-    started by hand or here. alive: whether that attempt's process lives, None when that cannot be seen from here.
+    newest: the one in the newest submission that lists the run. own: the one that its newest attempt belongs to, None
+    for an attempt started by hand or here. alive: whether that attempt's process works on it, None when that cannot be
+    seen from here.
     """
 
-    newest: Held | None = None
+    newest: Carrier | None = None
     own: JobView | None = None
     alive: bool | None = None
 
 
-NOBODY = Work()
+NO_JOBS = Jobs()
 STARTED_ANEW = "its job has started anew and goes on with it"
 LEFT_TO_JOB = "its job was told to stop, and goes on or ends within minutes"
 # What ended a job before this run's turn, and is no fault of the run: it waits for the next submission.
@@ -87,30 +91,21 @@ BEFORE_ITS_TURN = (Cause.TIMEOUT, Cause.PREEMPTED, Cause.NODE_FAIL, Cause.HOST_O
 
 
 def run_status(
-    placed: PlacedRun, evidence: Evidence, work: Work, fingerprint: str | None, folder: RunFolder
+    placed: PlacedRun, evidence: Evidence, jobs: Jobs, fingerprint: str | None, folder: RunFolder
 ) -> RunStatus:
-    """Give the state of one run.
+    """Decide how a run stands.
 
     fingerprint: of the dataset as prepared now, None when it is not. A query that could not be answered leaves what was
     known before, so it never makes a run dead.
     """
-    run = placed.spec.run
-    blank = RunStatus(
-        id=run.id,
-        architecture=run.architecture,
-        dataset=run.dataset,
-        ratio=run.ratio,
-        seed=run.seed,
-        state=State.PLANNED,
-        epochs=placed.spec.training.epochs,
-    )
+    blank = RunStatus(placed.spec.run, State.PLANNED, epochs=placed.spec.training.epochs)
     if evidence.result is not None:
         return _finished(blank, placed, evidence.result, fingerprint, folder)
-    attempt, newest = evidence.attempt, work.newest
+    attempt, newest = evidence.attempt, jobs.newest
     begun = attempt is not None and newest is not None and attempt.submission == newest.token
     shown = _with_attempt(blank, attempt, evidence, folder) if attempt else blank
-    if attempt and attempt.outcome is None and _works(attempt, work):
-        return _marked(shown._replace(state=State.RUNNING), work.own)
+    if attempt and attempt.outcome is None and _works(attempt, jobs):
+        return _marked(shown._replace(state=State.RUNNING), jobs.own)
     if newest and not evidence.cancelled and not begun:
         waiting = _before_its_turn(shown, newest)
         if waiting:
@@ -125,14 +120,16 @@ def run_status(
     if begun and newest and not evidence.cancelled and _goes_on(attempt, newest.job):
         on_its_way = STARTED_ANEW if newest.job.phase is Phase.RUNNING and _anew(attempt, newest.job) else LEFT_TO_JOB
         return _marked(shown._replace(state=State.QUEUED, message=newest.job.message or on_its_way), newest.job)
-    other = _other_work(placed, evidence, fingerprint)
+    begun_for = evidence.commitment
+    other = other_work(begun_for, placed.spec, fingerprint) if begun_for else None
     if other:
-        return blank._replace(message=f"an earlier attempt had another {other}; it is set aside when this is submitted")
-    return _ended(shown, attempt, evidence, work.own)
+        words = f"an earlier attempt had another {other.value}; it is set aside when this is submitted"
+        return blank._replace(message=words)
+    return _ended(shown, attempt, evidence, jobs.own)
 
 
 def counts(statuses: Collection[RunStatus]) -> dict[str, int]:
-    """Count the runs in each state that occurs, in the order of `State`."""
+    """The number of runs in each state that occurs, in the order of `State`."""
     counted = Counter(status.state for status in statuses)
     return {state.value: counted[state] for state in State if counted[state]}
 
@@ -151,15 +148,9 @@ def _finished(
         updated=last.ended if last else None,
         best_val_accuracy=result.best.val_accuracy.value,
     )
-    other = None
-    if result.run != placed.spec.run:
-        other = "run"
-    elif result.training_hash != placed.spec.training.hash:
-        other = "recipe"
-    elif fingerprint and result.data.fingerprint != fingerprint:
-        other = "dataset"
+    other = other_work(result.commitment, placed.spec, fingerprint)
     if other:
-        return shown._replace(state=State.STALE, message=f"done, with another {other} than the plan's")
+        return shown._replace(state=State.STALE, message=f"done, with another {other.value} than the plan's")
     return shown
 
 
@@ -178,31 +169,19 @@ def _with_attempt(blank: RunStatus, attempt: AttemptRecord, evidence: Evidence, 
     )
 
 
-def _other_work(placed: PlacedRun, evidence: Evidence, fingerprint: str | None) -> str | None:
-    """Name what makes an unfinished run's files useless for the plan, None when they fit."""
-    found = evidence.commitment
-    if found is None:
-        return None
-    if found.training != placed.spec.training:
-        return "recipe"
-    if fingerprint and found.data_fingerprint != fingerprint:
-        return "dataset"
-    return None
-
-
-def _works(attempt: AttemptRecord, work: Work) -> bool:
-    """Tell whether an open attempt is still worked on; what Slurm says of its job comes before what is seen here."""
-    job = work.own
+def _works(attempt: AttemptRecord, jobs: Jobs) -> bool:
+    """Whether an open attempt is still worked on. What Slurm says of its job comes before what is seen here."""
+    job = jobs.own
     if job is None or job.phase is Phase.UNKNOWN:
-        return work.alive is not False
+        return jobs.alive is not False
     if job.phase is Phase.RUNNING:
         return job.restarts is None or attempt.restarts >= job.restarts
-    return job.phase is Phase.ENDED and job.gone and work.alive is True
+    return job.phase is Phase.ENDED and job.gone and jobs.alive is True
 
 
-def _before_its_turn(shown: RunStatus, held: Held) -> RunStatus | None:
-    """Give the state of a run that its newest job has not begun; None where an ended job leaves it as it was."""
-    job = held.job
+def _before_its_turn(shown: RunStatus, carrier: Carrier) -> RunStatus | None:
+    """Decide how a run stands that its newest job has not begun; None where an ended job leaves it as it was."""
+    job = carrier.job
     at = shown._replace(job=job.id, node=job.node) if job.id else shown
     if job.phase is not Phase.ENDED:
         return _marked(at._replace(state=State.QUEUED, cause=None, message=job.message), job)
@@ -213,14 +192,14 @@ def _before_its_turn(shown: RunStatus, held: Held) -> RunStatus | None:
         return failed._replace(
             cause=Cause.LOST, message=job.message or "Slurm knows no such job, and it left no record"
         )
-    if not held.began and job.cause in (Cause.HOST_OOM, Cause.TIMEOUT):
+    if not carrier.began and job.cause in (Cause.HOST_OOM, Cause.TIMEOUT):
         return failed._replace(cause=job.cause)
-    if job.cause is None or (job.cause in BEFORE_ITS_TURN and (held.began or job.cause is not Cause.KILLED)):
+    if job.cause is None or (job.cause in BEFORE_ITS_TURN and (carrier.began or job.cause is not Cause.KILLED)):
         return None
     return failed._replace(cause=Cause.LAUNCH_FAILED)
 
 
-def _cut_off(newest: Held) -> str | None:
+def _cut_off(newest: Carrier) -> str | None:
     job = newest.job
     if job.phase is Phase.ENDED and job.cause:
         return f"its job {job.id} ended before its turn: {job.message or job.cause.value}"
@@ -228,17 +207,16 @@ def _cut_off(newest: Held) -> str | None:
 
 
 def _goes_on(attempt: AttemptRecord, job: JobView) -> bool:
-    """Tell whether the job that interrupted a run will go on with it: Slurm starts it anew, or is about to."""
+    """Whether the job that interrupted a run will go on with it: Slurm starts it anew, or is about to."""
     if attempt.outcome not in (None, "interrupted"):
         return False
-    told_to_stop = (attempt.message or "").startswith("stopped by")
     if job.id is None:
-        return told_to_stop and job.phase is Phase.UNKNOWN and job.problem is not None
+        return attempt.was_told_to_stop and job.phase is Phase.UNKNOWN and job.problem is not None
     if job.phase is Phase.WAITING:
         return True
     if job.phase is not Phase.RUNNING:
         return False
-    return _anew(attempt, job) or told_to_stop
+    return _anew(attempt, job) or attempt.was_told_to_stop
 
 
 def _anew(attempt: AttemptRecord, job: JobView) -> bool:
@@ -246,14 +224,14 @@ def _anew(attempt: AttemptRecord, job: JobView) -> bool:
 
 
 def _marked(shown: RunStatus, job: JobView | None) -> RunStatus:
-    """Say since when nothing newer is known, where Slurm does not answer."""
+    """Note since when nothing newer is known, where Slurm does not answer."""
     if job is None or job.problem is None:
         return shown
     return shown._replace(stale_since=job.known, problem=job.problem)
 
 
 def _ended(shown: RunStatus, attempt: AttemptRecord, evidence: Evidence, job: JobView | None) -> RunStatus:
-    """Say how an attempt that no process works on any more ended."""
+    """Decide how a run stands whose newest attempt has ended: no process works on it any more."""
     match attempt.outcome:
         case "failed":
             error = evidence.error
@@ -302,6 +280,6 @@ FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 
 
 def last_frame(traceback: str) -> str | None:
-    """Give the place an exception was raised, as "file:line in function"."""
+    """Where an exception was raised, as "file:line in function"."""
     frames = FRAME.findall(traceback)
     return f"{Path(frames[-1][0]).name}:{frames[-1][1]} in {frames[-1][2]}" if frames else None

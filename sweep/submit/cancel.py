@@ -12,13 +12,13 @@ from sweep.errors import InputError, MachineError
 from sweep.plan.rows import PlanRow
 from sweep.status.folder import SweepFolder
 from sweep.status.look import Look
-from sweep.status.state import State
-from sweep.submit.remedies import nearest_run
+from sweep.status.state import ON_ITS_WAY, State
+from sweep.words import nearest_run
 from trainer.records.base import now
 from trainer.records.files import write_json
 from trainer.records.run import CancelRequest
 
-CANCELLABLE = (State.RUNNING, State.QUEUED, State.INTERRUPTED)
+CANCELLABLE = (*ON_ITS_WAY, State.INTERRUPTED)
 
 
 def cancellable(rows: Sequence[PlanRow], names: Sequence[str], state: State | None) -> list[PlanRow]:
@@ -33,7 +33,7 @@ def cancellable(rows: Sequence[PlanRow], names: Sequence[str], state: State | No
     known = {row.id: row for row in rows}
     for name in names:
         if name not in known:
-            raise InputError(f"no run '{name}' in this sweep{nearest_run(name, rows)}")
+            raise InputError(f"no run '{name}' in this sweep{nearest_run(name, known)}")
         if known[name].status.state not in CANCELLABLE:
             raise InputError(f"{name} is {known[name].status.state.value}; there is nothing to cancel")
     among = [known[name] for name in names] if names else list(rows)

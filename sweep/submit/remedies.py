@@ -8,11 +8,10 @@ from slurm.limits import ClusterLimits, PartitionLimits
 from slurm.pools import Pool
 from sweep.errors import InputError
 from sweep.plan.rows import PlanRow
-from sweep.status.state import State
-from sweep.words import nearest
+from sweep.status.state import ON_ITS_WAY, State
+from sweep.words import nearest_run
 from trainer.records.attempt import Cause
 
-ON_ITS_WAY = (State.RUNNING, State.QUEUED)
 RETRIED = (State.FAILED, State.INTERRUPTED)
 MORE_MEMORY, MORE_TIME = 2.0, 2.0
 # What would only fail again with everything as it is: these wait until the user names the run, or asks for every one.
@@ -185,10 +184,4 @@ def _named(rows: Sequence[PlanRow], name: str) -> PlanRow:
             if row.status.state in (*ON_ITS_WAY, State.DONE):
                 raise InputError(f"{name} is {row.status.state.value}; there is nothing to retry")
             return row
-    raise InputError(f"no run '{name}' in this sweep{nearest_run(name, rows)}")
-
-
-def nearest_run(name: str, rows: Sequence[PlanRow]) -> str:
-    """Offer the nearest run id; a long list of ids helps nobody."""
-    hint = nearest(name, [row.id for row in rows])
-    return hint if "did you mean" in hint else "; 'sweep status' lists them"
+    raise InputError(f"no run '{name}' in this sweep{nearest_run(name, [row.id for row in rows])}")

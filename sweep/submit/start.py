@@ -23,10 +23,10 @@ from sweep.status.state import State
 from sweep.submit.arrays import plan_arrays
 from sweep.submit.remedies import Change
 from trainer.records.base import now
-from trainer.records.claim import close_dead
+from trainer.records.claim import at_work, close_dead
 from trainer.records.files import write_json
-from trainer.records.process import is_alive, this_process
-from trainer.records.run import Bundle, Commitment, Options, RunSpec
+from trainer.records.process import this_process
+from trainer.records.run import Bundle, Options, RunSpec, other_work
 
 
 class Overtaken(Exception):
@@ -224,7 +224,7 @@ def _make_room(folder: SweepFolder, sweep: Sweep, row: PlanRow) -> None:
         return  # finished since the plan was made
     attempt = evidence.attempt
     if attempt and attempt.outcome is None:
-        if attempt.number != row.status.attempt or is_alive(attempt.process):
+        if attempt.number != row.status.attempt or at_work(attempt):
             return  # begun by someone else since the plan was made
         if row.status.state in (State.INTERRUPTED, State.FAILED) and row.status.cause:
             close_dead(
@@ -235,9 +235,8 @@ def _make_room(folder: SweepFolder, sweep: Sweep, row: PlanRow) -> None:
                 message=row.status.message,
             )
     spec = row.placed.spec
-    fingerprint = sweep.fingerprints.get(spec.run.dataset, "")
-    wanted = Commitment(run=spec.run, training=spec.training, data_fingerprint=fingerprint)
-    other = evidence.commitment is not None and evidence.commitment != wanted
+    found = evidence.commitment
+    other = other_work(found, spec, sweep.fingerprints.get(spec.run.dataset)) if found else None
     if evidence.result is not None or other:
         folder.set_aside(row.id)
     elif run_folder.result.exists():  # damaged: the run can do without, and may have checkpoints to go on from

@@ -13,7 +13,7 @@ from slurm.local import LocalExecutor
 from sweep.config.schema import Sweep
 from sweep.status.folder import Submission, SweepFolder
 from sweep.status.look import look, survey
-from sweep.status.state import RunStatus, State
+from sweep.status.state import ON_ITS_WAY, RunStatus, State
 from trainer.records.attempt import ExitCode
 from trainer.records.files import write_json
 
@@ -22,7 +22,6 @@ POLL_SHARE = 20  # looking takes at most a twentieth of a core from the workers,
 SLURM_POLL_S = 15.0  # the scheduler is everyone's
 IN_GOOD_ORDER = (ExitCode.DONE.value, ExitCode.INTERRUPTED.value)
 STOP_S = 60.0  # what is left of a short epoch, and a checkpoint on a slow disk
-ON_ITS_WAY = (State.RUNNING, State.QUEUED)
 
 
 def until_jobs_ended(sweep: Sweep, record: Submission, show: Callable[[Sequence[RunStatus]], None]) -> bool:

@@ -13,10 +13,11 @@ from typing import NamedTuple
 from sweep.config.schema import PlacedRun, Sweep
 from sweep.status.evidence import read_evidence
 from sweep.status.folder import SweepFolder
-from sweep.status.state import NOBODY, State, run_status
-from sweep.upkeep.unfinished import ABANDONED_S, abandoned, find_leftovers, lies_within, regular
+from sweep.status.state import NO_JOBS, State, run_status
+from sweep.upkeep.unfinished import abandoned, find_leftovers, lies_within, regular
 from sweep.upkeep.verify import SET_ASIDE
 from trainer.records.checkpoint_file import checkpoint_name, list_checkpoints
+from trainer.records.claim import ABANDONED_S
 from trainer.records.run import RunFolder
 
 
@@ -57,7 +58,7 @@ def amount(paths: Sequence[Path]) -> Freed:
 
 
 def free(sweep: Sweep, needless: Needless, *, superseded: bool) -> tuple[Freed, list[OSError]]:
-    """Remove what is still needless when its turn comes; give what was freed, and what could not be."""
+    """Remove what is still needless when its turn comes. Returns what was freed, and what could not be."""
     folder = SweepFolder(sweep.folder)
     removed: list[Freed] = []
     problems: list[OSError] = []
@@ -85,7 +86,7 @@ def free(sweep: Sweep, needless: Needless, *, superseded: bool) -> tuple[Freed, 
 
 
 def _checkpoints(sweep: Sweep, placed: PlacedRun) -> list[Path]:
-    """List the checkpoints of a run that is done, and whose process is not about to remove them itself.
+    """The checkpoints of a run that is done, and whose process is not about to remove them itself.
 
     The one after the last epoch is not among them where the sweep file keeps it.
     """
@@ -99,10 +100,10 @@ def _checkpoints(sweep: Sweep, placed: PlacedRun) -> list[Path]:
 
 
 def _is_done(sweep: Sweep, placed: PlacedRun, run: RunFolder) -> bool:
-    """Tell whether a run is done, as `status` has it: its result validates, and is of the plan's recipe and data."""
+    """Whether a run is done, as `status` has it: its result validates, and is of the plan's recipe and data."""
     evidence = read_evidence(run)
     fingerprint = sweep.fingerprints.get(placed.spec.run.dataset)
-    return run_status(placed, evidence, NOBODY, fingerprint, run).state is State.DONE
+    return run_status(placed, evidence, NO_JOBS, fingerprint, run).state is State.DONE
 
 
 def _old_leftovers(sweep: Sweep) -> list[Path]:
@@ -111,7 +112,7 @@ def _old_leftovers(sweep: Sweep) -> list[Path]:
 
 
 def _is_aside(folder: SweepFolder, path: Path) -> bool:
-    """Tell whether this is a run's folder that was set aside, and in which nobody works."""
+    """Whether this is a run's folder that was set aside, and in which nobody works."""
     named = SET_ASIDE.fullmatch(path.name) is not None
     return named and path.is_dir() and lies_within(path, folder.path) and abandoned(RunFolder(path))
 

@@ -1,6 +1,5 @@
 """What is wrong on disk, in words: a finding, and reading files so that what is wrong with one becomes words."""
 
-import json
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -8,7 +7,7 @@ from typing import NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from trainer.records.base import SCHEMA_VERSION, Versioned
-from trainer.records.files import ChecksumError, from_json
+from trainer.records.files import ChecksumError, first_problem, from_json, schema_version
 
 Record = TypeVar("Record", bound=Versioned)
 
@@ -53,13 +52,10 @@ def read_or_say(path: Path, schema: type[Record]) -> Record | Unusable | None:
     except ChecksumError:
         return Unusable("is not as it was written: its checksum does not match")
     except ValidationError as error:
-        version = _version(content)
+        version = schema_version(content)
         if version is not None and version > SCHEMA_VERSION:
             return Unusable(f"is of schema {version}, this version of sweep reads {SCHEMA_VERSION}", NEWER)
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        reason = str(first["msg"]).removeprefix("Value error, ")
-        return Unusable(f"is not what it should be: {where + ': ' if where else ''}{reason}")
+        return Unusable(f"is not what it should be: {first_problem(error)}")
 
 
 def read_bytes(path: Path) -> bytes | Unusable | None:
@@ -91,11 +87,3 @@ def say(path: Path, error: OSError) -> Unusable | None:
             return Unusable("may not be read", "give yourself the right to read it (chmod u+rX), then verify again")
         case _:
             return Unusable(f"cannot be read: {error.strerror}")
-
-
-def _version(content: bytes) -> int | None:
-    try:
-        version = json.loads(content)["schema_version"]
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
-    return version if isinstance(version, int) else None

@@ -4,20 +4,17 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from datetime import timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 from sweep.status.folder import SweepFolder
 from trainer.records.attempt import AttemptRecord
-from trainer.records.base import now
+from trainer.records.claim import ABANDONED_S, at_work, silent
 from trainer.records.files import UNFINISHED, RecordError, read_json
-from trainer.records.process import is_alive
 from trainer.records.run import RunFolder
 from trainer.records.status import Progress
 
-IN_FLIGHT_S = 60.0  # the writing of a file takes less
-ABANDONED_S = 3600.0  # after as long without a sign nobody comes back, on whatever host
+TRANSIENT = (".nfs", ".sweep-doctor-")  # NFS keeps open files under such names; the doctor's mark lives for seconds
 OUTPUTS = ("tables", "figures", "comparison", "report", "export")
 
 
@@ -47,12 +44,12 @@ def find_leftovers(folder: SweepFolder, run_ids: Iterable[str]) -> Iterator[Left
         for path in sorted(place.glob(f".*{UNFINISHED}")):
             found = regular(path)
             if found:
-                living = run_id is not None and at_work(folder.run(run_id)) is not False
+                living = run_id is not None and worked_on(folder.run(run_id)) is not False
                 yield Leftover(path, run_id, time.time() - found.st_mtime, living)
 
 
 def regular(path: Path) -> os.stat_result | None:
-    """Give what the disk says of a regular file; None for anything else, links included, and for what has gone."""
+    """What the disk says of a regular file; None for anything else, links included, and for what has gone."""
     try:
         found = path.lstat()
     except OSError:
@@ -61,31 +58,32 @@ def regular(path: Path) -> os.stat_result | None:
 
 
 def lies_within(path: Path, folder: Path) -> bool:
-    """Tell whether a path is where it says: no link between the sweep's folder and it."""
+    """Whether a path is where it says: no link between the sweep's folder and it."""
     return path.resolve() == folder.resolve() / path.relative_to(folder)
 
 
-def at_work(run: RunFolder) -> bool | None:
-    """Tell whether a process works in a run's folder; None where that cannot be seen from here."""
+def passing(path: Path) -> bool:
+    """Whether an entry is there for a moment only, or is an unfinished file, which `find_leftovers` finds."""
+    name = path.name
+    return name.startswith(TRANSIENT) or (name.startswith(".") and name.endswith(UNFINISHED))
+
+
+def worked_on(run: RunFolder) -> bool | None:
+    """Whether a process works in a run's folder; None where that cannot be seen from here."""
     numbers = run.attempt_numbers()
-    if not numbers:
-        return False
     try:
-        newest = read_json(run.attempt(numbers[-1]), AttemptRecord)
-        if newest is None or newest.outcome is not None:
-            return False
+        return at_work(read_json(run.attempt(numbers[-1]), AttemptRecord) if numbers else None)
     except RecordError:
         return None
-    return is_alive(newest.process)
 
 
 def abandoned(run: RunFolder) -> bool:
-    """Tell whether nobody works in a run's folder: seen from here, or by the silence of another host."""
-    working = at_work(run)
+    """Whether nobody works in a run's folder: seen from here, or by the silence of another host."""
+    working = worked_on(run)
     if working is not None:
         return not working
     try:
         progress = read_json(run.progress, Progress)
     except RecordError:
         return False
-    return progress is not None and now() - progress.heartbeat > timedelta(seconds=ABANDONED_S)
+    return progress is not None and silent(progress.heartbeat, ABANDONED_S)

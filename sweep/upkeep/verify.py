@@ -12,9 +12,11 @@ from slurm.jobs import Snapshot
 from sweep.config.schema import Sweep
 from sweep.status.folder import Submission, SweepFolder
 from sweep.upkeep.problems import Finding, Kind, Unusable, list_folder, read_bytes, read_or_say
-from sweep.upkeep.unfinished import IN_FLIGHT_S, OUTPUTS, find_leftovers
-from sweep.upkeep.verify_run import TRANSIENT, judge_run, read_run, unfinished
+from sweep.upkeep.run_files import read_run
+from sweep.upkeep.unfinished import OUTPUTS, find_leftovers, passing
+from sweep.upkeep.verify_run import judge_run
 from trainer.records.checkpoint_file import list_checkpoints
+from trainer.records.claim import IN_FLIGHT_S
 from trainer.records.plan import PlanRecord
 from trainer.records.run import Bundle
 
@@ -27,7 +29,7 @@ Report = Callable[[str, int, int], None]
 
 
 def verify(sweep: Sweep, report: Report | None = None) -> list[Finding]:
-    """Give everything that is wrong with a sweep's files; report is told how many checkpoints have been read."""
+    """Find everything that is wrong with a sweep's files; report is told how many checkpoints have been read."""
     folder = SweepFolder(sweep.folder)
     found = [*_whole_sweep(sweep, folder), *_submissions(sweep, folder)]
     found += _runs(sweep, folder, report)
@@ -51,14 +53,14 @@ def _whole_sweep(sweep: Sweep, folder: SweepFolder) -> Iterator[Finding]:
     if isinstance(queue, Unusable):
         yield _damaged(folder, folder.queue, queue, "remove it; Slurm is asked again")
     for path in listed:
-        if path.name not in KNOWN and not _passing(path):
+        if path.name not in KNOWN and not passing(path):
             yield _orphaned(folder, path)
     aside = list_folder(folder.path / "superseded")
     if isinstance(aside, Unusable):
         yield _damaged(folder, folder.path / "superseded", aside, "move it away; 'submit' makes the folder")
         return
     for path in aside:
-        if not _passing(path) and not (path.is_dir() and SET_ASIDE.fullmatch(path.name)):
+        if not passing(path) and not (path.is_dir() and SET_ASIDE.fullmatch(path.name)):
             yield _orphaned(folder, path)
 
 
@@ -68,7 +70,7 @@ def _submissions(sweep: Sweep, folder: SweepFolder) -> Iterator[Finding]:
         yield _damaged(folder, folder.submissions, listed, "move it away once none of its jobs is queued or running")
         return
     for path in listed:
-        if _passing(path):
+        if passing(path):
             continue
         if path.name == "word":
             word = read_bytes(path)
@@ -99,7 +101,7 @@ def _bundles(sweep: Sweep, folder: SweepFolder, jobs: Path) -> Iterator[Finding]
         return
     for array in arrays:
         if not array.name.isdecimal():
-            if not _passing(array):
+            if not passing(array):
                 yield _orphaned(folder, array, ONCE_ENDED)
             continue
         path = array / "bundle.json"
@@ -126,7 +128,7 @@ def _runs(sweep: Sweep, folder: SweepFolder, report: Report | None) -> Iterator[
             report("checkpoints", read, max(read, total))
 
     for path in listed:
-        if _passing(path):
+        if passing(path):
             continue
         if path.name not in specs:
             words = "is no run of the sweep file; no command counts it"
@@ -151,11 +153,6 @@ def _leftovers(sweep: Sweep, folder: SweepFolder) -> Iterator[Finding]:
                 f"nothing is lost; 'sweep clean {sweep.file}' removes it when it is an hour old",
                 leftover.run_id,
             )
-
-
-def _passing(path: Path) -> bool:
-    """Tell whether an entry is there for a moment only, or is a leftover, which are found apart."""
-    return path.name.startswith(TRANSIENT) or unfinished(path)
 
 
 def _relative(folder: SweepFolder, path: Path) -> str:

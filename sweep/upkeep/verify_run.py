@@ -1,93 +1,24 @@
-"""One run's folder: everything in it read again, and what does not hold or does not fit together.
+"""What of one run's files does not hold or does not fit together: a function from what was read to findings. Pure.
 
-`read_run` looks, `judge_run` is a function from what was seen to findings. A run whose recipe or dataset is not the
-plan's any more is no finding: `status` shows it.
+A run whose recipe or dataset is not the plan's any more is no finding: `status` shows it.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
-from sweep.upkeep.problems import NEWER, Finding, Kind, Unusable, list_folder, read_or_say, say
+from sweep.upkeep.problems import Finding, Kind, Unusable
+from sweep.upkeep.run_files import FILES, RunFiles
 from trainer.records.attempt import AttemptRecord
-from trainer.records.checkpoint_file import (
-    CheckpointError,
-    CheckpointInfo,
-    NewerCheckpointError,
-    checkpoint_name,
-    inspect,
-)
-from trainer.records.files import UNFINISHED
-from trainer.records.process import is_alive
+from trainer.records.checkpoint_file import CheckpointInfo, checkpoint_name
 from trainer.records.result import Result
-from trainer.records.run import CancelRequest, Commitment, Run, RunFolder, RunSpec
+from trainer.records.run import Commitment, Other, RunSpec, other_work
 from trainer.records.status import ErrorRecord, Progress
-
-FOLDERS = ("attempts", "checkpoints", "logs")
-FILES = ("run.json", "result.json", "progress.json", "error.json", "cancel.json")
-TRANSIENT = (".nfs", ".sweep-doctor-")  # NFS keeps open files under such names; the doctor's mark lives for seconds
-
-Seen = Callable[[Path], None]
-
-
-class RunFiles(NamedTuple):
-    """What a run's folder holds: each file as its record, as what is wrong with it, or None where there is none.
-
-    folders: those that cannot be listed. working: whether a process works on the run, None where it cannot be seen.
-    """
-
-    progress: Progress | Unusable | None = None
-    error: ErrorRecord | Unusable | None = None
-    cancel: CancelRequest | Unusable | None = None
-    commitment: Commitment | Unusable | None = None
-    checkpoints: Mapping[str, CheckpointInfo | Unusable] = {}
-    attempts: Mapping[int, AttemptRecord | Unusable] = {}
-    result: Result | Unusable | None = None
-    folders: Mapping[str, Unusable] = {}
-    unknown: tuple[str, ...] = ()
-    working: bool | None = False
-
-
-def read_run(folder: RunFolder, seen: Seen | None = None) -> RunFiles:
-    """Read all of a run's folder; seen is told of each checkpoint that was read.
-
-    In this order a run in work never contradicts itself: what refers to an attempt is read before the attempts, and
-    the result, which comes before its attempt's end, after them.
-    """
-    progress = read_or_say(folder.progress, Progress)
-    error = read_or_say(folder.error, ErrorRecord)
-    cancel = read_or_say(folder.cancel, CancelRequest)
-    listed = {name: list_folder(folder.path / name) for name in FOLDERS}
-    folders = {name: found for name, found in listed.items() if isinstance(found, Unusable)}
-    unknown = [path.name for path in _entries(list_folder(folder.path)) if path.name not in (*FOLDERS, *FILES)]
-    checkpoints: dict[str, CheckpointInfo | Unusable] = {}
-    for path in _entries(listed["checkpoints"]):
-        if not path.match("epoch-*.safetensors"):
-            unknown.append(f"checkpoints/{path.name}")
-        elif found := _inspect(path):
-            checkpoints[path.name] = found
-            if seen:
-                seen(path)
-    unknown += [f"logs/{path.name}" for path in _entries(listed["logs"]) if not path.match("attempt-*.log")]
-    attempts: dict[int, AttemptRecord | Unusable] = {}
-    for path in _entries(list_folder(folder.attempts)):
-        number = int(path.stem) if path.stem.isdecimal() else 0
-        if path != folder.attempt(number):
-            unknown.append(f"attempts/{path.name}")
-        elif record := read_or_say(path, AttemptRecord):
-            attempts[number] = record
-    working = last_word(folder, attempts)
-    commitment = read_or_say(folder.commitment, Commitment)
-    result = read_or_say(folder.result, Result)
-    return RunFiles(
-        progress, error, cancel, commitment, checkpoints, attempts, result, folders, tuple(unknown), working
-    )
 
 
 def judge_run(spec: RunSpec, files: RunFiles, file: Path) -> list[Finding]:
-    """Say what is wrong with a run's files. spec: the run as the sweep file has it; file: that file, for the advice."""
-    judge = _Judge(spec.run, files, str(file))
-    found = [*judge.damage(), *judge.misplaced(), *judge.contradictions(spec), *judge.cut_off()]
+    """What is wrong with a run's files. spec: the run as the sweep file has it. file: that file, for the advice."""
+    judge = _Judge(spec, files, str(file))
+    found = [*judge.damage(), *judge.misplaced(), *judge.contradictions(), *judge.cut_off()]
     found += [
         judge.finding(Kind.ORPHANED, name, "is nothing that sweep writes", "move it elsewhere, or remove it")
         for name in files.unknown
@@ -98,10 +29,13 @@ def judge_run(spec: RunSpec, files: RunFiles, file: Path) -> list[Finding]:
 class _Judge:
     """The findings of one run, with the advice that its state calls for."""
 
-    def __init__(self, run: Run, files: RunFiles, file: str) -> None:
-        self.run = run
+    def __init__(self, spec: RunSpec, files: RunFiles, file: str) -> None:
+        self.spec = spec
+        self.run = run = spec.run
         self.files = files
-        self.done = isinstance(files.result, Result) and files.result.run == run
+        self.result = files.result if isinstance(files.result, Result) else None
+        self.commitment = files.commitment if isinstance(files.commitment, Commitment) else None
+        self.done = self.result is not None and not self._of_another(self.result.commitment)
         self.newest = max(files.attempts, default=0)
         self.whole = [name for name, info in files.checkpoints.items() if isinstance(info, CheckpointInfo)]
         goes_on = "goes on from its checkpoint" if self.whole else "trains it again"
@@ -132,10 +66,9 @@ class _Judge:
     def misplaced(self) -> Iterator[Finding]:
         """Name what says that it is another run's."""
         files, run = self.files, self.run
-        for name, record in (("run.json", files.commitment), ("result.json", files.result)):
-            if isinstance(record, (Commitment, Result)) and record.run != run:
-                other = record.run.id if record.run.id != run.id else "another run of the same name"
-                yield self._of_other_run(name, other)
+        for name, found in (("run.json", self.commitment), ("result.json", self.result and self.result.commitment)):
+            if found and self._of_another(found):
+                yield self._of_other_run(name, self._whose(found))
         told = {"progress.json": files.progress, "error.json": files.error, "cancel.json": files.cancel}
         for name, one in told.items():
             if one and not isinstance(one, Unusable) and one.run_id != run.id:
@@ -150,21 +83,21 @@ class _Judge:
                 words = f"says that it is attempt {attempt.number}"
                 yield self.finding(Kind.INCONSISTENT, name, words, self._without_attempt(number))
 
-    def contradictions(self, spec: RunSpec) -> Iterator[Finding]:
+    def contradictions(self) -> Iterator[Finding]:
         """Name what does not fit the other files."""
-        files, commitment = self.files, self.files.commitment
+        files, commitment = self.files, self.commitment
         missing = sorted(set(range(1, self.newest)) - set(files.attempts))
         if missing:
             words = f"lacks attempt {', '.join(map(str, missing))} of {self.newest}"
             remedy = "restore it from a copy if you have one; no run needs it, for the newest attempt counts"
             yield self.finding(Kind.INCONSISTENT, "attempts", words, remedy)
-        if isinstance(commitment, Commitment):
-            if isinstance(files.result, Result):
-                yield from self._other_result(files.result, commitment)
+        if commitment:
+            if self.result:
+                yield from self._other_result(self.result, commitment)
             if isinstance(files.progress, Progress) and files.progress.epochs != commitment.training.epochs:
                 words = f"counts {files.progress.epochs} epochs, run.json has {commitment.training.epochs}"
                 yield self.finding(Kind.INCONSISTENT, "progress.json", words, self._without("progress.json"))
-        elif commitment is None and self.whole and not self.done:
+        elif files.commitment is None and self.whole and not self.done:
             words = "is missing beside checkpoints"
             remedy = f"{self._safely()}{self.retry} and writes it" if self.files.working is not True else self._wait()
             yield self.finding(Kind.INCONSISTENT, "run.json", words, remedy)
@@ -172,7 +105,7 @@ class _Judge:
             later = self._of_later(record.attempt) if isinstance(record, (Progress, ErrorRecord)) else None
             if later:
                 yield self.finding(Kind.INCONSISTENT, name, later, self._without(name))
-        yield from self._other_checkpoints(spec)
+        yield from self._other_checkpoints()
 
     def cut_off(self) -> Iterator[Finding]:
         """Name an attempt that nobody works on and that does not say how it ended."""
@@ -193,35 +126,26 @@ class _Judge:
             yield self.finding(Kind.INCONSISTENT, "result.json", words, f"restore it from a copy, or {self.retry}")
 
     def _other_result(self, result: Result, commitment: Commitment) -> Iterator[Finding]:
-        other = None
-        if result.training != commitment.training:
-            other = "recipe"
-        elif result.data.fingerprint != commitment.data_fingerprint:
-            other = "dataset"
-        if other:
-            words = f"is of another {other} than run.json"
+        other = other_work(result.commitment, commitment, commitment.data_fingerprint)
+        if other and other is not Other.RUN:
+            words = f"is of another {other.value} than run.json"
             remedy = "find out which of the two was put here from elsewhere, and move it out of the sweep's folder"
             yield self.finding(Kind.INCONSISTENT, "result.json", words, remedy)
 
-    def _other_checkpoints(self, spec: RunSpec) -> Iterator[Finding]:
-        files = self.files
-        training, fingerprint, than = spec.training.hash, None, "the sweep file"
-        if isinstance(files.commitment, Commitment):
-            training, fingerprint = files.commitment.training.hash, files.commitment.data_fingerprint
-            than = "run.json"
-        elif isinstance(files.result, Result):
-            training, fingerprint, than = files.result.training_hash, files.result.data.fingerprint, "result.json"
-        for name, info in files.checkpoints.items():
+    def _other_checkpoints(self) -> Iterator[Finding]:
+        wanted, fingerprint, than = self.spec, None, "the sweep file"
+        known = self.commitment or (self.result and self.result.commitment)
+        if known:
+            wanted, fingerprint = RunSpec(run=self.run, training=known.training), known.data_fingerprint
+            than = "run.json" if self.commitment else "result.json"
+        for name, info in self.files.checkpoints.items():
             if isinstance(info, Unusable):
                 continue
-            words = None
-            of = info.commitment
-            if of.run.id != self.run.id:
-                words = f"is of {of.run.id}"
-            elif of.training.hash != training:
-                words = f"is of another recipe than {than}"
-            elif fingerprint is not None and of.data_fingerprint != fingerprint:
-                words = f"is of another dataset than {than}"
+            other = other_work(info.commitment, wanted, fingerprint)
+            if other is Other.RUN:
+                words: str | None = f"is of {self._whose(info.commitment)}"
+            elif other:
+                words = f"is of another {other.value} than {than}"
             elif name != checkpoint_name(info.history.epochs):
                 words = f"holds {info.history.epochs} epochs"
             else:
@@ -230,8 +154,14 @@ class _Judge:
                 name = f"checkpoints/{name}"
                 yield self.finding(Kind.INCONSISTENT, name, words, self.clean if self.done else self._without(name))
 
+    def _of_another(self, found: Commitment) -> bool:
+        return other_work(found, self.spec, None) is Other.RUN
+
+    def _whose(self, found: Commitment) -> str:
+        return found.run.id if found.run.id != self.run.id else "another run of the same name"
+
     def _of_later(self, attempt: int) -> str | None:
-        """Say that something is of an attempt later than the newest; None where it is not, or none can be seen."""
+        """Words for a file of an attempt later than the newest; None where it is not, or no attempts can be seen."""
         if attempt <= self.newest or "attempts" in self.files.folders:
             return None
         return f"is of attempt {attempt}, and {f'the newest is {self.newest}' if self.newest else 'there is none'}"
@@ -243,9 +173,7 @@ class _Judge:
         """Advise on a file that the run is better off without."""
         if self.files.working is True:
             return self._wait()
-        if name == "result.json":
-            return f"{self._safely()}move it out of the sweep's folder, then {self.retry}"
-        if self.done:
+        if self.done and name != "result.json":
             return "nothing is lost, the result counts; it may be removed"
         return f"{self._safely()}move it out of the sweep's folder, then {self.retry}"
 
@@ -266,40 +194,3 @@ class _Judge:
     def _safely(self) -> str:
         """Warn where it cannot be seen whether a process works on the run."""
         return "" if self.files.working is False else "make sure that no process works on the run; "
-
-
-def last_word(folder: RunFolder, attempts: dict[int, AttemptRecord | Unusable]) -> bool | None:
-    """Tell whether the newest attempt's process works. One that ended meanwhile has written more than was read."""
-    number = max(attempts, default=0)
-    newest = attempts.get(number)
-    if isinstance(newest, Unusable):
-        return None
-    if newest is None or newest.outcome is not None:
-        return False
-    alive = is_alive(newest.process)
-    if alive is False:
-        attempts[number] = read_or_say(folder.attempt(number), AttemptRecord) or newest
-    return alive
-
-
-def _entries(listed: list[Path] | Unusable) -> list[Path]:
-    """Give a folder's entries, without those that others see to."""
-    if isinstance(listed, Unusable):
-        return []
-    return [path for path in listed if not path.name.startswith(TRANSIENT) and not unfinished(path)]
-
-
-def unfinished(path: Path) -> bool:
-    """Tell by its name whether a file was being written."""
-    return path.name.startswith(".") and path.name.endswith(UNFINISHED)
-
-
-def _inspect(path: Path) -> CheckpointInfo | Unusable | None:
-    try:
-        return inspect(path)
-    except NewerCheckpointError as error:
-        return Unusable(str(error).removeprefix(f"{path}: "), NEWER)
-    except CheckpointError as error:
-        if isinstance(error.__cause__, OSError):
-            return say(path, error.__cause__)  # None: removed meanwhile
-        return Unusable(str(error).removeprefix(f"{path}: "))

@@ -30,6 +30,7 @@ from slurm.task import count_oom_kills
 from sweep.cli.tables import failures
 from sweep.status.state import RunStatus, State
 from trainer.records.attempt import Cause
+from trainer.records.run import Run
 
 CPU = POOLS["cpu"]
 GONE_ON_S = 60.0
@@ -321,9 +322,10 @@ def _tasks(tmp_path: Path) -> list[list[int]]:
 
 def test_forty_equal_failures_are_one_line() -> None:
     """One line with the count, the last frame and some names; a different failure has its own."""
-    alike = RunStatus("", "vit", "cifar10", 1.0, 1, State.FAILED, Cause.EXCEPTION, "ValueError: no", node="v100-1")
-    runs = [alike._replace(id=f"run{seed}", seed=seed, frame="loop.py:7 in step") for seed in range(40)]
-    other = alike._replace(id="other", cause=Cause.HOST_OOM, message="used more memory", frame=None)
+    cells = [Run(id=f"run{seed}", architecture="vit", dataset="cifar10", ratio=1.0, seed=seed) for seed in range(41)]
+    alike = RunStatus(cells[40], State.FAILED, Cause.EXCEPTION, "ValueError: no", node="v100-1")
+    runs = [alike._replace(run=cell, frame="loop.py:7 in step") for cell in cells[:40]]
+    other = alike._replace(cause=Cause.HOST_OOM, message="used more memory", frame=None)
     console = Console(width=200, record=True)
     console.print(failures([*runs, other], "study.yaml"))
     text = console.export_text()
@@ -331,7 +333,7 @@ def test_forty_equal_failures_are_one_line() -> None:
     assert text.count("ValueError: no  (loop.py:7 in step)") == 1
     assert "run0, run1, run2 and 37 more" in text
     assert text.count("✗") == 2
-    assert "✗ other  host_oom on v100-1" in text
+    assert "✗ run40  host_oom on v100-1" in text
 
 
 @pytest.mark.parametrize(

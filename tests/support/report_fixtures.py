@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from result_fixtures import STARTED, make_result, planned_grid, write_result
 
-from analysis.study import Study, read_study
-from sweep.status.state import RunStatus, State
+from analysis.study import Standing, Study, read_study
+from sweep.status.state import State
 from trainer.records.attempt import AttemptRecord, Cause, Outcome
 from trainer.records.files import to_json
 from trainer.records.plan import PlannedRun
@@ -40,7 +40,7 @@ class Sweep(NamedTuple):
 
     folder: Path
     study: Study
-    statuses: list[RunStatus]
+    statuses: list[Standing]
 
 
 def planned() -> list[PlannedRun]:
@@ -77,12 +77,21 @@ def half_done(folder: Path) -> Sweep:
     statuses = {run.run.id: done(folder, run) for run in plan}
     statuses |= {
         FAILED: status(
-            folder, by_id[FAILED], State.FAILED, cause=Cause.EXCEPTION, message=f"ValueError: {HOSTILE}", node=HOSTILE
+            folder,
+            by_id[FAILED],
+            State.FAILED,
+            cause=Cause.EXCEPTION.value,
+            message=f"ValueError: {HOSTILE}",
+            node=HOSTILE,
         ),
         RUNNING: status(folder, by_id[RUNNING], State.RUNNING, epoch=3),
-        INTERRUPTED: status(folder, by_id[INTERRUPTED], State.INTERRUPTED, cause=Cause.NODE_FAIL, message="node died"),
+        INTERRUPTED: status(
+            folder, by_id[INTERRUPTED], State.INTERRUPTED, cause=Cause.NODE_FAIL.value, message="node died"
+        ),
         QUEUED: status(folder, by_id[QUEUED], State.QUEUED),
-        DAMAGED: status(folder, by_id[DAMAGED], State.FAILED, cause=Cause.EXCEPTION, message="finished, but damaged"),
+        DAMAGED: status(
+            folder, by_id[DAMAGED], State.FAILED, cause=Cause.EXCEPTION.value, message="finished, but damaged"
+        ),
     }
     write_attempt(folder, by_id[FAILED], 1, "failed", Cause.EXCEPTION, HOSTILE)
     write_attempt(folder, by_id[RUNNING], 1, None)
@@ -108,21 +117,21 @@ def half_done(folder: Path) -> Sweep:
     return look(folder, plan, statuses)
 
 
-def look(folder: Path, plan: list[PlannedRun], statuses: Mapping[str, RunStatus]) -> Sweep:
+def look(folder: Path, plan: list[PlannedRun], statuses: Mapping[str, Standing]) -> Sweep:
     """Read what is in the folder as it is now."""
     return Sweep(folder, read_study(folder, plan, {}), [statuses[run.run.id] for run in plan])
 
 
-def done(folder: Path, run: PlannedRun) -> RunStatus:
+def done(folder: Path, run: PlannedRun) -> Standing:
     """Give the status of a finished run."""
     return status(folder, run, State.DONE, epoch=run.training.epochs, attempt=2, best_val_accuracy=0.81)
 
 
-def status(folder: Path, run: PlannedRun, state: State, attempt: int = 1, **more: object) -> RunStatus:
+def status(folder: Path, run: PlannedRun, state: State, attempt: int = 1, **more: object) -> Standing:
     """Give a status with what every run has."""
-    return RunStatus(
-        **run.run.model_dump(),
-        state=state,
+    return Standing(
+        id=run.run.id,
+        state=state.value,
         epochs=run.training.epochs,
         attempt=attempt,
         log=str(RunFolder(folder / "runs" / run.run.id).log(attempt)),

@@ -73,7 +73,7 @@ def load(path: Path) -> Checkpoint:
     try:
         return Checkpoint(path, info, safetensors.torch.load_file(path))
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        raise CheckpointError(path, f"cannot be read: {error}") from error
 
 
 def newest_good(folder: Path, commitment: Commitment) -> tuple[Checkpoint | None, dict[Path, str]]:
@@ -94,7 +94,7 @@ def newest_good(folder: Path, commitment: Commitment) -> tuple[Checkpoint | None
         other = difference((commitment.run, commitment.training, commitment), (found.run, found.training, found))
         if other:
             words = f"is of something else: its {other.name} is {other.theirs}, this run's is {other.mine}"
-            raise CheckpointMismatchError(f"{path}: {words}; move it away, or use another folder")
+            raise CheckpointMismatchError(path, f"{words}; move it away, or use another folder")
         return checkpoint, passed_over
     return None, passed_over
 

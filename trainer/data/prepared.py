@@ -38,7 +38,14 @@ Report = Callable[[str, int, int], None]
 
 
 class DataError(Exception):
-    """A dataset that is missing, damaged or not what it says; the message is one sentence for the user."""
+    """A dataset that is missing, damaged or not what it says; the message is one sentence for the user.
+
+    what: the sentence without the remedy, where that is known apart.
+    """
+
+    def __init__(self, what: str, remedy: str | None = None) -> None:
+        super().__init__(f"{what}; {remedy}" if remedy else what)
+        self.what = what
 
 
 class Manifest(Versioned):
@@ -185,11 +192,11 @@ class PreparedDataset:
         try:
             array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: cannot be read ({error}); {self.remedy()}") from error
+            raise DataError(f"{path}: cannot be read ({error})", self.remedy()) from error
         shape, dtype = self.manifest.layout()[name]
         if array.shape != shape or array.dtype.str != dtype:
             found, expected = f"{array.dtype.str} {array.shape}", f"{dtype} {shape}"
-            raise DataError(f"{path}: holds {found}, its manifest says {expected}; {self.remedy()}")
+            raise DataError(f"{path}: holds {found}, its manifest says {expected}", self.remedy())
         return array
 
     def remedy(self) -> str:
@@ -216,7 +223,7 @@ def read_manifest(data: Path, dataset: str) -> Manifest | None:
     try:
         return read_json(data / dataset / MANIFEST, Manifest)
     except RecordError as error:
-        raise DataError(f"{error}; remove {data / dataset} and prepare it again") from error
+        raise DataError(str(error), f"remove {data / dataset} and prepare it again") from error
 
 
 def open_dataset(data: Path, dataset: str) -> PreparedDataset:
@@ -225,8 +232,8 @@ def open_dataset(data: Path, dataset: str) -> PreparedDataset:
     if manifest is None:
         title = DATASETS[dataset].title if dataset in DATASETS else dataset
         raise DataError(
-            f"{data / dataset}: {title} is not prepared; run "
-            f"'sweep data prepare {dataset} --source ARCHIVE --data {data}'"
+            f"{data / dataset}: {title} is not prepared",
+            f"run 'sweep data prepare {dataset} --source ARCHIVE --data {data}'",
         )
     return PreparedDataset(data / dataset, manifest)
 

@@ -54,7 +54,8 @@ class AttemptRecord(Versioned, Attempt):
     """attempts/N.json: the history of one attempt and, while it has no outcome, its claim on the run's folder.
 
     Attempt N+1 exists only if someone took the run over: the highest number owns the folder. restarts: how often Slurm
-    had started the job anew by then.
+    had started the job anew by then. told_to_stop: whether a signal ended it; None before it ended, and in records of
+    earlier versions, which have only the words.
     """
 
     run_id: str
@@ -64,7 +65,14 @@ class AttemptRecord(Versioned, Attempt):
     log: str
     cause: Cause | None = None
     message: str | None = None
+    told_to_stop: bool | None = None
+
+    @property
+    def was_told_to_stop(self) -> bool:
+        if self.told_to_stop is None:
+            return (self.message or "").startswith("stopped by")  # and a signal's name
+        return self.told_to_stop
 
     def summary(self) -> Attempt:
-        """Give the part that result.json keeps."""
+        """The part that result.json keeps."""
         return Attempt(**{name: getattr(self, name) for name in Attempt.model_fields})

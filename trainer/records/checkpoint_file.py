@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from trainer.records.files import patiently
+from trainer.records.files import patiently, schema_version
 from trainer.records.result import History, Stretch
 from trainer.records.run import Commitment, KeepCheckpoints
 
@@ -36,6 +36,10 @@ ELEMENTS = {
 
 class CheckpointError(Exception):
     """A checkpoint that cannot be used, and why."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
 
 
 class NewerCheckpointError(CheckpointError):
@@ -106,15 +110,15 @@ def inspect(path: Path) -> CheckpointInfo:
     try:
         described = patiently(lambda: _verified(path))
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from error
+        raise CheckpointError(path, f"cannot be read: {error.strerror}") from error
     try:
         return CheckpointInfo.model_validate_json(described)
     except ValidationError as error:
-        version = _version(described)
+        version = schema_version(described)
         if version is not None and version > CHECKPOINT_SCHEMA:
             words = f"is of schema {version}, this program reads {CHECKPOINT_SCHEMA}"
-            raise NewerCheckpointError(f"{path}: {words}") from error
-        raise CheckpointError(f"{path}: not a checkpoint of this program") from error
+            raise NewerCheckpointError(path, words) from error
+        raise CheckpointError(path, "not a checkpoint of this program") from error
 
 
 def part_header(name: str, dtype: str, shape: tuple[int, ...]) -> bytes:
@@ -130,12 +134,12 @@ def _verified(path: Path) -> str:
             described, expected = metadata["sweep"], metadata["sha256"]
             digest = hashlib.sha256(described.encode())
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise CheckpointError(f"{path}: not a checkpoint of this program, or damaged") from error
+            raise CheckpointError(path, "not a checkpoint of this program, or damaged") from error
         for part in sorted(parts):
             digest.update(part_header(part.name, part.dtype, part.shape))
             _hash_bytes(digest, file, data + part.begin, data + part.end)
     if digest.hexdigest() != expected:
-        raise CheckpointError(f"{path}: damaged: its checksum does not match")
+        raise CheckpointError(path, "damaged: its checksum does not match")
     return described
 
 
@@ -173,11 +177,3 @@ def _hash_bytes(digest: Any, file: BinaryIO, begin: int, end: int) -> None:
             return  # cut off meanwhile: the checksum will not match
         digest.update(chunk)
         begin += len(chunk)
-
-
-def _version(described: str) -> int | None:
-    try:
-        version = json.loads(described)["schema_version"]
-    except (ValueError, KeyError, TypeError):
-        return None
-    return version if isinstance(version, int) else None

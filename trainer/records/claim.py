@@ -7,7 +7,7 @@ writes. Nothing here relies on file locks or on clocks that agree.
 import errno
 import os
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from trainer.records.attempt import AttemptRecord, Cause, Outcome
 from trainer.records.base import now
@@ -18,8 +18,13 @@ from trainer.records.status import Progress
 from trainer.stop import ClaimLost
 
 HEARTBEAT_S = 5.0
+
+# What silence means of a process that the kernel here cannot tell of.
 FRESH_S = 60.0  # a heartbeat this close to our clock is taken as a living owner's
 SILENCE_S = 4 * HEARTBEAT_S  # watched this long without a change, an owner on another host is dead
+SUBMITTING_S = 600.0  # a submission takes seconds: one that is older and not through was cut off
+ABANDONED_S = 3600.0  # after as long without a sign nobody comes back, on whatever host
+IN_FLIGHT_S = 60.0  # the writing of a file takes less: one that is older and unfinished has no writer
 
 
 class StoodBack(Exception):
@@ -136,6 +141,16 @@ def owner_lives(folder: RunFolder, record: AttemptRecord, *, watch: bool = True)
     """
     alive = is_alive(record.process)
     return _shows_life(folder, record.number, record.started, watch=watch) if alive is None else alive
+
+
+def at_work(record: AttemptRecord | None) -> bool | None:
+    """Tell whether an attempt's process works on it; None where only its own host can tell."""
+    return is_alive(record.process) if record and record.outcome is None else False
+
+
+def silent(last_sign: datetime, longer_than_s: float) -> bool:
+    """Tell whether the last sign of life is older than a process like that is ever silent."""
+    return now() - last_sign > timedelta(seconds=longer_than_s)
 
 
 def _shows_life(folder: RunFolder, number: int, started: datetime | None, *, watch: bool) -> bool:

@@ -12,7 +12,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -46,6 +46,10 @@ class ChecksumError(Exception):
 
 class RecordError(Exception):
     """A file that is there but cannot be taken at its word: unreadable, not JSON, or not of its schema."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.reason = reason
 
 
 def patiently(action: Callable[[], T], waits_s: Sequence[float] = PATIENCE_S) -> T:
@@ -131,15 +135,34 @@ def read_json(path: Path, schema: type[Model]) -> Model | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from error
+        raise RecordError(path, f"cannot be read: {error.strerror}") from error
     try:
         return from_json(content, schema)
     except ChecksumError as error:
-        raise RecordError(f"{path}: damaged: {error}") from error
+        raise RecordError(path, f"damaged: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise RecordError(f"{path}: damaged: {where + ': ' if where else ''}{_reason(first)}") from error
+        raise RecordError(path, f"damaged: {first_problem(error)}") from error
+
+
+def first_problem(error: ValidationError) -> str:
+    """Say in words the first thing that does not fit a schema, and where."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {reason(first)}" if where else reason(first)
+
+
+def reason(problem: Mapping[str, Any]) -> str:
+    """What pydantic found wrong; of an error that our own check raised, its own words."""
+    return str(problem["ctx"]["error"] if problem["type"] == "value_error" else problem["msg"])
+
+
+def schema_version(content: bytes | str) -> int | None:
+    """The schema that a record says it is of, also where this program cannot read it; None where it says none."""
+    try:
+        version = json.loads(content)["schema_version"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None
+    return version if isinstance(version, int) else None
 
 
 def disk_trouble(error: BaseException, folder: Path) -> str | None:
@@ -166,10 +189,6 @@ class Reserve:
         """Give the room back."""
         with contextlib.suppress(OSError):
             self.path.unlink()
-
-
-def _reason(error: Any) -> str:
-    return str(error["msg"]).removeprefix("Value error, ")
 
 
 def _replace(path: Path, content: bytes) -> None:

@@ -7,7 +7,10 @@ from trainer.records.run import RunSpec
 
 
 class PlannedRun(RunSpec):
-    """A run as the plan has it. variant names its cell on the axes beyond the four, "" where there are none."""
+    """A run as plan.json keeps it, for those who read results without the sweep file.
+
+    variant names its cell on the axes beyond the four, "" where there are none.
+    """
 
     variant: str
     training_hash: str

@@ -7,7 +7,7 @@ from pydantic import model_validator
 from trainer.records.attempt import Attempt
 from trainer.records.base import Finite, Record, Versioned
 from trainer.records.recipe import Recipe
-from trainer.records.run import Run
+from trainer.records.run import Commitment, Run
 
 Metric = Literal["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
 
@@ -147,6 +147,11 @@ class Result(Versioned):
     hardware: Hardware
     environment: Environment
     attempts: list[Attempt]
+
+    @property
+    def commitment(self) -> Commitment:
+        """What it is the result of, as run.json says it."""
+        return Commitment(run=self.run, training=self.training, data_fingerprint=self.data.fingerprint)
 
     @model_validator(mode="after")
     def _tells_one_story(self) -> "Result":

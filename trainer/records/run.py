@@ -1,6 +1,7 @@
 """What a run is, what its folder is for and holds, and what a job is told to do with it."""
 
 from datetime import datetime
+from enum import Enum
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -27,12 +28,32 @@ class RunSpec(Record):
     training: Recipe
 
 
-class Commitment(Versioned):
+class Commitment(RunSpec, Versioned):
     """run.json: what the run's folder is for, written by its first attempt. Others are refused with what differs."""
 
-    run: Run
-    training: Recipe
     data_fingerprint: str
+
+
+class Other(str, Enum):
+    """What tells one piece of work from another."""
+
+    RUN = "run"
+    RECIPE = "recipe"
+    DATASET = "dataset"
+
+
+def other_work(found: Commitment, wanted: RunSpec, fingerprint: str | None) -> Other | None:
+    """Tell whether what was found is of the same work as is wanted: None if it is, else the first thing that differs.
+
+    fingerprint: of the data wanted; None where it is not known or does not matter, which differs from nothing.
+    """
+    if found.run != wanted.run:
+        return Other.RUN
+    if found.training != wanted.training:
+        return Other.RECIPE
+    if fingerprint is not None and found.data_fingerprint != fingerprint:
+        return Other.DATASET
+    return None
 
 
 class Options(Record):

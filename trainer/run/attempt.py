@@ -196,7 +196,7 @@ class OneAttempt:
                 )
             except StateError as error:
                 reason = f"is of another {run.architecture} than this version's: {error}; move it away to start anew"
-                raise CheckpointError(f"{found.path}: {reason}") from error
+                raise CheckpointError(found.path, reason) from error
             self.stretches = info.stretches
         self._compute_on(trainer)
         if self.crew:

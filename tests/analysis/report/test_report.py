@@ -85,7 +85,7 @@ def test_the_same_sweep_gives_the_same_bytes_wherever_it_lies(sweep: Sweep, html
     """Not the folder, nor the process, nor its order of sets is in the page."""
     shutil.copytree(sweep.folder, tmp_path / "else" / "study", ignore=shutil.ignore_patterns("report"))
     code = (
-        "import sys; sys.path.insert(0, 'tests')\n"
+        "import sys; sys.path[:0] = ['tests', 'tests/support']\n"
         "from pathlib import Path\n"
         "from report_fixtures import half_done\n"
         "from analysis.report import write_report\n"
@@ -249,7 +249,7 @@ def test_a_damaged_result_is_said_and_changes_no_other_run(tmp_path: Path) -> No
     statuses = {known.id: known for known in before.statuses}
     first = render_report(before.folder, before.study, before.statuses)
     RunFolder(before.folder / "runs" / DAMAGED).result.write_text('{"schema_version": 1')
-    statuses[DAMAGED] = statuses[DAMAGED]._replace(state=State.FAILED, message="finished, but no result")
+    statuses[DAMAGED] = statuses[DAMAGED]._replace(state=State.FAILED.value, message="finished, but no result")
     after = look(before.folder, plan, statuses)
     second = render_report(after.folder, after.study, after.statuses)
     old, new = articles(first), articles(second)

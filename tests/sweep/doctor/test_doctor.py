@@ -17,7 +17,7 @@ from slurm.probe import Findings, Gpu, read_findings
 from slurm.probe import examine as look
 from sweep.config.load import load_sweep
 from sweep.config.schema import Sweep
-from sweep.doctor.check import Check, has_kernels
+from sweep.doctor.check import Check, Verdict, has_kernels
 from sweep.doctor.examine import PARAMETERS, examine
 from sweep.doctor.nodes import judge, srun_command
 from trainer.models.build import build_model, parameter_count
@@ -426,8 +426,8 @@ def test_kernels_run_on_later_minor_versions_of_their_major_one(archs: list[str]
 
 def test_a_check_is_one_line_of_text() -> None:
     """State, name, words and what to do."""
-    assert Check("data", "problem", "it is gone", "fetch it").line() == "problem data: it is gone; fetch it"
-    assert Check("data", "ok", "it is there").line() == "ok data: it is there"
+    assert Check("data", Verdict.PROBLEM, "it is gone", "fetch it").line() == "problem data: it is gone; fetch it"
+    assert Check("data", Verdict.OK, "it is there").line() == "ok data: it is there"
 
 
 def test_the_doctor_costs_no_torch_until_it_examines() -> None:

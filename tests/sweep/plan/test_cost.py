@@ -119,7 +119,8 @@ def test_the_nearest_evidence_there_is_counts() -> None:
         [timed(alike._replace(pool="p100", device="p100"))],
         [timed(alike)._replace(precisions=frozenset(("fp16", "auto")))],
     ):
-        assert CostModel(useless).estimate(wanted)[::2] == (by_operations, "operations")
+        estimate = CostModel(useless).estimate(wanted)
+        assert (estimate.seconds, estimate.basis, estimate.learned) == (by_operations, "operations", False)
 
 
 def test_processors_are_told_apart_by_their_pool() -> None:
@@ -141,7 +142,8 @@ def test_few_runs_leave_a_wider_margin_and_finished_ones_come_before_those_in_wo
     assert CostModel(known[:1]).estimate(wanted).margin == MARGIN_OF_FEW > MARGIN
     assert CostModel(known[:3]).estimate(wanted).margin == MARGIN
     in_work = [timed(one, slower=9, finished=False) for one in works()[1:4]]
-    assert CostModel(in_work).estimate(wanted)[2:] == ("3 runs in work", MARGIN_OF_FEW)
+    estimate = CostModel(in_work).estimate(wanted)
+    assert (estimate.basis, estimate.margin, estimate.learned) == ("3 runs in work", MARGIN_OF_FEW, True)
     assert CostModel([*in_work, known[0]]).estimate(wanted).basis == "1 finished run"
 
 
@@ -194,9 +196,7 @@ def plan(sweep: Sweep) -> list[PlanRow]:
 
 def of(rows: Sequence[PlanRow], architecture: str, dataset: str, seed: int) -> list[PlanRow]:
     return [
-        row
-        for row in rows
-        if (row.status.architecture, row.status.dataset, row.status.seed) == (architecture, dataset, seed)
+        row for row in rows if (row.run.architecture, row.run.dataset, row.run.seed) == (architecture, dataset, seed)
     ]
 
 

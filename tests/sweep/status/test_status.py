@@ -9,13 +9,13 @@ from result_fixtures import make_result, planned_run
 from slurm.jobs import JobView, Phase
 from sweep.config.schema import PlacedRun
 from sweep.status.evidence import Evidence
-from sweep.status.state import NOBODY, Held, State, Work, counts, last_frame, run_status
+from sweep.status.state import NO_JOBS, Carrier, Jobs, State, counts, last_frame, run_status
 from trainer.records.attempt import AttemptRecord, Cause
 from trainer.records.base import now
 from trainer.records.process import Process
 from trainer.records.recipe import Recipe
 from trainer.records.result import History
-from trainer.records.run import Commitment, RunFolder
+from trainer.records.run import Commitment, Run, RunFolder
 from trainer.records.status import ErrorRecord, Progress
 
 RECIPE = Recipe(epochs=4, lr_milestones=(2,))
@@ -71,74 +71,80 @@ def error(number: int = 2) -> ErrorRecord:
     )
 
 
-def commitment(recipe: Recipe = RECIPE, fingerprint: str = "data") -> Commitment:
-    return Commitment(run=PLANNED.run, training=recipe, data_fingerprint=fingerprint)
+def commitment(recipe: Recipe = RECIPE, fingerprint: str = "data", run: Run = PLANNED.run) -> Commitment:
+    return Commitment(run=run, training=recipe, data_fingerprint=fingerprint)
 
 
-def holder(token: str) -> Held:
+def holder(token: str) -> Carrier:
     """A living local submission."""
-    return Held(token, JobView(Phase.RUNNING))
+    return Carrier(token, JobView(Phase.RUNNING))
 
 
 FAILED = {"outcome": "failed", "cause": Cause.CUDA_OOM, "message": "out of memory"}
 STOPPED = {"outcome": "interrupted", "cause": Cause.KILLED, "message": "stopped by SIGTERM"}
 
 CASES = {
-    "nothing": (Evidence(), NOBODY, State.PLANNED, None),
-    "waiting in a living submission": (Evidence(), Work(holder("first")), State.QUEUED, None),
-    "cancelled before it began": (Evidence(cancelled=True), Work(holder("first")), State.CANCELLED, None),
-    "in work": (Evidence(attempt=attempt(), progress=progress()), Work(holder("first")), State.RUNNING, None),
-    "in work, host cannot be asked": (Evidence(attempt=attempt()), NOBODY, State.RUNNING, None),
-    "killed": (Evidence(attempt=attempt(), progress=progress()), Work(alive=False), State.INTERRUPTED, Cause.KILLED),
+    "nothing": (Evidence(), NO_JOBS, State.PLANNED, None),
+    "waiting in a living submission": (Evidence(), Jobs(holder("first")), State.QUEUED, None),
+    "cancelled before it began": (Evidence(cancelled=True), Jobs(holder("first")), State.CANCELLED, None),
+    "in work": (Evidence(attempt=attempt(), progress=progress()), Jobs(holder("first")), State.RUNNING, None),
+    "in work, host cannot be asked": (Evidence(attempt=attempt()), NO_JOBS, State.RUNNING, None),
+    "killed": (Evidence(attempt=attempt(), progress=progress()), Jobs(alive=False), State.INTERRUPTED, Cause.KILLED),
     "killed, others go on": (
         Evidence(attempt=attempt()),
-        Work(holder("first"), alive=False),
+        Jobs(holder("first"), alive=False),
         State.INTERRUPTED,
         Cause.KILLED,
     ),
-    "killed, submitted again": (Evidence(attempt=attempt()), Work(holder("second"), alive=False), State.QUEUED, None),
-    "stopped": (Evidence(attempt=attempt(**STOPPED)), NOBODY, State.INTERRUPTED, Cause.KILLED),
+    "killed, submitted again": (Evidence(attempt=attempt()), Jobs(holder("second"), alive=False), State.QUEUED, None),
+    "stopped": (Evidence(attempt=attempt(**STOPPED)), NO_JOBS, State.INTERRUPTED, Cause.KILLED),
     "stopped, then cancelled": (
         Evidence(attempt=attempt(**STOPPED), cancelled=True),
-        NOBODY,
+        NO_JOBS,
         State.CANCELLED,
         None,
     ),
-    "failed": (Evidence(attempt=attempt(**FAILED), error=error()), NOBODY, State.FAILED, Cause.CUDA_OOM),
-    "failed, retried": (Evidence(attempt=attempt(**FAILED)), Work(holder("second")), State.QUEUED, None),
+    "failed": (Evidence(attempt=attempt(**FAILED), error=error()), NO_JOBS, State.FAILED, Cause.CUDA_OOM),
+    "failed, retried": (Evidence(attempt=attempt(**FAILED)), Jobs(holder("second")), State.QUEUED, None),
     "cancelled in work": (
         Evidence(attempt=attempt(outcome="cancelled"), cancelled=True),
-        NOBODY,
+        NO_JOBS,
         State.CANCELLED,
         None,
     ),
-    "result gone": (Evidence(attempt=attempt(outcome="done")), NOBODY, State.FAILED, Cause.EXCEPTION),
+    "result gone": (Evidence(attempt=attempt(outcome="done")), NO_JOBS, State.FAILED, Cause.EXCEPTION),
     "stopped, other recipe now": (
         Evidence(attempt=attempt(**STOPPED), commitment=commitment(Recipe(epochs=5, lr_milestones=(2,)))),
-        NOBODY,
+        NO_JOBS,
         State.PLANNED,
         None,
     ),
     "stopped, other data now": (
         Evidence(attempt=attempt(**STOPPED), commitment=commitment(fingerprint="other")),
-        NOBODY,
+        NO_JOBS,
+        State.PLANNED,
+        None,
+    ),
+    "failed, another run's folder": (
+        Evidence(attempt=attempt(**FAILED), commitment=commitment(run=PLANNED.run.model_copy(update={"seed": 43}))),
+        NO_JOBS,
         State.PLANNED,
         None,
     ),
     "stopped, same work": (
         Evidence(attempt=attempt(**STOPPED), commitment=commitment()),
-        NOBODY,
+        NO_JOBS,
         State.INTERRUPTED,
         Cause.KILLED,
     ),
-    "unreadable attempt": (Evidence(problems=("attempts/0001.json: damaged",)), NOBODY, State.FAILED, Cause.EXCEPTION),
+    "unreadable attempt": (Evidence(problems=("attempts/0001.json: damaged",)), NO_JOBS, State.FAILED, Cause.EXCEPTION),
 }
 
 
-@pytest.mark.parametrize(("evidence", "work", "state", "cause"), CASES.values(), ids=CASES.keys())
-def test_evidence_decides_the_state(evidence: Evidence, work: Work, state: State, cause: Cause | None) -> None:
+@pytest.mark.parametrize(("evidence", "jobs", "state", "cause"), CASES.values(), ids=CASES.keys())
+def test_evidence_decides_the_state(evidence: Evidence, jobs: Jobs, state: State, cause: Cause | None) -> None:
     """Each combination of what is on disk and which jobs live has one state and one cause."""
-    found = run_status(PLACED, evidence, work, "data", FOLDER)
+    found = run_status(PLACED, evidence, jobs, "data", FOLDER)
     assert (found.state, found.cause if state is not State.QUEUED else None) == (state, cause)
 
 
@@ -156,7 +162,7 @@ def test_a_result_is_done_or_stale(recipe: Recipe, fingerprint: str | None, stat
     result = make_result(planned_run("resnet18", "cifar10", 0.1, 42, training=recipe))
     if fingerprint == "matching":
         fingerprint = result.data.fingerprint
-    found = run_status(PLACED, Evidence(result=result), NOBODY, fingerprint, FOLDER)
+    found = run_status(PLACED, Evidence(result=result), NO_JOBS, fingerprint, FOLDER)
     assert found.state is state
     assert found.epoch == 4
     assert found.best_val_accuracy == result.best.val_accuracy.value
@@ -165,29 +171,31 @@ def test_a_result_is_done_or_stale(recipe: Recipe, fingerprint: str | None, stat
 def test_a_failure_shows_the_exception_of_its_own_attempt_only() -> None:
     """An error.json of an earlier attempt says nothing of this one."""
     record = attempt(**FAILED)
-    mine = run_status(PLACED, Evidence(attempt=record, error=error(2)), NOBODY, None, FOLDER)
+    mine = run_status(PLACED, Evidence(attempt=record, error=error(2)), NO_JOBS, None, FOLDER)
     assert mine.message == "OutOfMemoryError: CUDA out of memory"
     assert mine.log == "runs/r/logs/attempt-0002.log"
-    other = run_status(PLACED, Evidence(attempt=record, error=error(1)), NOBODY, None, FOLDER)
+    other = run_status(PLACED, Evidence(attempt=record, error=error(1)), NO_JOBS, None, FOLDER)
     assert other.message == "out of memory"
 
 
 def test_progress_of_an_earlier_attempt_is_not_this_ones_epoch() -> None:
     """What the newest attempt says counts: its own progress, else its own record."""
     record = attempt(end_epoch=3)
-    assert run_status(PLACED, Evidence(attempt=record, progress=progress(2, 1)), NOBODY, None, FOLDER).epoch == 1
-    assert run_status(PLACED, Evidence(attempt=record, progress=progress(1, 1)), NOBODY, None, FOLDER).epoch == 3
+    assert run_status(PLACED, Evidence(attempt=record, progress=progress(2, 1)), NO_JOBS, None, FOLDER).epoch == 1
+    assert run_status(PLACED, Evidence(attempt=record, progress=progress(1, 1)), NO_JOBS, None, FOLDER).epoch == 3
 
 
-def slurm(phase: Phase = Phase.ENDED, **known: Any) -> Work:
+def slurm(phase: Phase = Phase.ENDED, **known: Any) -> Jobs:
     """What is known of a run whose attempt belongs to its newest job, on a node that cannot be looked into."""
     job = JobView(phase, id="7_0", **known)
-    return Work(Held("first", job), job)
+    return Jobs(Carrier("first", job), job)
 
 
 OPEN = Evidence(attempt=attempt(), progress=progress())
 UNBEGUN = Evidence()
 STOPPED_ONE = Evidence(attempt=attempt(**STOPPED), progress=progress())
+TOLD = Evidence(attempt=attempt(**{**STOPPED, "message": "bye", "told_to_stop": True}), progress=progress())
+NOT_TOLD = Evidence(attempt=attempt(**STOPPED, told_to_stop=False), progress=progress())
 STUCK = Evidence(attempt=attempt(start_epoch=1), progress=progress())
 
 SLURM_CASES = {
@@ -195,7 +203,7 @@ SLURM_CASES = {
     "its job works on others": (UNBEGUN, slurm(Phase.RUNNING, restarts=0), State.QUEUED, None),
     "not confirmed": (
         UNBEGUN,
-        Work(Held("first", JobView(Phase.UNKNOWN, message="not confirmed"))),
+        Jobs(Carrier("first", JobView(Phase.UNKNOWN, message="not confirmed"))),
         State.QUEUED,
         None,
     ),
@@ -204,6 +212,13 @@ SLURM_CASES = {
     "in work, started anew": (OPEN, slurm(Phase.RUNNING, restarts=1), State.QUEUED, None),
     "requeued": (OPEN, slurm(Phase.WAITING, restarts=1), State.QUEUED, None),
     "told to stop": (STOPPED_ONE, slurm(Phase.RUNNING, restarts=0), State.QUEUED, None),
+    "told to stop, in other words": (TOLD, slurm(Phase.RUNNING, restarts=0), State.QUEUED, None),
+    "not told to stop, in the same words": (
+        NOT_TOLD,
+        slurm(Phase.RUNNING, restarts=0),
+        State.INTERRUPTED,
+        Cause.KILLED,
+    ),
     "time limit, came further": (OPEN, slurm(cause=Cause.TIMEOUT), State.INTERRUPTED, Cause.TIMEOUT),
     "time limit, came no further": (STUCK, slurm(cause=Cause.TIMEOUT), State.FAILED, Cause.TIMEOUT),
     "time limit, stopped in order": (STOPPED_ONE, slurm(cause=Cause.TIMEOUT), State.INTERRUPTED, Cause.TIMEOUT),
@@ -220,13 +235,13 @@ SLURM_CASES = {
     "node died before its turn": (UNBEGUN, slurm(cause=Cause.NODE_FAIL), State.PLANNED, None),
     "memory before any run": (
         UNBEGUN,
-        Work(Held("first", JobView(Phase.ENDED, id="7_0", cause=Cause.HOST_OOM), began=False)),
+        Jobs(Carrier("first", JobView(Phase.ENDED, id="7_0", cause=Cause.HOST_OOM), began=False)),
         State.FAILED,
         Cause.HOST_OOM,
     ),
     "killed before any run": (
         UNBEGUN,
-        Work(Held("first", JobView(Phase.ENDED, id="7_0", cause=Cause.KILLED), began=False)),
+        Jobs(Carrier("first", JobView(Phase.ENDED, id="7_0", cause=Cause.KILLED), began=False)),
         State.FAILED,
         Cause.LAUNCH_FAILED,
     ),
@@ -242,12 +257,12 @@ SLURM_CASES = {
 }
 
 
-@pytest.mark.parametrize(("evidence", "work", "state", "cause"), SLURM_CASES.values(), ids=SLURM_CASES.keys())
+@pytest.mark.parametrize(("evidence", "jobs", "state", "cause"), SLURM_CASES.values(), ids=SLURM_CASES.keys())
 def test_slurm_and_the_runs_files_together_decide(
-    evidence: Evidence, work: Work, state: State, cause: Cause | None
+    evidence: Evidence, jobs: Jobs, state: State, cause: Cause | None
 ) -> None:
     """What Slurm says of a job explains how an attempt ended, and never contradicts what the attempt itself wrote."""
-    found = run_status(PLACED, evidence, work, "data", FOLDER)
+    found = run_status(PLACED, evidence, jobs, "data", FOLDER)
     assert (found.state, found.cause if state is not State.QUEUED else None) == (state, cause)
 
 
@@ -267,6 +282,8 @@ def test_the_last_frame_of_a_traceback_is_where_it_was_raised() -> None:
 
 def test_counts_name_only_states_that_occur() -> None:
     """In the order of the states."""
-    statuses = [run_status(PLACED, Evidence(), work, None, FOLDER) for work in (NOBODY, Work(holder("first")), NOBODY)]
+    statuses = [
+        run_status(PLACED, Evidence(), jobs, None, FOLDER) for jobs in (NO_JOBS, Jobs(holder("first")), NO_JOBS)
+    ]
     assert counts(statuses) == {"queued": 1, "planned": 2}
     assert list(counts(statuses)) == ["queued", "planned"]

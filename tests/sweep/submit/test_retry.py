@@ -28,9 +28,7 @@ USUAL = Resources(partition="gpu", memory_gb=16, time_limit_min=600)
 
 
 def row(state: State = State.FAILED, cause: Cause | None = None, **known: Any) -> PlanRow:
-    run = PLACED.spec.run
-    axes = (run.id, run.architecture, run.dataset, run.ratio, run.seed)
-    return PlanRow(PLACED, RunStatus(*axes, state, cause, epochs=180, **known), 100.0)
+    return PlanRow(PLACED, RunStatus(PLACED.spec.run, state, cause, epochs=180, **known), 100.0)
 
 
 def ground(pool: str = "v100", **had: Any) -> Ground:

@@ -16,8 +16,8 @@ from upkeep_fixtures import DATA, TOKEN, Study, leave_unfinished, study, tree
 from sweep.config.load import load_sweep
 from sweep.status.folder import SweepFolder
 from sweep.upkeep.problems import Finding, Kind
+from sweep.upkeep.run_files import last_word
 from sweep.upkeep.verify import verify
-from sweep.upkeep.verify_run import last_word
 from trainer.checkpoint import tensors as checkpoint
 from trainer.records.attempt import AttemptRecord
 from trainer.records.checkpoint_file import ELEMENTS, CheckpointError, NewerCheckpointError, inspect, list_checkpoints
@@ -25,7 +25,6 @@ from trainer.records.files import from_json, read_json, write_json
 from trainer.records.plan import PlanRecord
 from trainer.records.process import Process, is_alive, this_process
 from trainer.records.recipe import Recipe
-from trainer.records.result import Result
 
 __all__ = ["study"]
 
@@ -158,12 +157,14 @@ def test_a_file_in_a_folders_place_is_named(study: Study, name: str) -> None:
     assert finding.what == "is a file, and a folder should be there"
 
 
-def write_result_of(study: Study, change: Callable[[Result], Result]) -> None:
-    write_result(study.path, change(make_result(study.done)))
-
-
 def put_result_of_another_run(study: Study) -> None:
     shutil.copy(study.run(study.done).result, study.run(study.stopped).result)
+
+
+def put_result_of_another_run_and_recipe(study: Study) -> None:
+    put_result_of_another_recipe(study)
+    shutil.move(study.run(study.done).result, study.run(study.stopped).result)
+    write_result(study.path, make_result(study.done))
 
 
 def put_result_of_another_recipe(study: Study) -> None:
@@ -208,6 +209,12 @@ NEWEST = f"runs/{STOPPED}/checkpoints/epoch-000002.safetensors"
 CONTRADICTIONS: dict[str, tuple[Callable[[Study], object], str, str, str]] = {
     "another run's result": (
         put_result_of_another_run,
+        f"runs/{STOPPED}/result.json",
+        f"is of {DONE}",
+        "then 'sweep retry",
+    ),
+    "another run's result of another recipe": (
+        put_result_of_another_run_and_recipe,
         f"runs/{STOPPED}/result.json",
         f"is of {DONE}",
         "then 'sweep retry",

@@ -40,8 +40,8 @@ ELSEWHERE = Process(host="a-host-that-is-not-this-one", pid=4242, started=1.0)
 OWNER = """
 import sys, time
 from pathlib import Path
-from trainer.claim import take
-from trainer.records import RunFolder
+from trainer.records.claim import take
+from trainer.records.run import RunFolder
 take(RunFolder(Path(sys.argv[1])), run_id=sys.argv[2], job="owner", submission=sys.argv[3] or None)
 print("mine", flush=True)
 time.sleep(600)
