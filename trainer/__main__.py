@@ -42,7 +42,7 @@ def main(arguments: list[str] | None = None) -> int:
     rank, size = of_torchrun()
     try:
         if call.follow or rank > 0:
-            from trainer.distributed.follower import follow
+            from trainer.run.follow import follow
 
             return follow(rank, size, stop, child=call.follow).value
         if size > 1 and (call.bundle or call.processes > 1):
@@ -128,20 +128,20 @@ def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: 
         return _refuse(error)
     if settled is not None and not started:
         return settled
-    from trainer.distributed.leader import Crew
+    from trainer.distributed.launch import Others
     from trainer.loop.device import DeviceError
     from trainer.run.execute import execute
 
-    crew = Crew(options.processes, stop, started=started) if options.processes > 1 else None
+    others = Others(options.processes, stop, started=started) if options.processes > 1 else None
     try:
         if settled is not None:
             return settled
-        return execute(spec, folder, call.data, job, options, stop, crew)
+        return execute(spec, folder, call.data, job, options, stop, others)
     except (UsageError, DataError, DeviceError) as error:
         return _refuse(error)
     finally:
-        if crew:
-            crew.dismiss()
+        if others:
+            others.dismiss()
 
 
 def _refuse(reason: object) -> ExitCode:

@@ -13,7 +13,11 @@ class Stopped(Exception):
 
 
 class Interrupted(Stopped):
-    """A signal asked the process to stop; the run goes on from its checkpoint when called again."""
+    """The run goes on from its checkpoint when called again; told_to_stop: a signal asked for it."""
+
+    def __init__(self, words: str, *, told_to_stop: bool = False) -> None:
+        super().__init__(words)
+        self.told_to_stop = told_to_stop
 
 
 class Cancelled(Stopped):
@@ -44,7 +48,7 @@ class StopSignal:
     def check(self) -> None:
         """Raise Interrupted if a signal came."""
         if self.received:
-            raise Interrupted(f"stopped by {self.received}")
+            raise Interrupted(f"stopped by {self.received}", told_to_stop=True)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
         if self.received:

@@ -27,7 +27,7 @@ from trainer.records.checkpoint_file import (
     part_header,
 )
 from trainer.records.files import patiently, write_atomic
-from trainer.records.run import Commitment
+from trainer.records.run import Commitment, other_work
 
 __all__ = ["Checkpoint", "CheckpointError", "CheckpointInfo", "list_checkpoints", "load", "newest_good", "save"]
 
@@ -92,7 +92,7 @@ def newest_good(folder: Path, commitment: Commitment) -> tuple[Checkpoint | None
             continue
         found = checkpoint.info.commitment
         other = difference((commitment.run, commitment.training, commitment), (found.run, found.training, found))
-        if other:
+        if other and other_work(found, commitment, commitment.data_fingerprint):
             words = f"is of something else: its {other.name} is {other.theirs}, this run's is {other.mine}"
             raise CheckpointMismatchError(path, f"{words}; move it away, or use another folder")
         return checkpoint, passed_over

@@ -8,8 +8,6 @@ backward pass is one exchange of the gradients (ResNet-18: 45 MB). Imported only
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
-from typing import Literal
 
 import torch
 import torch.distributed as dist
@@ -20,30 +18,12 @@ from torch.distributed.rendezvous import rendezvous
 from trainer.loop.group import Alone, LostError
 from trainer.records.attempt import Cause
 from trainer.records.base import Record
-from trainer.records.result import History
-from trainer.records.run import RunSpec
 
 # A process that ends is noticed at once, by its connections. This bounds the wait for one that lives and is stuck, and
 # must outlast all that one may do while the others wait: read a dataset, wait for a slow disk.
 PATIENCE = timedelta(minutes=30)
-FAILURE = "failure"  # where a process says why it failed
-
-
-class Order(Record):
-    """What process 0 has the others do next.
-
-    load: put a run together. state: take over process 0's weights and go on after this history. epoch: train one.
-    end: nothing any more.
-    """
-
-    kind: Literal["load", "state", "epoch", "end"]
-    spec: RunSpec | None = None
-    data: Path | None = None
-    device: str = "cpu"
-    threads: int = 1
-    history: History = History()
-    scaler: dict[str, int | float] = {}
-    moments: bool = False
+FAILURE = "failure"  # where in the store a process says why it failed
+NOTHING = -1  # the length of words that are not there
 
 
 class Failure(Record):
@@ -56,22 +36,19 @@ class Failure(Record):
 
 
 class Together(Alone):
-    """One of the processes that share a run's replicas; connected when the first run is put together."""
+    """One of the processes that share a run's replicas."""
 
     def __init__(self, rank: int, size: int) -> None:
         self.rank = rank
         self.size = size
         self.connected = False
 
-    def connect(self, store: Store, device: torch.device) -> None:
-        """Meet the others, unless that is done; store: where all find each other. Raises LostError."""
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        if self.connected:
-            return
-        backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
-        place = PrefixStore("group", store)
-        with _reaching():
+    def connect(self, store: Store) -> None:
+        """Meet the others, who find each other in the store. Raises LostError."""
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+        with reaching():
+            store.set(ready(self.rank), "")
+            place = PrefixStore("group", store)
             dist.init_process_group(backend, store=place, rank=self.rank, world_size=self.size, timeout=PATIENCE)
         self.connected = True
 
@@ -79,7 +56,7 @@ class Together(Alone):
         """Close the connections; at_once: without a wait for what is under way, perhaps with processes now dead."""
         if self.connected:
             self.connected = False
-            with _reaching():
+            with reaching():
                 dist.distributed_c10d._abort_process_group() if at_once else dist.destroy_process_group()
 
     def average_gradients(self, model: nn.Module) -> None:
@@ -94,13 +71,29 @@ class Together(Alone):
         _exchange(tensors, dist.all_reduce)
 
     def copy_first(self, tensors: Sequence[Tensor]) -> None:
-        _exchange(tensors, lambda flat: dist.broadcast(flat, src=0))
+        _exchange(tensors, _broadcast)
 
-    def agree(self, stop: bool) -> bool:
+    def share(self, words: str | None = None) -> str | None:
+        content = (words or "").encode()
+        length = torch.tensor([NOTHING if words is None else len(content)])
+        with reaching():
+            _broadcast(length)
+            if length.item() == NOTHING:
+                return None
+            letters = torch.tensor(list(content), dtype=torch.uint8)
+            whole = letters if self.rank == 0 else torch.empty(int(length.item()), dtype=torch.uint8)
+            _broadcast(whole)
+        return bytes(whole.tolist()).decode()
+
+    def agree(self, stop: bool = False) -> bool:
         answer = torch.tensor([stop], dtype=torch.uint8)
-        with _reaching():
-            dist.broadcast(answer, src=0)
+        with reaching():
+            _broadcast(answer)
         return bool(answer.item())
+
+
+def _broadcast(tensor: Tensor) -> None:
+    dist.broadcast(tensor, src=0)
 
 
 def _exchange(tensors: Sequence[Tensor], exchange: Callable[[Tensor], object]) -> None:
@@ -108,13 +101,13 @@ def _exchange(tensors: Sequence[Tensor], exchange: Callable[[Tensor], object]) -
     for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
         flats = [tensor.detach().as_strided((tensor.numel(),), (1,)) for tensor in tensors if tensor.dtype is dtype]
         whole = torch.cat(flats)
-        with _reaching():
+        with reaching():
             exchange(whole)
         torch._foreach_copy_(flats, list(torch.split(whole, [flat.numel() for flat in flats])))
 
 
 @contextmanager
-def _reaching() -> Iterator[None]:
+def reaching() -> Iterator[None]:
     """Raise LostError for what torch.distributed raises: its errors are RuntimeErrors of many words."""
     try:
         yield
@@ -122,27 +115,15 @@ def _reaching() -> Iterator[None]:
         raise LostError(str(error).strip().partition("\n")[0]) from error
 
 
-def send(store: Store, number: int, order: Order) -> None:
-    """Give the others their next order, counted from 0. Raises LostError."""
-    with _reaching():
-        store.set(f"order-{number}", order.model_dump_json())
-
-
-def receive(store: Store, number: int) -> Order:
-    """Wait for an order of process 0. Raises LostError."""
-    with _reaching():
-        return Order.model_validate_json(store.get(f"order-{number}"))
-
-
 def meeting_place() -> Store:
-    """Give the store that the environment names, as torchrun sets it. Raises LostError."""
-    with _reaching():
+    """The store that the environment names, as torchrun sets it. Raises LostError."""
+    with reaching():
         found: tuple[Store, int, int] = next(rendezvous("env://", timeout=PATIENCE))
     store, _, _ = found
     store.set_timeout(PATIENCE)
     return store
 
 
-def ready(rank: int, number: int) -> str:
-    """Give the key by which a process says that it has done what an order told it to load."""
-    return f"ready-{rank}-{number}"
+def ready(rank: int) -> str:
+    """The key in the store by which a process says that it has come."""
+    return f"ready-{rank}"

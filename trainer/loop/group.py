@@ -1,7 +1,7 @@
-"""The processes that share a run's replicas, as the loop sees them: whose part is computed here, and what all add up.
+"""The processes that share a run's replicas: whose part is computed here, what all add up, what process 0 decides.
 
-`Alone` is one process that executes all replicas; `trainer.distributed.process_group` is several. Stopping is agreed:
-every process leaves an epoch at the same step, or all wait for one that is not coming.
+`Alone` is one process that executes all replicas; `trainer.distributed.process_group` is several. All run the same loop
+on their part. Only process 0 knows of files and signals: it decides, and the others hear of it at agreed points.
 """
 
 from collections.abc import Callable, Sequence
@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from trainer.records.attempt import Cause
 from trainer.stop import Stopped
 
 AGREE_EVERY = {"cpu": 1, "cuda": 16}  # steps; the word goes from CPU to CPU, so a GPU's queue of work does not drain
@@ -30,8 +31,12 @@ class Alone:
     def copy_first(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by those of process 0."""
 
-    def agree(self, stop: bool) -> bool:
-        """Give process 0's answer to all."""
+    def share(self, words: str | None = None) -> str | None:
+        """Process 0's words, which it alone gives."""
+        return words
+
+    def agree(self, stop: bool = False) -> bool:
+        """Process 0's answer, which it alone gives."""
         return stop
 
 
@@ -39,12 +44,22 @@ class LostError(Exception):
     """The other processes of the run cannot be reached any more."""
 
 
-class LeaveEpoch(Stopped):
+class FellowError(Exception):
+    """Another process of the run failed; cause says of what."""
+
+    def __init__(self, words: str, cause: Cause) -> None:
+        super().__init__(words)
+        self.cause = cause
+
+
+class Left(Stopped):
     """Process 0 stops here, and this one with it."""
 
 
 def agreed(tick: Tick, group: Alone, device: torch.device) -> Tick:
-    """Give a tick that holds back what stops the run until a step at which all processes stop together."""
+    """Hold back what stops the run in `tick` until a step at which all processes stop together."""
+    if group.size == 1:
+        return tick
     held: Stopped | None = None
     every = AGREE_EVERY[device.type]
 
@@ -55,7 +70,25 @@ def agreed(tick: Tick, group: Alone, device: torch.device) -> Tick:
                 tick(step, steps)
             except Stopped as reason:
                 held = reason
-        if (step % every == 0 or step == steps) and group.agree(held is not None):
-            raise held or LeaveEpoch
+        if step % every == 0 or step == steps:
+            _stop_together(held, group)
 
     return look
+
+
+def together(act: Callable[[], None], group: Alone) -> None:
+    """Act; where that stops the run, all processes stop there."""
+    if group.size == 1:
+        act()
+        return
+    held: Stopped | None = None
+    try:
+        act()
+    except Stopped as reason:
+        held = reason
+    _stop_together(held, group)
+
+
+def _stop_together(held: Stopped | None, group: Alone) -> None:
+    if group.agree(held is not None):
+        raise held or Left

@@ -21,7 +21,7 @@ from trainer.data.catalog import Dataset
 from trainer.data.draws import EpochDraws, draw_epoch
 from trainer.data.order import draw_seed
 from trainer.loop.device import autocast
-from trainer.loop.group import Alone
+from trainer.loop.group import Alone, Tick, agreed, together
 from trainer.loop.optimizer import MOMENTS, FusedAdamW, forget_broken_step
 from trainer.loop.step import WORTH_RECORDING, CapturedStep, CudaGraphs, EagerStep, Execution
 from trainer.models.build import build_model
@@ -33,7 +33,6 @@ EVALUATION_BATCH = 500
 # Fills a GPU with less memory than a step needs, and divides both validation sets: one shape to find algorithms for.
 GPU_EVALUATION_BATCH = 2500
 CACHED = 64  # images of a transformer whose activations a CPU's caches hold, more or less
-Tick = Callable[[int, int], None]
 
 
 class DivergedError(Exception):
@@ -280,6 +279,17 @@ class Trainer:
         """Channels last pays on a CPU and with reduced precision; fp32 on a V100 is slower that way."""
         pays = self.device.type == "cpu" or self.precision != "fp32"
         return torch.channels_last if pays else torch.contiguous_format
+
+
+def train(trainer: Trainer, tick: Tick, after_epoch: Callable[[], None]) -> None:
+    """Train to the recipe's last epoch; every process that shares the run calls this.
+
+    after_epoch: called after each. It and `tick` may raise Stopped in process 0, and all stop at the same place.
+    """
+    group = trainer.group
+    while trainer.epoch < trainer.recipe.epochs:
+        trainer.run_epoch(agreed(tick, group, trainer.device))
+        together(after_epoch, group)
 
 
 def images_at_once(model: nn.Module, batch: int, device: torch.device) -> tuple[int, int]:

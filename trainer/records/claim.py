@@ -55,9 +55,18 @@ class Claim:
         self.record = self.record.model_copy(update=changes)
         write_json(self.folder.attempt(self.record.number), self.record)
 
-    def close(self, outcome: Outcome, end_epoch: int, cause: Cause | None = None, message: str | None = None) -> None:
+    def close(
+        self,
+        outcome: Outcome,
+        end_epoch: int,
+        cause: Cause | None = None,
+        message: str | None = None,
+        *,
+        told_to_stop: bool = False,
+    ) -> None:
         """Record how the attempt ended, which gives the claim up."""
-        self.update(outcome=outcome, end_epoch=end_epoch, cause=cause, message=message, ended=now())
+        ending = {"outcome": outcome, "cause": cause, "message": message, "told_to_stop": told_to_stop}
+        self.update(end_epoch=end_epoch, ended=now(), **ending)
 
     def withdraw(self) -> None:
         """Undo a claim under which nothing was done."""
@@ -193,6 +202,7 @@ def close_dead(
     ending = {
         "outcome": outcome,
         "cause": cause,
+        "told_to_stop": False,
         "message": message or f"process {record.process.pid} on {record.host} ended without a word",
         "ended": last.heartbeat if last else record.started,
         "end_epoch": last.epoch if last else record.start_epoch,

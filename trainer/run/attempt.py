@@ -1,56 +1,45 @@
-"""One attempt under way: what it writes while it trains, when it saves, and how it says that it ended.
+"""One attempt under way: put together, trained, and how it ended written down.
 
 Owns the order of writes: commitment, progress as it goes, checkpoints, and last the result or the error.
 """
 
 import logging
 import math
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from trainer.checkpoint.tensors import newest_good
+from trainer.checkpoint.tensors import Checkpoint, newest_good
 from trainer.checkpoint.writer import CheckpointWriter
 from trainer.data.prepared import PreparedDataset
-from trainer.distributed.leader import Crew
-from trainer.loop.build import make_trainer
-from trainer.loop.device import gpu_names
-from trainer.loop.environment import cpu_name
-from trainer.loop.group import Alone, LostError, agreed
-from trainer.loop.trainer import DivergedError, StateError, Trainer
+from trainer.distributed.launch import Others
+from trainer.loop.build import ResumePoint, Work, make_trainer, start_alike
+from trainer.loop.group import Alone, LostError
+from trainer.loop.trainer import DivergedError, StateError, Trainer, train
 from trainer.records.attempt import Cause, ExitCode, Outcome
-from trainer.records.base import now
-from trainer.records.checkpoint_file import CheckpointError, CheckpointInfo, remove_needless
-from trainer.records.claim import HEARTBEAT_S, Claim
+from trainer.records.checkpoint_file import CheckpointError, remove_needless
+from trainer.records.claim import Claim
 from trainer.records.files import Reserve, clear_unfinished, patiently, write_json
-from trainer.records.result import Stretch
 from trainer.records.run import Commitment, Options, RunFolder, RunSpec
-from trainer.records.status import Progress
+from trainer.run.computing import Computing
 from trainer.run.failure import record_failure
-from trainer.run.result import extend, make_result, write_result
+from trainer.run.pulse import Pulse
+from trainer.run.result import make_result, write_result
+from trainer.run.saving import Saving
 from trainer.stop import Cancelled, ClaimLost, Interrupted, Stopped, StopSignal
 
 log = logging.getLogger("trainer")
 
-
-DEFAULT_THREADS = torch.get_num_threads()  # torch's own choice, before any run changes it
-
-
 FINISH_S = 10.0  # what a signal's sender leaves of its patience (Slurm 30 s) for an epoch that is nearly through
 
 
-WAIT_S = 0.5  # between looks around while a write is waited for
-
-
-@dataclass
-class OneAttempt:
-    """The state of one attempt while it lasts."""
+class Assignment(NamedTuple):
+    """What an attempt is to do, settled before it begins. kept: indices of its training images."""
 
     commitment: Commitment
     folder: RunFolder
@@ -60,17 +49,20 @@ class OneAttempt:
     device: torch.device
     pool: str
     options: Options
-    stop: StopSignal
-    crew: Crew | None = None
-    notes: list[str] = field(default_factory=list)
-    trainer: Trainer | None = None
-    writer: CheckpointWriter | None = None
-    reserve: Reserve | None = None
-    stretches: list[Stretch] = field(default_factory=list)
-    threads: int = 0  # the run began with
-    last_heartbeat: float = -math.inf
-    last_save: float = -math.inf
-    epoch_began: float = math.inf
+
+
+class OneAttempt:
+    """An attempt while it lasts. others: the processes that share the run's replicas with this one."""
+
+    def __init__(self, what: Assignment, stop: StopSignal, others: Others | None) -> None:
+        self.what = what
+        self.stop = stop
+        self.others = others
+        self.pulse = Pulse(what.folder, what.claim, what.commitment.training.epochs)
+        self.trainer: Trainer | None = None
+        self.saving: Saving | None = None
+        self.reserve: Reserve | None = None
+        self.epoch_began = math.inf
 
     @property
     def epoch(self) -> int:
@@ -89,22 +81,27 @@ class OneAttempt:
             return self._lost(reason)
         except Interrupted as reason:
             log.warning("%s %s after %d epochs; the next call continues", self._id, reason, self.epoch)
-            return self._close(ExitCode.INTERRUPTED, "interrupted", Cause.KILLED, str(reason))
+            told = reason.told_to_stop
+            return self._close(ExitCode.INTERRUPTED, "interrupted", Cause.KILLED, str(reason), told_to_stop=told)
         except Cancelled as reason:
             log.warning("%s cancelled after %d epochs", self._id, self.epoch)
             return self._close(ExitCode.INTERRUPTED, "cancelled", None, str(reason))
         except Exception as error:  # whatever ends a run is recorded; nothing is swallowed
             # Unnamed, or this frame would hold the error whose traceback holds the frame: a cycle around the trainer,
             # which kept the GPU's memory from the next run.
-            return self._last_word(ExitCode.FAILED, partial(record_failure, self.folder, self.claim, error, self.epoch))
+            folder, claim = self.what.folder, self.what.claim
+            return self._last_word(ExitCode.FAILED, partial(record_failure, folder, claim, error, self.epoch))
         return self._close(ExitCode.DONE, "done", None, None)
 
     @property
     def _id(self) -> str:
-        return self.commitment.run.id
+        return self.what.commitment.run.id
 
-    def _close(self, code: ExitCode, outcome: Outcome, cause: Cause | None, message: str | None) -> ExitCode:
-        return self._last_word(code, lambda: self.claim.close(outcome, self.epoch, cause, message))
+    def _close(
+        self, code: ExitCode, outcome: Outcome, cause: Cause | None, message: str | None, *, told_to_stop: bool = False
+    ) -> ExitCode:
+        claim, epoch = self.what.claim, self.epoch
+        return self._last_word(code, lambda: claim.close(outcome, epoch, cause, message, told_to_stop=told_to_stop))
 
     def _last_word(self, code: ExitCode, write: Callable[[], None]) -> ExitCode:
         """Write how the attempt ended, in the room held for that; say so where even this cannot be written."""
@@ -126,215 +123,149 @@ class OneAttempt:
 
     def _end_writer(self) -> None:
         """See the write in flight through: what it saves is work that need not be done again."""
-        if self.writer:
+        if self.saving:
             try:
-                self.writer.close()
+                self.saving.writer.close()
             except (OSError, ClaimLost) as error:
                 log.error("%s: the last checkpoint was not written: %s", self._id, error)
 
     def _part(self, error: BaseException) -> None:
-        """Let the run's other processes be where they wait for the next run, or end them wherever they are.
+        """Leave the run's other processes where they wait for the next run, or end them wherever they are.
 
         Raises what is behind it where they could not be reached.
         """
-        if self.crew is None or isinstance(error, Stopped | DivergedError):
+        if self.others is None or isinstance(error, Stopped | DivergedError):
             return
-        reason = self.crew.explain(error) if isinstance(error, LostError) else None
-        self.crew.abandon()
+        reason = self.others.explain(error) if isinstance(error, LostError) else None
+        self.others.abandon()
         if reason:
             raise reason from error
 
     def _train(self) -> None:
-        recipe = self.commitment.training
-        write_json(self.folder.commitment, self.commitment)
-        patiently(lambda: self.folder.error.unlink(missing_ok=True))
-        for folder in (self.folder.path, self.folder.attempts, self.folder.checkpoints):
+        what = self.what
+        write_json(what.folder.commitment, what.commitment)
+        patiently(lambda: what.folder.error.unlink(missing_ok=True))
+        for folder in (what.folder.path, what.folder.attempts, what.folder.checkpoints):
             clear_unfinished(folder)
-        self.reserve = Reserve(self.folder.path)
-        trainer = self.trainer = self._set_up()
-        self.claim.update(start_epoch=trainer.epoch, end_epoch=trainer.epoch)
-        self._heartbeat(0, trainer.steps)
-        self.last_save = time.monotonic()
-        while trainer.epoch < recipe.epochs:
+        self.reserve = Reserve(what.folder.path)
+        trainer, saving = self._set_up()
+        what.claim.update(start_epoch=trainer.epoch, end_epoch=trainer.epoch)
+        self.pulse.beat(trainer, 0)
+        saving.begin()
+        self.epoch_began = time.monotonic()
+        train(trainer, partial(self._tick, trainer, saving), partial(self._after_epoch, trainer, saving))
+        self._finish(trainer, saving)
+
+    def _after_epoch(self, trainer: Trainer, saving: Saving) -> None:
+        epochs = self.what.commitment.training.epochs
+        self.pulse.beat(trainer, trainer.steps)
+        _log_epoch(trainer, epochs)
+        if trainer.epoch < epochs:
+            if self.stop.received or saving.due(time.monotonic() - self.epoch_began):
+                self._save(trainer, saving)
+            self.stop.check()
             self.epoch_began = time.monotonic()
-            self._run_epoch(trainer)
-            self._heartbeat(trainer.steps, trainer.steps)
-            _log_epoch(trainer, recipe.epochs)
-            if trainer.epoch < recipe.epochs:
-                if self.stop.received or self._due(time.monotonic() - self.epoch_began):
-                    self._save(trainer)
-                self.stop.check()
-        self._finish(trainer)
 
-    def _run_epoch(self, trainer: Trainer) -> None:
-        if self.crew is None:
-            trainer.run_epoch(self._tick)
-        else:
-            self.crew.begin_epoch()
-            trainer.run_epoch(agreed(self._tick, trainer.group, self.device))
-
-    def _set_up(self) -> Trainer:
-        """Put the run together as its newest good checkpoint has it, or as it begins."""
-        run, recipe = self.commitment.run, self.commitment.training
+    def _set_up(self) -> tuple[Trainer, Saving]:
+        """Put the run together as its newest good checkpoint has it, or as it begins; in all of its processes."""
+        what = self.what
+        run, recipe = what.commitment.run, what.commitment.training
         spec = RunSpec(run=run, training=recipe)
-        if self.crew:
-            self.crew.load(spec, self.dataset.folder.parent, self.device)
-        trainer = make_trainer(spec, self.dataset, self.kept, self.device, self.crew.group if self.crew else Alone())
-        found, passed_over = newest_good(self.folder.checkpoints, self.commitment)
+        group: Alone = Alone()
+        if self.others:
+            self.others.gather()
+            group = self.others.group
+            work = Work(spec=spec, data=what.dataset.folder.parent, device=what.device.type)
+            group.share(work.model_dump_json())
+        trainer = self.trainer = make_trainer(spec, what.dataset, what.kept, what.device, group)
+        found, passed_over = newest_good(what.folder.checkpoints, what.commitment)
         for reason in passed_over.values():
-            self._note(f"checkpoint passed over: {reason}")
-        self.threads = found.info.threads if found else self.options.threads or DEFAULT_THREADS
+            self.pulse.note(f"checkpoint passed over: {reason}")
+        computing = Computing(found.info if found else None, what.options.threads)
         if found:
-            info = found.info
             try:
-                trainer.restore(
-                    found.tensors,
-                    info.history,
-                    train_seconds=info.train_seconds,
-                    evaluation_seconds=info.evaluation_seconds,
-                    scaler=info.scaler,
-                )
+                _restore(trainer, found)
             except StateError as error:
                 reason = f"is of another {run.architecture} than this version's: {error}; move it away to start anew"
                 raise CheckpointError(found.path, reason) from error
-            self.stretches = info.stretches
-        self._compute_on(trainer)
-        if self.crew:
-            self.crew.hand_over(trainer, torch.get_num_threads())
-        self.writer = CheckpointWriter(
-            self.folder.checkpoints, self.claim.check, saved=trainer.epoch, passed_over=passed_over
+        differs = computing.go_on(trainer)
+        if differs:
+            self.pulse.note(differs)
+        point = ResumePoint(
+            history=trainer.history,
+            scaler=trainer.scaler_state(),
+            moments=bool(trainer.optimizer.state),
+            threads=torch.get_num_threads(),
+        )
+        start_alike(trainer, point)
+        writer = CheckpointWriter(
+            what.folder.checkpoints, what.claim.check, saved=trainer.epoch, passed_over=passed_over
+        )
+        self.saving = Saving(
+            what.commitment, what.claim.record.number, computing, writer, what.options.checkpoint_interval_s
         )
         log.info(
             "%s attempt %d on %s, %s: %d training images, %d steps of %d × %d, from epoch %d of %d",
             run.id,
-            self.claim.record.number,
-            self._hardware(),
+            what.claim.record.number,
+            f"{what.device.type} in {group.size} processes" if group.size > 1 else what.device,
             trainer.precision,
-            len(self.kept),
+            len(what.kept),
             trainer.steps,
             recipe.replicas,
             trainer.batch,
             trainer.epoch,
             recipe.epochs,
         )
-        return trainer
+        return trainer, self.saving
 
-    def _compute_on(self, trainer: Trainer) -> None:
-        """Take the threads the run began with, fewer where there are fewer cores; note what computes from here on."""
-        available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else self.threads
-        torch.set_num_threads(max(1, min(self.threads, available) // trainer.group.size))
-        here = Stretch(
-            epoch=trainer.epoch,
-            device=self._computes(trainer.group.size),
-            precision=trainer.precision,
-            threads=torch.get_num_threads(),
-            torch=torch.__version__,
-        )
-        before = self.stretches[-1] if self.stretches else here
-        if not before.like(here):
-            self._note(f"goes on on {here}, after {before}: the last bits may differ")
-        self.stretches = extend(self.stretches, here)
-
-    def _hardware(self) -> str:
-        return str(self.device) if self.crew is None else f"{self.device.type} in {self.crew.group.size} processes"
-
-    def _computes(self, processes: int) -> str:
-        """Name what computes: one GPU a process, or the processor, which rounds otherwise in several processes."""
-        shared = f" in {processes} processes" if processes > 1 else ""
-        return ", ".join(gpu_names(self.device, processes)) or cpu_name() + shared
-
-    def _note(self, words: str) -> None:
-        """Say something in log and progress that the reader of the result should know."""
-        self.notes.append(words)
-        log.warning("%s", words)
-
-    def _tick(self, step: int, steps: int) -> None:
-        if self.stop.received and not self._worth_finishing():
+    def _tick(self, trainer: Trainer, saving: Saving, step: int, steps: int) -> None:
+        if self.stop.received and not self._worth_finishing(trainer, saving):
             self.stop.check()
-        self._look_around(step, steps)
+        self._look_around(trainer, saving, step)
 
-    def _look_around(self, step: int, steps: int) -> None:
-        if self.writer:
-            self.writer.wait(0)
-        if time.monotonic() - self.last_heartbeat >= HEARTBEAT_S:
-            self._heartbeat(step, steps)
+    def _look_around(self, trainer: Trainer, saving: Saving, step: int) -> None:
+        saving.writer.wait(0)
+        self.pulse.beat_if_due(trainer, step)
 
-    def _worth_finishing(self) -> bool:
+    def _worth_finishing(self, trainer: Trainer, saving: Saving) -> bool:
         """Tell whether to end the epoch in spite of a signal: there is work to save, and it will not take long."""
-        assert self.trainer is not None
-        assert self.writer is not None
         if (
             self.stop.urgent
-            or self.trainer.epoch <= self.writer.saved
+            or trainer.epoch <= saving.writer.saved
             or time.monotonic() - self.stop.received_at > FINISH_S
         ):
             return False
-        ends = self.epoch_began + self.trainer.history.epoch_seconds[-1]
+        ends = self.epoch_began + trainer.history.epoch_seconds[-1]
         return ends - self.stop.received_at <= FINISH_S
 
-    def _heartbeat(self, step: int, steps: int) -> None:
-        """Show that the run lives and how far it is; see whether it should not."""
-        self.claim.check()
-        if self.folder.cancel.exists():
-            raise Cancelled("cancelled by 'sweep cancel'")
-        assert self.trainer is not None
-        record = self.claim.record
-        write_json(
-            self.folder.progress,
-            Progress(
-                run_id=record.run_id,
-                attempt=record.number,
-                job=record.job,
-                host=record.host,
-                epoch=self.trainer.epoch,
-                epochs=self.commitment.training.epochs,
-                step=step,
-                steps=steps,
-                started=record.started,
-                heartbeat=now(),
-                start_epoch=record.start_epoch,
-                history=self.trainer.history,
-                notes=self.notes,
-            ),
-        )
-        self.last_heartbeat = time.monotonic()
+    def _save(self, trainer: Trainer, saving: Saving) -> None:
+        saving.save(trainer, partial(self._look_around, trainer, saving, trainer.steps))
 
-    def _due(self, epoch_s: float) -> bool:
-        """Tell whether to save now: after another epoch and its write more than the interval would be at stake."""
-        assert self.writer is not None
-        at_stake = time.monotonic() - self.last_save + epoch_s + self.writer.write_s
-        return at_stake > self.options.checkpoint_interval_s
-
-    def _save(self, trainer: Trainer) -> None:
-        """Have the state written beside the training, after the write before it, which a slow disk may still be at."""
-        assert self.writer is not None
-        while not self.writer.wait(WAIT_S):
-            self._look_around(trainer.steps, trainer.steps)
-        self.last_save = time.monotonic()
-        info = CheckpointInfo(
-            commitment=self.commitment,
-            attempt=self.claim.record.number,
-            history=trainer.history,
-            stretches=self.stretches,
-            train_seconds=trainer.train_seconds,
-            evaluation_seconds=trainer.evaluation_seconds,
-            threads=self.threads,
-            scaler=trainer.scaler_state(),
-        )
-        self.writer.save(info, trainer.state())
-
-    def _finish(self, trainer: Trainer) -> None:
+    def _finish(self, trainer: Trainer, saving: Saving) -> None:
         """Write the result, once, see that it is good, and let the checkpoints go."""
-        assert self.writer is not None
-        if self.options.keep_checkpoints == "final":
-            self._save(trainer)
-        self.writer.close()
-        log.info("%s", self.writer)
-        self.claim.check()
-        result = make_result(self.commitment, self.claim, trainer, self.dataset, self.stretches, self.pool)
-        if not write_result(self.folder, result):
+        what = self.what
+        if what.options.keep_checkpoints == "final":
+            self._save(trainer, saving)
+        saving.writer.close()
+        log.info("%s", saving.writer)
+        what.claim.check()
+        stretches = saving.computing.stretches
+        result = make_result(what.commitment, what.claim, trainer, what.dataset, stretches, what.pool)
+        if not write_result(what.folder, result):
             log.warning("%s has a result of another attempt already, which stays", self._id)
-        remove_needless(self.folder.checkpoints, self.options.keep_checkpoints, trainer.epoch)
+        remove_needless(what.folder.checkpoints, what.options.keep_checkpoints, trainer.epoch)
+
+
+def _restore(trainer: Trainer, found: Checkpoint) -> None:
+    info = found.info
+    trainer.restore(
+        found.tensors,
+        info.history,
+        train_seconds=info.train_seconds,
+        evaluation_seconds=info.evaluation_seconds,
+        scaler=info.scaler,
+    )
 
 
 def _log_epoch(trainer: Trainer, epochs: int) -> None:

@@ -3,7 +3,7 @@
 import logging
 
 from trainer.data.prepared import DataError
-from trainer.distributed.leader import Crew
+from trainer.distributed.launch import Others
 from trainer.loop.device import DeviceError, is_broken
 from trainer.records.attempt import ExitCode
 from trainer.records.files import RecordError, disk_trouble
@@ -23,16 +23,16 @@ def execute_bundle(bundle: Bundle, task: int, job: Job, stop: StopSignal, *, aft
     GPU_FAULT if one left the GPU of no use to this process: the runs after it want a fresh one. after_gpu_fault: this
     is that one; where its first run breaks the GPU again, the others are left for another job.
     """
-    crew = Crew(bundle.options.processes, stop) if bundle.options.processes > 1 else None
+    others = Others(bundle.options.processes, stop) if bundle.options.processes > 1 else None
     try:
-        return _execute_each(bundle, task, job, stop, crew, after_gpu_fault)
+        return _execute_each(bundle, task, job, stop, others, after_gpu_fault)
     finally:
-        if crew:
-            crew.dismiss()
+        if others:
+            others.dismiss()
 
 
 def _execute_each(
-    bundle: Bundle, task: int, job: Job, stop: StopSignal, crew: Crew | None, after_gpu_fault: bool
+    bundle: Bundle, task: int, job: Job, stop: StopSignal, others: Others | None, after_gpu_fault: bool
 ) -> ExitCode:
     failed, worked = after_gpu_fault, not after_gpu_fault
     for spec in bundle.tasks[task]:
@@ -43,7 +43,7 @@ def _execute_each(
             log.info("%s is cancelled", spec.run.id)
             continue
         try:
-            outcome = execute(spec, folder, bundle.data, job, bundle.options, stop, crew)
+            outcome = execute(spec, folder, bundle.data, job, bundle.options, stop, others)
         except (UsageError, DataError, DeviceError, RecordError) as error:
             record_refusal(spec, folder, job, error)
             outcome = ExitCode.FAILED

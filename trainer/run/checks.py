@@ -4,9 +4,8 @@ import logging
 
 from trainer.records.base import difference
 from trainer.records.files import RecordError, read_json
-from trainer.records.recipe import Recipe
 from trainer.records.result import Result
-from trainer.records.run import Commitment, Run, RunFolder, RunSpec
+from trainer.records.run import Commitment, Other, RunFolder, RunSpec, other_work
 
 log = logging.getLogger("trainer")
 
@@ -23,7 +22,7 @@ def is_done(folder: RunFolder, spec: RunSpec) -> bool:
         raise UsageError(f"{error}; move it away to train the run again") from error
     if result is None:
         return False
-    _refuse_other(folder, (result.run, result.training), spec)
+    _refuse_other(folder, result.commitment, spec, None)
     return True
 
 
@@ -39,18 +38,19 @@ def check_commitment(folder: RunFolder, wanted: Commitment) -> None:
         return
     if found is None:
         return
-    _refuse_other(folder, (found.run, found.training), wanted)
-    if found.data_fingerprint != wanted.data_fingerprint:
+    _refuse_other(folder, found, wanted, wanted.data_fingerprint)
+
+
+def _refuse_other(folder: RunFolder, found: Commitment, wanted: RunSpec, fingerprint: str | None) -> None:
+    other = other_work(found, wanted, fingerprint)
+    if other is Other.DATASET:
         raise UsageError(
             f"{folder.path}: was begun on other data (fingerprint {found.data_fingerprint[:12]}, "
-            f"now {wanted.data_fingerprint[:12]}); use another --output or the earlier --data"
+            f"now {fingerprint[:12] if fingerprint else 'none'}); use another --output or the earlier --data"
         )
-
-
-def _refuse_other(folder: RunFolder, found: tuple[Run, Recipe], wanted: RunSpec | Commitment) -> None:
-    other = difference((wanted.run, wanted.training), found)
-    if other:
+    differs = difference((wanted.run, wanted.training), (found.run, found.training))
+    if differs:
         raise UsageError(
-            f"{folder.path}: holds a run with {other.name} {other.theirs}, this call has {other.mine}; "
+            f"{folder.path}: holds a run with {differs.name} {differs.theirs}, this call has {differs.mine}; "
             "use another --output"
         )

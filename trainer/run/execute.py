@@ -4,14 +4,14 @@ import logging
 from pathlib import Path
 
 from trainer.data.prepared import open_dataset
-from trainer.distributed.leader import Crew
+from trainer.distributed.launch import Others
 from trainer.loop.build import choose_images
 from trainer.loop.device import choose_device
 from trainer.records.attempt import ExitCode
 from trainer.records.claim import StoodBack, take
 from trainer.records.recipe import sharing_problem
 from trainer.records.run import Commitment, Options, RunFolder, RunSpec
-from trainer.run.attempt import OneAttempt
+from trainer.run.attempt import Assignment, OneAttempt
 from trainer.run.checks import UsageError, check_commitment, is_done
 from trainer.run.early_exit import Job, answer_at_once
 from trainer.run.failure import log_file, record_failure
@@ -21,11 +21,17 @@ log = logging.getLogger("trainer")
 
 
 def execute(
-    spec: RunSpec, folder: RunFolder, data: Path, job: Job, options: Options, stop: StopSignal, crew: Crew | None = None
+    spec: RunSpec,
+    folder: RunFolder,
+    data: Path,
+    job: Job,
+    options: Options,
+    stop: StopSignal,
+    others: Others | None = None,
 ) -> ExitCode:
     """Train a run to its result, continuing from its newest good checkpoint.
 
-    crew: the processes to share the replicas with, where there are several. A run that is done is left alone. Raises
+    others: the processes to share the replicas with, where there are several. A run that is done is left alone. Raises
     UsageError, DataError or DeviceError, before anything is written, when the run cannot be what is asked for; every
     failure after that is recorded in the folder and answered by the exit code.
     """
@@ -33,7 +39,7 @@ def execute(
     settled = answer_at_once(spec, folder, job, options)
     if settled is not None:
         return settled
-    processes = crew.group.size if crew else 1
+    processes = others.group.size if others else 1
     problem = sharing_problem(spec.training, processes)
     if problem:
         raise UsageError(f"--processes: {problem}")
@@ -51,7 +57,8 @@ def execute(
         claim.withdraw()
         return ExitCode.DONE
     with log_file(folder.log(claim.record.number)):
-        return OneAttempt(commitment, folder, claim, dataset, kept, device, job.pool, options, stop, crew).run()
+        what = Assignment(commitment, folder, claim, dataset, kept, device, job.pool, options)
+        return OneAttempt(what, stop, others).run()
 
 
 def record_refusal(spec: RunSpec, folder: RunFolder, job: Job, error: Exception) -> None:

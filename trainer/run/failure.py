@@ -1,4 +1,4 @@
-"""How a run failed, on record: the cause by its exception, the words for the user, and the attempt's own log."""
+"""How a run failed, on record: its cause, the words for the user, and the attempt's own log."""
 
 import logging
 import traceback
@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import torch
-
 from trainer.data.prepared import DataError
-from trainer.distributed.leader import FellowError
+from trainer.loop.cause import cause_of
 from trainer.loop.device import DeviceError
+from trainer.loop.group import FellowError
 from trainer.loop.trainer import DivergedError
-from trainer.records.attempt import Cause
 from trainer.records.base import now
 from trainer.records.checkpoint_file import CheckpointError
 from trainer.records.claim import Claim
@@ -22,29 +20,6 @@ from trainer.records.status import ErrorRecord
 from trainer.run.checks import UsageError
 
 log = logging.getLogger("trainer")
-
-# "CUDA out of memory" has other words where a library, a launch or a recording meets it first.
-GPU_FULL = (
-    "CUDA out of memory",
-    "CUDA error: out of memory",
-    "CUDNN_STATUS_ALLOC_FAILED",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-)
-# CUDA's words (cudaGetErrorString) for what a card, its driver or a stray write does. A failed assertion is not among
-# them: it says that the data or the code is wrong, and would say so on any card.
-GPU_FAULTS = (
-    "an illegal memory access was encountered",
-    "misaligned address",
-    "an illegal instruction was encountered",
-    "unspecified launch failure",
-    "the launch timed out and was terminated",
-    "uncorrectable ECC error encountered",
-    "uncorrectable NVLink error detected",
-    "hardware stack error",
-    "hardware error",
-    "CUDA-capable device(s) is/are busy or unavailable",
-    "CUDA error: unknown error",
-)
 
 # What says itself what is wrong: where it was raised would only distract.
 FORESEEN = (CheckpointError, DataError, DeviceError, DivergedError, FellowError, RecordError, UsageError)
@@ -79,23 +54,6 @@ def record_failure(folder: RunFolder, claim: Claim, error: Exception, end_epoch:
         ),
     )
     claim.close("failed", end_epoch, cause, message)
-
-
-def cause_of(error: Exception) -> Cause:
-    """Name the cause of a failure by its exception."""
-    if isinstance(error, FellowError):
-        return error.cause
-    if isinstance(error, DivergedError):
-        return Cause.DIVERGED
-    words = str(error) if isinstance(error, RuntimeError) else ""
-    if isinstance(error, torch.cuda.OutOfMemoryError) or any(full in words for full in GPU_FULL):
-        return Cause.CUDA_OOM
-    if any(fault in words for fault in GPU_FAULTS):
-        return Cause.GPU_FAULT
-    # A CPU allocation that fails is a plain RuntimeError; only its words tell.
-    if isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error):
-        return Cause.HOST_OOM
-    return Cause.EXCEPTION
 
 
 class _LogFile(logging.FileHandler):

@@ -94,13 +94,6 @@ def write_result(folder: RunFolder, result: Result) -> bool:
     return patiently(write)
 
 
-def extend(stretches: list[Stretch], now_on: Stretch) -> list[Stretch]:
-    """Add what computes from an epoch on, unless it goes on with the like."""
-    if stretches and stretches[-1].like(now_on):
-        return stretches
-    return [*(one for one in stretches if one.epoch < now_on.epoch), now_on]
-
-
 def _version(package: str) -> str:
     """Give the version of a package that is not worth its import."""
     try:

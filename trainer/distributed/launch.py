@@ -1,9 +1,8 @@
-"""The processes that share a run's replicas with this one, process 0, as it leads them.
+"""The other processes of a run, as process 0 has them: started, awaited, asked why they failed, ended.
 
-It starts them itself, as its children, or finds itself among those that torchrun started. It alone claims, writes and
-decides; they follow (`trainer.distributed.follower`). Children live and die with it: they end when the pipe from it
-closes, and when one is killed it ends itself the same way, so that whoever started it takes notice as of any trainer
-that was killed.
+Process 0 starts them as its children, or finds itself among those that torchrun started. Children live and die with it:
+they end when the pipe from it closes, and when one is killed it ends itself the same way, so that whoever started it
+takes notice as of any trainer that was killed.
 """
 
 import logging
@@ -13,16 +12,12 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
-import torch
 from torch._C._distributed_c10d import Store, TCPStore
 
-from trainer.distributed.process_group import FAILURE, PATIENCE, Failure, Order, Together, meeting_place, ready, send
-from trainer.loop.group import LostError
-from trainer.loop.trainer import Trainer
+from trainer.distributed.process_group import FAILURE, PATIENCE, Failure, Together, meeting_place, ready
+from trainer.loop.group import FellowError, LostError
 from trainer.records.attempt import Cause, ExitCode
-from trainer.records.run import RunSpec
 from trainer.stop import Interrupted, StopSignal
 
 log = logging.getLogger("trainer")
@@ -35,46 +30,22 @@ POLL_S = 0.05
 DEAF = ("sh", "-c", 'trap "" TERM INT USR2; exec "$@"', "sh")
 
 
-class FellowError(Exception):
-    """Another process of the run failed; cause says of what."""
-
-    def __init__(self, words: str, cause: Cause) -> None:
-        super().__init__(words)
-        self.cause = cause
-
-
-class Crew:
-    """`size` processes, this one the first. Started with the first run, and anew after one that broke off."""
+class Others:
+    """All processes of a run but this one, number 0. Started with the first run, and anew after one that broke off."""
 
     def __init__(self, size: int, stop: StopSignal, *, started: bool = False) -> None:
-        """started: torchrun has started the others."""
+        """started: torchrun has started them."""
         self.stop = stop
         self.started = started
         self.group = Together(0, size)
         self._store: Store | None = None
-        self._orders = 0
         self._children: list[subprocess.Popen[bytes]] = []
         self._over = threading.Event()
 
-    def load(self, spec: RunSpec, data: Path, device: torch.device) -> None:
-        """Have the others put a run together, while this process does."""
-        if self._store is None:
-            self._summon()
-        self._order(Order(kind="load", spec=spec, data=data, device=device.type))
-
-    def hand_over(self, trainer: Trainer, threads: int) -> None:
-        """Give the others the state that this process has built or restored. Raises LostError, Interrupted."""
-        assert self._store is not None
-        moments = bool(trainer.optimizer.state)
-        history, scaler = trainer.history, trainer.scaler_state()
-        self._wait_for_others()
-        self._order(Order(kind="state", threads=threads, history=history, scaler=scaler, moments=moments))
-        self.group.connect(self._store, trainer.device)
-        self.group.copy_first(list(trainer.state().values()))
-
-    def begin_epoch(self) -> None:
-        """Have the others train an epoch with this process."""
-        self._order(Order(kind="epoch"))
+    def gather(self) -> None:
+        """Be together with them. Raises LostError, and Interrupted if a signal comes first."""
+        if not self.group.connected:
+            self._gather(self.stop)
 
     def explain(self, error: Exception) -> Exception:
         """Say why the others cannot be reached: one failed and says of what, or one is gone."""
@@ -97,26 +68,6 @@ class Crew:
         self._over.set()
         for child in self._children:
             child.kill()
-        self._forget()
-
-    def dismiss(self) -> None:
-        """Send the others home, each after what it is at."""
-        if self._store is None and not self.started:
-            return
-        self._over.set()
-        try:
-            if self._store is None:
-                self._meet()
-            self._order(Order(kind="end"))
-            self.group.leave()
-            deadline = time.monotonic() + END_S
-            for child in self._children:
-                child.wait(max(0.0, deadline - time.monotonic()))
-        except (LostError, subprocess.TimeoutExpired) as error:
-            log.warning("the run's other processes did not end by themselves: %s", error)
-        self.abandon()
-
-    def _forget(self) -> None:
         for child in self._children:
             child.wait()
             if child.stdin:
@@ -130,13 +81,40 @@ class Crew:
             self._store = None
         self.group = Together(0, self.group.size)
 
-    def _summon(self) -> None:
+    def dismiss(self) -> None:
+        """Send the others home."""
+        self._over.set()
+        try:
+            if self.started and not self.group.connected:
+                self._gather(StopSignal())  # they wait for a word, whatever signal has come
+            if self.group.connected:
+                self.group.share(None)
+                self.group.leave()
+                deadline = time.monotonic() + END_S
+                for child in self._children:
+                    child.wait(max(0.0, deadline - time.monotonic()))
+        except (LostError, subprocess.TimeoutExpired) as error:
+            log.warning("the run's other processes did not end by themselves: %s", error)
+        self.abandon()
+
+    def _gather(self, stop: StopSignal) -> None:
+        """Meet the others. To find that one is not coming takes torch its whole patience, so each is awaited first."""
+        if self._store is None:
+            self._store = meeting_place() if self.started else self._start()
+        deadline = time.monotonic() + START_S
+        for rank in range(1, self.group.size):
+            while not self._has(ready(rank)):
+                stop.check()
+                if self._has(FAILURE) or any(child.poll() is not None for child in self._children):
+                    raise LostError("one of them has ended")
+                if time.monotonic() > deadline:
+                    raise LostError(f"process {rank + 1} was not ready within {START_S:.0f} s")
+                time.sleep(POLL_S)
+        self.group.connect(self._store)
+
+    def _start(self) -> Store:
         self._over = threading.Event()
-        self._orders = 0
-        if self.started:
-            self._meet()
-            return
-        store = self._store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
+        store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
         for rank in range(1, self.group.size):
             environment = {**os.environ, **_place(rank, self.group.size, store.port)}
             child = subprocess.Popen(
@@ -144,14 +122,7 @@ class Crew:
             )
             self._children.append(child)
             threading.Thread(target=self._watch, args=(child, rank, self._over), daemon=True).start()
-
-    def _meet(self) -> None:
-        self._store = meeting_place()
-
-    def _order(self, order: Order) -> None:
-        assert self._store is not None
-        send(self._store, self._orders, order)
-        self._orders += 1
+        return store
 
     def _has(self, key: str) -> bool:
         assert self._store is not None
@@ -159,18 +130,6 @@ class Crew:
             return bool(self._store.check([key]))  # type: ignore[attr-defined]  # torch's stub lacks it
         except RuntimeError:
             return False
-
-    def _wait_for_others(self) -> None:
-        """Wait until each has put the run together: to find that one is not coming takes torch its whole patience."""
-        deadline = time.monotonic() + START_S
-        for rank in range(1, self.group.size):
-            while not self._has(ready(rank, self._orders - 1)):
-                self.stop.check()
-                if self._has(FAILURE) or any(child.poll() is not None for child in self._children):
-                    raise LostError("one of them has ended")
-                if time.monotonic() > deadline:
-                    raise LostError(f"process {rank + 1} was not ready within {START_S:.0f} s")
-                time.sleep(POLL_S)
 
     def _watch(self, child: "subprocess.Popen[bytes]", rank: int, over: threading.Event) -> None:
         """End this process with a child that was killed, or that failed where this one waits for a GPU for ever.
@@ -191,7 +150,7 @@ class Crew:
 
 
 def _place(rank: int, size: int, port: int) -> dict[str, str]:
-    """Give the environment that tells a process its place, in torchrun's words."""
+    """The environment that tells a process its place, in torchrun's words."""
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
