@@ -11,6 +11,14 @@ class SlurmError(Exception):
     """A Slurm command that gave no answer, or said no; the message is one sentence."""
 
 
+class NotConfigured(SlurmError):
+    """Slurm's commands are here, and know of no cluster."""
+
+
+class AccountingDisabled(SlurmError):
+    """The cluster keeps no account of its jobs: sacct will never answer here."""
+
+
 class NoAnswer(SlurmError):
     """Nothing is known of what the command asked for: not installed, timed out, or the daemon is unreachable."""
 
@@ -34,5 +42,12 @@ def call(command: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> str:
         raise NoAnswer(f"{name} could not be started: {error}") from error
     if done.returncode != 0:
         words = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise SlurmError(words[-1] if words else f"{name} failed with exit code {done.returncode}")
+        raise _kind(done.stderr or done.stdout)(words[-1] if words else f"{name} failed with exit code {done.returncode}")
     return done.stdout
+
+
+def _kind(said: str) -> type[SlurmError]:
+    """Which failure a command's words tell of; Slurm has no exit codes for these."""
+    if "Could not establish a configuration source" in said:
+        return NotConfigured
+    return AccountingDisabled if "accounting storage is disabled" in said else SlurmError

@@ -6,7 +6,8 @@ from typing import NamedTuple, NoReturn
 
 import typer
 
-from slurm.limits import ClusterLimits, delays
+from slurm.fit import delays
+from slurm.limits import ClusterLimits
 from slurm.submission import on_login_node
 from sweep.cli.console import confirm, err
 from sweep.config.schema import Cluster, Sweep, sharing
@@ -120,7 +121,8 @@ def _on_slurm(
 
 
 def _here(sweep: Sweep, chosen: Chosen, seen: Look, call: Call) -> NoReturn:
-    from slurm.local import LocalExecutor, cores, default_workers
+    from slurm.local import LocalExecutor
+    from slurm.machine import cores, default_workers
     from sweep.cli.progress import SubmitProgress
     from sweep.submit.wait import LocalWait
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from slurm.commands import SlurmError, call
-from slurm.limits import ClusterLimits, delays, problems, read_limits
-from slurm.local import default_workers
+from slurm.fit import delays, problems
+from slurm.limits import ClusterLimits, read_limits
+from slurm.machine import default_workers
 from slurm.pools import Pool
 from slurm.probe import Findings
 from sweep.config.schema import Sweep, sharing

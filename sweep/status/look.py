@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from slurm import queue
+from slurm.acceptance import Standing, settle
 from slurm.jobs import ArrayRecord, JobView, Phase, Snapshot
 from slurm.local import LocalExecutor
-from slurm.submission import Standing, log_path, settle
+from slurm.submission import log_path
 from sweep.config.schema import Sweep
 from sweep.errors import MachineError
 from sweep.status.evidence import Evidence

@@ -1,7 +1,8 @@
 """The cluster that runs go to: whether there is one here, what it allows, and what remedies may choose from."""
 
 from slurm.commands import SlurmError
-from slurm.limits import ClusterLimits, problems, read_limits
+from slurm.fit import problems
+from slurm.limits import ClusterLimits, read_limits
 from slurm.submission import on_login_node, resources
 from sweep.config.schema import Cluster, Sweep, sharing
 from sweep.errors import InputError, MachineError

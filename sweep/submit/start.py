@@ -8,11 +8,12 @@ before its runs go into another. And every job claims a run before it trains it,
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from slurm.acceptance import Refused, Standing, Unclear, settle
 from slurm.jobs import ArrayRecord
 from slurm.limits import ClusterLimits
 from slurm.local import LocalExecutor
 from slurm.pools import LOCAL
-from slurm.submission import Refused, Standing, Unclear, send, settle, unusable_folder
+from slurm.submission import send, unusable_folder
 from sweep.config.schema import Cluster, Sweep
 from sweep.errors import InputError, MachineError
 from sweep.plan.record import plan_record

@@ -9,9 +9,9 @@ from datetime import datetime, timezone
 
 import pytest
 
+from slurm.answers import parse_sacct, parse_squeue
 from slurm.causes import ending, from_log, waiting
 from slurm.jobs import TaskRow
-from slurm.queue import parse_sacct, parse_squeue
 from trainer.records.attempt import Cause
 
 SEEN = datetime(2026, 11, 23, tzinfo=timezone.utc)

@@ -5,19 +5,17 @@ from typing import Any
 import pytest
 
 from slurm.commands import SlurmError
+from slurm.fit import delays, problems, words_of
 from slurm.limits import (
     ClusterLimits,
     PartitionLimits,
-    delays,
     parse_associations,
     parse_caps,
     parse_config,
     parse_gres,
     parse_minutes,
     parse_partitions,
-    problems,
     takes_jobs,
-    words_of,
 )
 from slurm.pools import Pool, several_gpus
 from slurm.submission import resources

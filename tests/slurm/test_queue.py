@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from slurm.answers import parse_sacct, parse_squeue
 from slurm.jobs import ArrayRecord, JobView, Phase, Resources, Snapshot, TaskRow
-from slurm.queue import parse_sacct, parse_squeue, refresh, settled, view
+from slurm.queue import refresh, settled, view
 from trainer.records.attempt import Cause
 from trainer.records.base import now
 from trainer.records.files import read_json, write_json

@@ -4,8 +4,9 @@ from datetime import timedelta
 
 import pytest
 
+from slurm.acceptance import SETTLE_S, Standing, settle
 from slurm.jobs import Answer, ArrayRecord, Resources, Snapshot, TaskRow
-from slurm.submission import SETTLE_S, Standing, settle, unusable_folder
+from slurm.submission import unusable_folder
 from trainer.records.base import now
 
 MOMENT = now()

@@ -1,0 +1,183 @@
+"""What squeue and sacct print, read into rows. Pure."""
+
+import pwd
+import re
+from collections.abc import Collection
+from datetime import datetime, timezone
+from functools import lru_cache
+from typing import NamedTuple
+
+from slurm.jobs import StepRow, TaskRow
+
+TERMINAL = frozenset(
+    {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
+    | {"PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT"}
+)
+
+
+WAITING = frozenset(
+    {"PENDING", "CONFIGURING", "POWER_UP_NODE", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"}
+    | {"SPECIAL_EXIT", "STOPPED", "SUSPENDED"}
+)
+
+
+NOT_STARTED = WAITING - {"SUSPENDED", "STOPPED", "CONFIGURING", "POWER_UP_NODE"}
+
+
+# Widths cut what is longer, and squeue's default is 20: each must hold the longest value there is. Names come last.
+SQUEUE_FIELDS = (
+    "ArrayJobID:12|,ArrayTaskID:12|,State:20|,Reason:120|,NodeList:64|,RestartCnt:10|,SubmitTime:20|,StartTime:20|,"
+    "EndTime:20|,exit_code:10|,DerivedEC:10|,Name:{name}"
+)
+
+
+SACCT_FIELDS = "JobID,State,ExitCode,DerivedExitCode,NodeList,Submit,Start,End,Reason,JobName"
+
+
+Tasks = dict[str, dict[int, TaskRow]]
+
+
+class Range(NamedTuple):
+    """sacct's one row for the tasks of an array that have none of their own; indices: None when it was cut short."""
+
+    indices: frozenset[int] | None
+    row: TaskRow
+
+
+class Accounted(NamedTuple):
+    """What sacct says: tasks by tag and index, and the rows that speak for the others of a tag."""
+
+    tasks: Tasks
+    ranges: dict[str, list[Range]]
+
+
+def parse_squeue(text: str, tags: Collection[str], seen: datetime) -> Tasks:
+    """Read the answer of squeue -O SQUEUE_FIELDS; rows of other names and rows it cannot read are passed over."""
+    found: Tasks = {tag: {} for tag in tags}
+    for line in text.splitlines():
+        fields = [field.strip() for field in line.split("|", 11)]
+        if len(fields) != 12 or fields[11] not in found or not fields[0].isdecimal() or not fields[1].isdecimal():
+            continue
+        job, task, state, reason, node, restarts, submitted, started, ended, exit_code, derived, tag = fields
+        terminal = state in TERMINAL
+        row = TaskRow.model_construct(
+            job=f"{job}_{task}",
+            state=state,
+            seen=seen,
+            source="squeue",
+            reason=None if reason in ("", "None") else reason,
+            node=node or None,
+            exit_code=_status(exit_code) if terminal else None,
+            derived_exit_code=_status(derived) if terminal else None,
+            restarts=int(restarts) if restarts.isdecimal() else None,
+            submitted=_time(submitted),
+            started=None if state in NOT_STARTED else _time(started),  # of a pending task, a forecast
+            ended=_time(ended) if terminal else None,  # of a running one, its time limit
+            cancelled_by=None,
+            steps=[],
+        )
+        _keep_newer(found[tag], int(task), row)
+    return found
+
+
+def parse_sacct(text: str, tags: Collection[str], seen: datetime) -> Accounted:
+    """Read the answer of sacct -P -n --format=SACCT_FIELDS, with steps; other names' rows are dropped with their steps.
+
+    Steps have names of their own: each belongs to the last row before it that has its job id.
+    """
+    tasks: Tasks = {tag: {} for tag in tags}
+    ranges: dict[str, list[Range]] = {}
+    steps_of: dict[str, list[StepRow]] = {}
+    for line in text.splitlines():
+        fields = line.split("|", 9)
+        if len(fields) != 10:
+            continue
+        job, words, exit_code, derived, node, submitted, started, ended, reason, tag = fields
+        state, _, by = words.partition(" by ")
+        step = ""
+        if "[" not in job:  # a range that was cut short holds dots as well
+            job, _, step = job.partition(".")
+        if step:
+            if job in steps_of:
+                steps_of[job].append(_step(step, state, exit_code))
+            continue
+        steps_of.pop(job, None)
+        _, _, task = job.partition("_")
+        if tag not in tasks or not (task.isdecimal() or task.startswith("[")):
+            continue
+        row = TaskRow.model_construct(
+            job=job,
+            state=state,
+            seen=seen,
+            source="sacct",
+            reason=reason if state == "PENDING" and reason not in ("", "None") else None,
+            node=None if node in ("", "None assigned") else node,
+            exit_code=exit_code or None,
+            derived_exit_code=derived or None,
+            restarts=None,
+            submitted=_time(submitted),
+            started=_time(started),
+            ended=_time(ended),
+            cancelled_by=_user(by) if by else None,
+            steps=[],
+        )
+        if not task.isdecimal():
+            ranges.setdefault(tag, []).append(Range(_indices(task), row))
+            continue
+        if _keep_newer(tasks[tag], int(task), row):
+            steps_of[job] = row.steps
+    return Accounted(tasks, ranges)
+
+
+def _keep_newer(rows: dict[int, TaskRow], index: int, row: TaskRow) -> bool:
+    old = rows.get(index)
+    if old is not None and old.submitted and row.submitted and row.submitted < old.submitted:
+        return False
+    rows[index] = row
+    return True
+
+
+@lru_cache(maxsize=1024)
+def _step(name: str, state: str, exit_code: str) -> StepRow:
+    """Make a step's row once for all that read alike: most do."""
+    return StepRow.model_construct(name=name, state=state, exit_code=exit_code)
+
+
+@lru_cache(maxsize=4096)
+def _time(text: str) -> datetime | None:
+    """Read a time as seconds since 1970, as we ask for, or as local time, where Slurm does not listen."""
+    try:
+        if text.isdecimal():
+            return datetime.fromtimestamp(int(text), timezone.utc) if int(text) else None
+        return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").astimezone(timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return None  # "N/A", "Unknown", "None"
+
+
+@lru_cache(maxsize=256)
+def _status(text: str) -> str | None:
+    """Write squeue's wait status as sacct would: "code:signal"."""
+    if not text.isdecimal():
+        return None  # -2 is Slurm's for "no value"
+    number = int(text) & 0x7F
+    return f"0:{number}" if number else f"{int(text) >> 8 & 0xFF}:0"
+
+
+@lru_cache(maxsize=256)
+def _user(uid: str) -> str:
+    try:
+        return pwd.getpwuid(int(uid)).pw_name
+    except (KeyError, ValueError):
+        return f"user {uid}"
+
+
+def _indices(brackets: str) -> frozenset[int] | None:
+    """Read "[0-3,7,9-15:2%2]"; None when it is cut short or unreadable, and so may mean any task."""
+    found: set[int] = set()
+    for part in brackets.strip("[]").partition("%")[0].split(","):
+        match = re.fullmatch(r"(\d+)(?:-(\d+)(?::(\d+))?)?", part)
+        if match is None:
+            return None
+        first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
+        found.update(range(first, last + 1, max(1, step)))
+    return frozenset(found)
