@@ -42,7 +42,9 @@ def call(command: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> str:
         raise NoAnswer(f"{name} could not be started: {error}") from error
     if done.returncode != 0:
         words = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise _kind(done.stderr or done.stdout)(words[-1] if words else f"{name} failed with exit code {done.returncode}")
+        raise _kind(done.stderr or done.stdout)(
+            words[-1] if words else f"{name} failed with exit code {done.returncode}"
+        )
     return done.stdout
 
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 from enum import Enum
+from pathlib import Path
 from typing import NamedTuple
 
 from trainer.records.attempt import Cause
@@ -47,6 +48,46 @@ class ArrayRecord(Record):
     asked: datetime | None = None
     job: str | None = None
     refused: str | None = None
+
+
+class Submission(Versioned):
+    """submissions/<token>.json: the intent to execute these runs, written before any job starts; then the jobs.
+
+    submitter: the process that is, or was, at it. jobs: local workers. arrays: what was, or is to be, sent to Slurm.
+    """
+
+    token: str
+    created: datetime
+    executor: str
+    submitter: Process | None = None
+    runs: list[str]
+    jobs: list[WorkerRecord] = []
+    arrays: list[ArrayRecord] = []
+
+    @property
+    def tasks(self) -> list[list[list[str]]]:
+        """The run ids by array and task; local workers share them all in one task."""
+        return [array.tasks for array in self.arrays] or [[self.runs]]
+
+
+class SubmissionFolder(NamedTuple):
+    """submissions/<token>/: what the jobs of a submission read and print, a folder an array."""
+
+    path: Path
+
+    @property
+    def token(self) -> str:
+        return self.path.name
+
+    def array(self, number: int = 0) -> Path:
+        return self.path / str(number)
+
+    def bundle(self, number: int = 0) -> Path:
+        return self.array(number) / "bundle.json"
+
+    def withdrawn(self, number: int) -> Path:
+        """The file that keeps an array's jobs from working, should they come to light after all."""
+        return self.array(number) / WITHDRAWN
 
 
 class StepRow(Record):
@@ -118,6 +159,7 @@ class JobView(NamedTuple):
 
     Of an ended one: cause, None when it ended well or nobody can say; cancelled: by a user's or administrator's wish;
     gone: no scheduler knows of it any more, nor how it ended.
+    unconfirmed: whether Slurm has it at all is not known yet.
     """
 
     phase: Phase
@@ -131,3 +173,4 @@ class JobView(NamedTuple):
     gone: bool = False
     known: datetime | None = None
     problem: str | None = None
+    unconfirmed: bool = False

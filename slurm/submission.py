@@ -39,11 +39,44 @@ def resources(pool: Pool, workers: int, gpus: int = 1) -> Resources:
     )
 
 
+def script(array: ArrayRecord, folder: Path, bundle: Path, *, max_parallel: int | None) -> str:
+    """The job script that `send` submits."""
+    executor = _prepared(array, folder, bundle, max_parallel)
+    executor.parameters["map_count"] = len(array.tasks)
+    return executor._make_submission_file_text(executor._submitit_command_str, "")
+
+
 def send(array: ArrayRecord, folder: Path, bundle: Path, *, max_parallel: int | None) -> str:
     """Submit an array; give its job id. folder takes the job script and the jobs' output.
 
     Raises Refused when Slurm said no, Unclear when nobody can say; then `settle` finds out later.
     """
+    executor = _prepared(array, folder, bundle, max_parallel)
+    from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+    said = io.StringIO()  # submitit prints sbatch's words; they go into the one sentence instead
+    try:
+        with contextlib.redirect_stderr(said):
+            jobs = executor.map_array(len, array.tasks)
+    except FailedJobError as error:
+        raise read_failure(str(error), error.__cause__) from error
+    except FailedSubmissionError as error:
+        raise Unclear("sbatch ended without an error, and without naming a job") from error
+    return jobs[0].job_id.partition("_")[0]
+
+
+def cancel(jobs: list[str]) -> None:
+    """Cancel array tasks ("12_3") or whole arrays ("12"). Raises SlurmError."""
+    for start in range(0, len(jobs), 200):
+        call(["scancel", *jobs[start : start + 200]])
+
+
+def log_path(folder: Path, job: str) -> Path:
+    """Give the output file of an array task, named as submitit names it."""
+    return folder / f"{job}_0_log.out"
+
+
+def _prepared(array: ArrayRecord, folder: Path, bundle: Path, max_parallel: int | None) -> "SlurmExecutor":
     executor = _executor(folder, _job_command(bundle))
     wanted = array.resources
     executor.update_parameters(
@@ -67,28 +100,7 @@ def send(array: ArrayRecord, folder: Path, bundle: Path, *, max_parallel: int | 
         comment=f"sweep: {sum(map(len, array.tasks))} runs",
         additional_parameters={"requeue": True},
     )
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-
-    said = io.StringIO()  # submitit prints sbatch's words; they go into the one sentence instead
-    try:
-        with contextlib.redirect_stderr(said):
-            jobs = executor.map_array(len, array.tasks)
-    except FailedJobError as error:
-        raise read_failure(str(error), error.__cause__) from error
-    except FailedSubmissionError as error:
-        raise Unclear("sbatch ended without an error, and without naming a job") from error
-    return jobs[0].job_id.partition("_")[0]
-
-
-def cancel(jobs: list[str]) -> None:
-    """Cancel array tasks ("12_3") or whole arrays ("12"). Raises SlurmError."""
-    for start in range(0, len(jobs), 200):
-        call(["scancel", *jobs[start : start + 200]])
-
-
-def log_path(folder: Path, job: str) -> Path:
-    """Give the output file of an array task, named as submitit names it."""
-    return folder / f"{job}_0_log.out"
+    return executor
 
 
 def _executor(folder: Path, command: str) -> "SlurmExecutor":

@@ -5,7 +5,6 @@ the job back to the queue when the time limit comes before the last run is done.
 """
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -20,12 +19,12 @@ from slurm.cores import core_shares, on_cores, usable_cores
 from slurm.jobs import WITHDRAWN
 from slurm.limits import parse_minutes
 from slurm.mps import multi_process_service
+from slurm.workers import Ended, Workers, read_attempt
 from trainer.records.attempt import AttemptRecord, Cause, ExitCode
 from trainer.records.checkpoint_file import epochs_in, list_checkpoints
-from trainer.records.claim import close_dead
 from trainer.records.files import RecordError, read_json, write_json
 from trainer.records.process import job_name, restarts
-from trainer.records.run import Bundle, RunFolder, RunSpec
+from trainer.records.run import Bundle, RunFolder
 
 POLL_S = 0.2
 NEAR_LIMIT_MIN = 3  # twice the time that a job is warned before its limit
@@ -38,18 +37,13 @@ class Task:
         self.bundle_file = bundle_file
         self.bundle = bundle
         self.index = index
-        self.workers: list[subprocess.Popen[bytes]] = []
-        self.abreast = min(bundle.workers, len(self.runs))
+        self.workers = Workers(bundle, index)
+        self.abreast = min(bundle.workers, len(self.workers.runs))
         self.free_cores = core_shares(usable_cores(), self.abreast, bundle.options.threads)
         self.cores: dict[int, set[int]] = {}  # by the pid of the worker that has them
         self.environment = dict(os.environ)
         self.signal: signal.Signals | None = None
         self.failed = False
-        self.oom_kills = count_oom_kills()
-
-    @property
-    def runs(self) -> Sequence[RunSpec]:
-        return self.bundle.tasks[self.index]
 
     def run(self) -> int:
         """Work until the runs are done or a signal ends it; give the exit code."""
@@ -58,7 +52,7 @@ class Task:
         shared = self.bundle.mps and self.abreast > 1
         with multi_process_service() if shared else nullcontext(self.environment) as self.environment:
             self._work()
-        if self.signal and self._unfinished():
+        if self.signal and self.workers.unfinished(in_next_life=True):
             self._go_on_later()
         if self.signal:
             return int(ExitCode.INTERRUPTED)
@@ -69,14 +63,12 @@ class Task:
         for _ in range(self.abreast):
             self._start()
         passed_on = False
-        while self.workers:
+        while self.workers.running:
             if self.signal and not passed_on:
                 passed_on = True
-                for worker in self.workers:
-                    worker.send_signal(self.signal)
-            for worker in [worker for worker in self.workers if worker.poll() is not None]:
-                self.workers.remove(worker)
-                self._see_to(worker)
+                self.workers.tell(self.signal)
+            for ended in self.workers.ended():
+                self._see_to(ended)
             time.sleep(POLL_S)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
@@ -91,59 +83,22 @@ class Task:
             worker = subprocess.Popen([*command, "--job", job_name()], stdin=subprocess.DEVNULL, env=self.environment)
         if cores:
             self.cores[worker.pid] = cores
-        self.workers.append(worker)
+        self.workers.running.append(worker)
 
-    def _see_to(self, worker: subprocess.Popen[bytes]) -> None:
-        """Take notice of a trainer's end; one that was killed has its run closed, and another takes the rest."""
-        if worker.pid in self.cores:
-            self.free_cores.append(self.cores.pop(worker.pid))
-        code: int = worker.returncode
-        if code not in (ExitCode.DONE.value, ExitCode.INTERRUPTED.value):
+    def _see_to(self, ended: Ended) -> None:
+        """Take notice of a trainer's end; after one that was killed while it held a run another takes the rest."""
+        if ended.worker.pid in self.cores:
+            self.free_cores.append(self.cores.pop(ended.worker.pid))
+        if ended.code not in (ExitCode.DONE.value, ExitCode.INTERRUPTED.value):
             self.failed = True
-        if code >= 0:
+        if ended.words is None:
             return
-        kills = count_oom_kills()
-        out_of_memory = kills > self.oom_kills
-        self.oom_kills = kills
-        words = f"killed by {signal.Signals(-code).name}"
-        if out_of_memory:
-            words += " of the node's kernel (oom-kill: the job's memory was full)"
-        held = [(run, record) for run, record in self._newest_attempts() if _is_held_by(record, worker.pid)]
-        for run, record in held:
-            folder = RunFolder(self.bundle.runs_folder / run.run.id)
-            if out_of_memory:
-                close_dead(folder, record.number, outcome="failed", cause=Cause.HOST_OOM, message=words)
-            else:
-                close_dead(folder, record.number, message=words)
-            print(f"{run.run.id}: {words}", flush=True)
-        if not held:  # another would fare no better
-            print(f"a trainer was {words} before it took a run", flush=True)
-        elif self._unfinished() and not self.signal:
+        for run_id in ended.held:
+            print(f"{run_id}: {ended.words}", flush=True)
+        if not ended.held:  # another would fare no better
+            print(f"a trainer was {ended.words} before it took a run", flush=True)
+        elif self.workers.unfinished() and not self.signal:
             self._start()
-
-    def _unfinished(self) -> list[str]:
-        """List the runs that this job could still bring further."""
-        attempts = {run.run.id: record for run, record in self._newest_attempts()}
-        left = []
-        for run in self.runs:
-            folder = RunFolder(self.bundle.runs_folder / run.run.id)
-            record = attempts.get(run.run.id)
-            ours = record is not None and record.submission == self.bundle.submission
-            # Within one life of the job a run is attempted once; the next takes up what a signal cut off.
-            over = ours and record is not None and (record.outcome != "interrupted" or self.signal is None)
-            if not (over or folder.result.exists() or folder.cancel.exists()):
-                left.append(run.run.id)
-        return left
-
-    def _newest_attempts(self) -> list[tuple[RunSpec, AttemptRecord]]:
-        found = []
-        for run in self.runs:
-            folder = RunFolder(self.bundle.runs_folder / run.run.id)
-            numbers = folder.attempt_numbers()
-            record = _read_attempt(folder, numbers[-1]) if numbers else None
-            if record is not None:
-                found.append((run, record))
-        return found
 
     def _go_on_later(self) -> None:
         """Put this job back into the queue, to go on from the checkpoints, if the signal leaves it a future.
@@ -157,7 +112,7 @@ class Task:
             return
         if left_min is not None and left_min <= NEAR_LIMIT_MIN:
             self._give_up_stuck()
-        if not self._unfinished():
+        if not self.workers.unfinished(in_next_life=True):
             return
         try:
             call(["scontrol", "requeue", job_name()])
@@ -176,62 +131,23 @@ class Task:
 
     def _give_up_stuck(self) -> None:
         """Close the runs that all the time there is brings no further: they would come back for ever."""
-        for run, record in self._newest_attempts():
-            if self._made_nothing_twice(run, record):
-                folder = RunFolder(self.bundle.runs_folder / run.run.id)
+        for run_id, record in self.workers.newest_attempts():
+            folder = self.workers.folder(run_id)
+            if self._made_nothing_twice(folder, record):
                 words = "its time limit came twice before a checkpoint; give it more time with 'sweep retry'"
                 changes = {"outcome": "failed", "cause": Cause.TIMEOUT, "message": words}
                 write_json(folder.attempt(record.number), record.model_copy(update=changes))
-                print(f"{run.run.id}: {words}", flush=True)
+                print(f"{run_id}: {words}", flush=True)
 
-    def _made_nothing_twice(self, run: RunSpec, record: AttemptRecord) -> bool:
+    def _made_nothing_twice(self, folder: RunFolder, record: AttemptRecord) -> bool:
         """Tell whether this job and its former self both ended without a checkpoint to go on from."""
         if record.submission != self.bundle.submission or record.restarts == 0 or record.number == 1:
             return False
-        folder = RunFolder(self.bundle.runs_folder / run.run.id)
-        before = _read_attempt(folder, record.number - 1)
+        before = read_attempt(folder, record.number - 1)
         if before is None or before.job != record.job or before.start_epoch != record.start_epoch:
             return False
         saved = list_checkpoints(folder.checkpoints)
         return not saved or epochs_in(saved[0]) <= record.start_epoch
-
-
-def count_oom_kills(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
-    """Count the processes of this job's control group that the kernel has killed for memory; 0 where it does not say.
-
-    memory.events is control groups' version 2, memory.oom_control version 1.
-    """
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return 0
-    kills = 0
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            candidates = [root / path.lstrip("/") / "memory.events"]
-        elif "memory" in controllers.split(","):
-            candidates = [root / "memory" / path.lstrip("/") / "memory.oom_control"]
-        else:
-            continue
-        for file in candidates:
-            try:
-                found = re.search(r"^oom_kill (\d+)$", file.read_text(), re.MULTILINE)
-            except OSError:
-                continue
-            kills = max(kills, int(found.group(1)) if found else 0)
-    return kills
-
-
-def _is_held_by(record: AttemptRecord, pid: int) -> bool:
-    return record.outcome is None and record.process.pid == pid
-
-
-def _read_attempt(folder: RunFolder, number: int) -> AttemptRecord | None:
-    try:
-        return read_json(folder.attempt(number), AttemptRecord)
-    except RecordError:
-        return None
 
 
 def main(arguments: Sequence[str]) -> int:

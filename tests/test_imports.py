@@ -37,9 +37,10 @@ FLOORS = {
         {"__main__"},
     ),
     "slurm": (
-        {"jobs", "commands", "pools", "bundles", "cores", "mps", "probe"},
-        {"causes", "limits", "local", "submission"},
-        {"queue", "task"},
+        {"jobs", "commands", "pools", "bundles", "cores", "machine", "mps", "probe", "workers"},
+        {"acceptance", "answers", "causes", "limits", "executor"},
+        {"queue", "submission", "fit", "local", "task"},
+        {"scheduler"},
         {"private_cluster"},
     ),
     "analysis": (

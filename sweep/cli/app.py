@@ -16,7 +16,7 @@ import typer
 from sweep.cli.console import confirm, err
 from sweep.cli.data import data_app
 from sweep.cli.look import logs, plan, planned, status, watch
-from sweep.cli.options import DEFAULT_FILE, ClusterFile, Data, DryRun, File, Names, Output, Yes, split
+from sweep.cli.options import DEFAULT_FILE, ClusterFile, Data, DryRun, File, Names, Output, ShowScript, Yes, split
 from sweep.cli.results import compare, export, figures, report, tables
 from sweep.cli.upkeep import clean, doctor, verify
 from sweep.config.load import load_sweep
@@ -56,6 +56,7 @@ def submit(
     stale: Annotated[bool, typer.Option("--stale", help="train stale runs anew, setting their results aside")] = False,
     yes: Yes = False,
     dry_run: DryRun = False,
+    show_script: ShowScript = False,
 ) -> None:
     """Execute every run that is missing. Done and failed runs are left alone."""
     from sweep.cli.submit import Call, Chosen, execute
@@ -72,7 +73,7 @@ def submit(
         _require_data(sweep)
         return Chosen(chosen)
 
-    execute(sweep, choose, Call(file, workers, wait, yes, dry_run), local=local)
+    execute(sweep, choose, Call(file, workers, wait, yes, dry_run, show_script), local=local)
 
 
 def retry(
@@ -88,6 +89,7 @@ def retry(
     wait: Wait = None,
     yes: Yes = False,
     dry_run: DryRun = False,
+    show_script: ShowScript = False,
 ) -> None:
     """Try failed and interrupted runs again, or the named ones, each with what its cause calls for."""
     from sweep.cli.submit import Call, Chosen, execute
@@ -111,7 +113,7 @@ def retry(
         _require_data(sweep)
         return Chosen([remedy.row for remedy in chosen], {remedy.row.id: remedy.change for remedy in chosen})
 
-    execute(sweep, choose, Call(file, workers, wait, yes, dry_run), local=local)
+    execute(sweep, choose, Call(file, workers, wait, yes, dry_run, show_script), local=local)
 
 
 def cancel(

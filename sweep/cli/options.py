@@ -23,3 +23,8 @@ def split(names: list[str] | None) -> tuple[Path, list[str]]:
     if names and names[0].endswith((".yaml", ".yml")):
         return Path(names[0]), names[1:]
     return DEFAULT_FILE, names
+
+
+ShowScript = Annotated[
+    bool, typer.Option("--show-script", help="print the very job scripts, or the commands of local workers")
+]

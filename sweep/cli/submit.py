@@ -6,6 +6,7 @@ from typing import NamedTuple, NoReturn
 
 import typer
 
+from slurm.executor import Executor
 from slurm.fit import delays
 from slurm.limits import ClusterLimits
 from slurm.submission import on_login_node
@@ -16,15 +17,13 @@ from sweep.plan.rows import PlanRow, make_plan
 from sweep.plan.timings import learn
 from sweep.status.look import Look, look, unconfirmed
 from sweep.status.state import RunStatus, State
-from sweep.submit.arrays import plan_arrays
+from sweep.submit.batches import Batch, local_batches, slurm_batches
 from sweep.submit.cluster import read_cluster_limits, target
 from sweep.submit.remedies import Change
-from sweep.submit.start import Overtaken, start_local, start_slurm
+from sweep.submit.start import Overtaken, preview, start
 from sweep.words import hours
 
 FAILED, UNFINISHED = 3, 4
-
-
 LOOKS = 5  # how often a submission that others overtake is chosen anew
 
 
@@ -43,6 +42,7 @@ class Call(NamedTuple):
     wait: bool | None
     yes: bool
     dry_run: bool
+    show_script: bool = False
 
 
 Choose = Callable[[Sequence[PlanRow], Look], Chosen]
@@ -65,8 +65,10 @@ def execute(sweep: Sweep, choose: Choose, call: Call, *, local: bool) -> NoRetur
         asked = call if number == 0 else call._replace(yes=True)
         try:
             if cluster and limits:
-                _on_slurm(sweep, cluster, limits, chosen, seen, asked)
-            _here(sweep, chosen, seen, asked)
+                plan = _on_slurm(sweep, cluster, limits, chosen, call.file)
+            else:
+                plan = _here(sweep, chosen, call)
+            _submit(sweep, plan, chosen.rows, seen, asked)
         except Overtaken:
             err.print("someone else submitted at this moment; looking again", highlight=False)
     raise MachineError(f"{sweep.folder}: others submitted {LOOKS} times in a row; try again")
@@ -85,61 +87,84 @@ def verdict(statuses: Sequence[RunStatus]) -> int:
     return 0 if states == {State.DONE} else UNFINISHED
 
 
-def _on_slurm(
-    sweep: Sweep, cluster: Cluster, limits: ClusterLimits, chosen: Chosen, seen: Look, call: Call
-) -> NoReturn:
-    from sweep.cli.progress import SubmitProgress
-    from sweep.cli.tables import array_line
-    from sweep.submit.wait import until_jobs_ended
+class _Plan(NamedTuple):
+    """What is about to be done, and the words for it. waits: unless the user says otherwise."""
 
-    arrays = plan_arrays(sweep, cluster, chosen.rows, limits, chosen.changes)
-    details = [array_line(array) for array in arrays]
-    left_out = len(chosen.rows) - sum(len(task) for array in arrays for task in array.tasks)
-    if left_out:
-        most = limits.max_submit or limits.max_jobs
-        details.append(f"{left_out} runs are left for later: you may have {most} jobs at a time")
-    for name in dict.fromkeys(array.pool for array in arrays):
-        waits = delays(cluster.pools[name], limits, **sharing(sweep, cluster))
-        details += [f"{name}: {words}" for words in waits]
-    jobs = sum(len(array.tasks) for array in arrays)
-    confirm(f"submit {amount(chosen.rows)}, in {jobs} jobs", details, yes=call.yes, dry_run=call.dry_run)
-    sent = start_slurm(sweep, cluster, chosen.rows, seen, limits, chosen.changes)
-    accepted = [array for array in sent.record.arrays if array.job]
+    executor: Executor
+    batches: Sequence[Batch]
+    action: str
+    details: Sequence[str]
+    waits: bool
+    left: str
+    unfinished: str
+
+
+def _submit(sweep: Sweep, plan: _Plan, rows: Sequence[PlanRow], seen: Look, call: Call) -> NoReturn:
+    from sweep.cli.progress import SubmitProgress
+    from sweep.submit.wait import until_ended
+
+    if call.show_script:
+        print("\n".join(preview(sweep, rows, seen, plan.executor, plan.batches)), end="")
+    confirm(plan.action, plan.details, yes=call.yes, dry_run=call.dry_run)
+    started = start(sweep, rows, seen, plan.executor, plan.batches)
+    accepted = [array for array in started.submission.arrays if array.job]
     if accepted:
         count = sum(len(array.tasks) for array in accepted)
         ids = ", ".join(array.job or "" for array in accepted)
         err.print(f"submitted {count} jobs in {len(accepted)} arrays: {ids}", highlight=False)
-    if sent.problems:
+    if started.problems:
         follow = "; 'sweep status' says what became of it, the next 'sweep submit' sends what Slurm has not"
-        raise MachineError("\n       ".join(sent.problems) + (follow if sent.unclear else ""))
-    if not call.wait:
-        err.print(f"you may log out; 'sweep status {call.file}' shows how far they are", highlight=False)
+        raise MachineError("\n       ".join(started.problems) + (follow if started.unclear else ""))
+    if not (plan.waits if call.wait is None else call.wait):
+        err.print(plan.left, highlight=False)
         raise typer.Exit
-    with SubmitProgress(err, chosen.rows) as progress:
-        finished = until_jobs_ended(sweep, sent.record, progress.show)
-    _conclude(sweep, call.file, None if finished else f"the jobs go on; see them with 'sweep watch {call.file}'")
+    with SubmitProgress(err, rows) as progress:
+        finished = until_ended(sweep, started.submission, plan.executor, progress.show, progress.say)
+    _conclude(sweep, call.file, None if finished else plan.unfinished)
 
 
-def _here(sweep: Sweep, chosen: Chosen, seen: Look, call: Call) -> NoReturn:
-    from slurm.local import LocalExecutor
+def _on_slurm(sweep: Sweep, cluster: Cluster, limits: ClusterLimits, chosen: Chosen, file: Path) -> _Plan:
+    from slurm.scheduler import Slurm
+    from sweep.cli.tables import array_line
+
+    batches = slurm_batches(sweep, cluster, chosen.rows, limits, chosen.changes)
+    details = [array_line(batch.array) for batch in batches if batch.array]
+    left_out = len(chosen.rows) - sum(len(task) for batch in batches for task in batch.tasks)
+    if left_out:
+        most = limits.max_submit or limits.max_jobs
+        details.append(f"{left_out} runs are left for later: you may have {most} jobs at a time")
+    for name in dict.fromkeys(batch.pool for batch in batches):
+        waits = delays(cluster.pools[name], limits, **sharing(sweep, cluster))
+        details += [f"{name}: {words}" for words in waits]
+    jobs = sum(len(batch.tasks) for batch in batches)
+    return _Plan(
+        Slurm(max_parallel=cluster.section.max_parallel),
+        batches,
+        f"submit {amount(chosen.rows)}, in {jobs} jobs",
+        details,
+        waits=False,
+        left=f"you may log out; 'sweep status {file}' shows how far they are",
+        unfinished=f"the jobs go on; see them with 'sweep watch {file}'",
+    )
+
+
+def _here(sweep: Sweep, chosen: Chosen, call: Call) -> _Plan:
+    from slurm.local import Local
     from slurm.machine import cores, default_workers
-    from sweep.cli.progress import SubmitProgress
-    from sweep.submit.wait import LocalWait
 
     configured = sweep.execution.workers
     gpus = sweep.execution.gpus_per_run
     workers = call.workers or (configured if isinstance(configured, int) else max(1, default_workers() // gpus))
     count = min(workers, len(chosen.rows))
-    details = ["on this machine, for the sweep names no cluster"] if on_login_node() and not sweep.cluster else []
-    confirm(f"execute {amount(chosen.rows)} in {count} local workers", details, yes=call.yes, dry_run=call.dry_run)
-    executor = LocalExecutor(gpus_per_run=gpus)
-    record = start_local(sweep, chosen.rows, seen, executor, count, threads=max(1, cores() // workers))
-    if call.wait is False:
-        err.print(f"started; 'sweep watch {call.file}' shows the progress", highlight=False)
-        raise typer.Exit
-    with SubmitProgress(err, chosen.rows) as progress:
-        finished = LocalWait(sweep, record, executor, progress.show, progress.say).until_ended()
-    _conclude(sweep, call.file, None if finished else f"continue with 'sweep submit {call.file}'")
+    return _Plan(
+        Local(count, gpus),
+        local_batches(sweep, chosen.rows, threads=max(1, cores() // workers)),
+        f"execute {amount(chosen.rows)} in {count} local workers",
+        ["on this machine, for the sweep names no cluster"] if on_login_node() and not sweep.cluster else [],
+        waits=True,
+        left=f"started; 'sweep watch {call.file}' shows the progress",
+        unfinished=f"continue with 'sweep submit {call.file}'",
+    )
 
 
 def _conclude(sweep: Sweep, file: Path, unfinished: str | None) -> NoReturn:

@@ -10,12 +10,12 @@ from datetime import datetime
 from statistics import median
 from typing import NamedTuple
 
+from slurm.jobs import Submission
 from slurm.pools import LOCAL
 from sweep.config.operations import PASSES_TRAINING, device_kind
 from sweep.config.schema import PlacedRun, Sweep
 from sweep.plan.cost import CostModel, Timed
 from sweep.status.evidence import Evidence
-from sweep.status.folder import Submission
 from sweep.status.look import Look
 from trainer.records.attempt import Attempt
 from trainer.records.result import Result

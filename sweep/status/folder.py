@@ -5,31 +5,14 @@ Reading never fails on a damaged file of a run: the damage is part of the eviden
 
 import secrets
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from slurm.jobs import WITHDRAWN, ArrayRecord, Snapshot, WorkerRecord
+from slurm.jobs import Snapshot, Submission, SubmissionFolder
 from sweep.status.evidence import Evidence, read_evidence
-from trainer.records.base import Versioned, now
+from trainer.records.base import now
 from trainer.records.files import RecordError, create_exclusive, read_json, to_json
-from trainer.records.process import Process
 from trainer.records.run import RunFolder
-
-
-class Submission(Versioned):
-    """submissions/<token>.json: the intent to execute these runs, written before any job starts; then the jobs.
-
-    submitter: the process that is, or was, at it. jobs: local workers. arrays: what was, or is to be, sent to Slurm.
-    """
-
-    token: str
-    created: datetime
-    executor: str
-    submitter: Process | None = None
-    runs: list[str]
-    jobs: list[WorkerRecord] = []
-    arrays: list[ArrayRecord] = []
 
 
 class SweepFolder(NamedTuple):
@@ -60,16 +43,9 @@ class SweepFolder(NamedTuple):
     def submission(self, token: str) -> Path:
         return self.submissions / f"{token}.json"
 
-    def job_folder(self, token: str, array: int = 0) -> Path:
-        """Where the jobs of a submission read and print; each array has its own."""
-        return self.submissions / token / str(array)
-
-    def bundle(self, token: str, array: int = 0) -> Path:
-        return self.job_folder(token, array) / "bundle.json"
-
-    def withdrawn(self, token: str, array: int) -> Path:
-        """The file that keeps an array's jobs from working, should they come to light after all."""
-        return self.job_folder(token, array) / WITHDRAWN
+    def jobs(self, token: str) -> SubmissionFolder:
+        """What the jobs of a submission read and print."""
+        return SubmissionFolder(self.submissions / token)
 
     def next_token(self, submissions: Sequence[Submission]) -> str:
         """The token that the next submission must bear, given those there are.
@@ -80,9 +56,14 @@ class SweepFolder(NamedTuple):
         word = self.submissions / "word"
         if not word.exists():
             create_exclusive(word, secrets.token_hex(4).encode())
+        return self.coming_token(submissions)
+
+    def coming_token(self, submissions: Sequence[Submission]) -> str:
+        """The same without writing anything: with "WORD" in the place of the random word where there is none yet."""
+        word = self.submissions / "word"
         numbers = [record.token.rpartition("-")[2] for record in submissions]
         number = 1 + max((int(number) for number in numbers if number.isdecimal()), default=0)
-        return f"{word.read_text()}-{number:04d}"
+        return f"{word.read_text() if word.exists() else 'WORD'}-{number:04d}"
 
     def create_submission(self, record: Submission) -> bool:
         """Write an intent that nobody else has written at this moment; False if someone has."""

@@ -1,19 +1,20 @@
 """Look at the disk, at the processes and at Slurm, and say how every run of a sweep stands."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import NamedTuple
 
 from slurm import queue
 from slurm.acceptance import Standing, settle
-from slurm.jobs import ArrayRecord, JobView, Phase, Snapshot
-from slurm.local import LocalExecutor
-from slurm.submission import log_path
+from slurm.executor import Executor, Place
+from slurm.jobs import ArrayRecord, JobView, Phase, Snapshot, Submission
+from slurm.local import Local
+from slurm.scheduler import Slurm
 from sweep.config.schema import Sweep
 from sweep.errors import MachineError
 from sweep.status.evidence import Evidence
-from sweep.status.folder import Submission, SweepFolder
+from sweep.status.folder import SweepFolder
 from sweep.status.state import Carrier, Jobs, RunStatus, State, run_status
 from trainer.records.base import now
 from trainer.records.claim import SUBMITTING_S, at_work, silent
@@ -22,26 +23,13 @@ from trainer.records.process import is_alive
 from trainer.records.result import Result
 
 CACHE_S = 4.0  # commands in quick succession share one answer of Slurm's
-LOG_TAIL = 20_000  # bytes of a job's output that are searched for how it ended
-
-
-class Place(NamedTuple):
-    """Where a submission put a run: the array and the task in it; None for local workers, which share all runs.
-
-    submitting: whether the submission's process was still at it; None when it is on another host.
-    """
-
-    submission: Submission
-    submitting: bool | None
-    array: ArrayRecord | None = None
-    number: int = 0
-    task: int = 0
 
 
 class Look(NamedTuple):
     """How every run stands, in the plan's order; the results, by run id; the submissions; what Slurm says and how it
     answered.
 
+    executors: by name, as they know now. places, jobs: of each unfinished run in the newest submission that has it.
     results: all that validate, stale ones too. submitting: by the submissions' tokens, as in Place. evidence: all that
     was read, by run id.
     """
@@ -51,19 +39,20 @@ class Look(NamedTuple):
     submissions: list[Submission]
     submitting: Mapping[str, bool | None]
     queue: Snapshot
+    executors: Mapping[str, Executor]
     places: Mapping[str, Place]
+    jobs: Mapping[str, JobView]
     evidence: Mapping[str, Evidence]
 
 
-def survey(sweep: Sweep, executor: LocalExecutor | None = None) -> list[RunStatus]:
+def survey(sweep: Sweep, executor: Executor | None = None) -> list[RunStatus]:
     """Give the state of every run, in the plan's order. Raises MachineError when the records cannot be read."""
     return look(sweep, executor).statuses
 
 
-def look(sweep: Sweep, executor: LocalExecutor | None = None, *, max_age_s: float = CACHE_S) -> Look:
+def look(sweep: Sweep, executor: Executor | None = None, *, max_age_s: float = CACHE_S) -> Look:
     """Look at everything; Slurm is asked when its last answers are older than max_age_s and not yet the last word."""
     folder = SweepFolder(sweep.folder)
-    executor = executor or LocalExecutor()
     ids = [placed.id for placed in sweep.runs]
     submissions, submitting = read_submissions(folder)
     evidence = folder.read_evidence(ids)
@@ -74,26 +63,30 @@ def look(sweep: Sweep, executor: LocalExecutor | None = None, *, max_age_s: floa
         _remember(folder, snapshot)
         # A job that ended while Slurm was asked has left more than was read before.
         evidence.update(folder.read_evidence(run_id for run_id in ids if evidence[run_id].result is None))
+    known: list[Executor] = [Slurm(snapshot), executor if executor and executor.name == Local.name else Local()]
+    executors = {one.name: one for one in known}
     everything = _places(submissions, submitting)
     places: dict[str, Place] = {}
+    views: dict[str, JobView] = {}
     statuses = []
     for placed, run_id in zip(sweep.runs, ids, strict=True):
         found = evidence[run_id]
         jobs = Jobs()
         if found.result is None:
-            held = [_held(folder, place, snapshot, executor, evidence) for place in everything.get(run_id, [])]
+            held = [_carrier(folder, place, executors, evidence) for place in everything.get(run_id, [])]
             attempt = found.attempt
             newest = next((index for index in reversed(range(len(held))) if held[index]), None)
-            if newest is not None:
-                places[run_id] = everything[run_id][newest]
+            carrier = held[newest] if newest is not None else None
+            if carrier and newest is not None:
+                places[run_id], views[run_id] = everything[run_id][newest], carrier.job
             own = next((one.job for one in held if one and attempt and one.token == attempt.submission), None)
             # A job without an id that is not in doubt is a local worker: whether that lives, its process tells.
             by_scheduler = own if own and (own.id is not None or own.phase is Phase.UNKNOWN) else None
-            jobs = Jobs(held[newest] if newest is not None else None, by_scheduler, at_work(attempt))
+            jobs = Jobs(carrier, by_scheduler, at_work(attempt))
         fingerprint = sweep.fingerprints.get(placed.spec.run.dataset)
         statuses.append(run_status(placed, found, jobs, fingerprint, folder.run(run_id)))
     results = {run_id: found.result for run_id, found in evidence.items() if found.result is not None}
-    return Look(statuses, results, submissions, submitting, snapshot, places, evidence)
+    return Look(statuses, results, submissions, submitting, snapshot, executors, places, views, evidence)
 
 
 def read_submissions(folder: SweepFolder) -> tuple[list[Submission], dict[str, bool | None]]:
@@ -119,40 +112,20 @@ def read_submissions(folder: SweepFolder) -> tuple[list[Submission], dict[str, b
 
 def unconfirmed(look: Look) -> list[str]:
     """Name the arrays of which nobody knows yet whether Slurm has them, and how many runs wait for that."""
-    waiting: dict[str, list[Place]] = {}
-    for status in look.statuses:
-        place = look.places.get(status.id)
-        if status.state is State.QUEUED and place and place.array:
-            waiting.setdefault(place.array.tag, []).append(place)
-    lines = []
-    for places in waiting.values():
-        words = _unconfirmed(places[0], look.queue)
-        if words:
-            lines.append(f"{len(places)} runs wait: {words}")
-    return lines
-
-
-def _unconfirmed(place: Place, snapshot: Snapshot) -> str | None:
-    if place.array is None:
-        return None
-    settled = settle(place.array, place.submitting, snapshot, now())
-    if settled.standing is not Standing.UNCONFIRMED:
-        return None
-    return f"{place.array.tag} is not confirmed: {settled.words}"
+    jobs = (look.jobs.get(status.id) for status in look.statuses if status.state is State.QUEUED)
+    waiting = Counter(job.message for job in jobs if job and job.unconfirmed)
+    return [f"{count} runs wait: {words}" for words, count in waiting.items()]
 
 
 def _places(submissions: Sequence[Submission], submitting: Mapping[str, bool | None]) -> dict[str, list[Place]]:
     """List where each run has been put, oldest first."""
     found: dict[str, list[Place]] = {}
     for submission in submissions:
-        alive = submitting[submission.token]
-        if not submission.arrays:
-            for run_id in submission.runs:
-                found.setdefault(run_id, []).append(Place(submission, alive))
-        for number, array in enumerate(submission.arrays):
-            for index, task in enumerate(array.tasks):
+        for number, tasks in enumerate(submission.tasks):
+            for index, task in enumerate(tasks):
+                place = Place(submission, submitting[submission.token], number, index)
                 for run_id in task:
-                    found.setdefault(run_id, []).append(Place(submission, alive, array, number, index))
+                    found.setdefault(run_id, []).append(place)
     return found
 
 
@@ -193,40 +166,19 @@ def _remember(folder: SweepFolder, snapshot: Snapshot) -> None:
         return
 
 
-def _held(
-    folder: SweepFolder, place: Place, snapshot: Snapshot, executor: LocalExecutor, evidence: Mapping[str, Evidence]
+def _carrier(
+    folder: SweepFolder, place: Place, executors: Mapping[str, Executor], evidence: Mapping[str, Evidence]
 ) -> Carrier | None:
-    """Say what is known of a run's job in one submission; None if it never had one, or has none any more."""
-    submission, array = place.submission, place.array
-    if array is None:
-        living = any(executor.alive(job) is not False for job in submission.jobs)
-        starting = not submission.jobs and place.submitting
-        return Carrier(submission.token, JobView(Phase.RUNNING)) if living or starting else None
-    if folder.withdrawn(submission.token, place.number).exists():
+    """What is known of a run's job in one submission; None if it never had one, or has none any more."""
+    token = place.submission.token
+    job = executors[place.submission.executor].look(place, folder.jobs(token))
+    if job is None:
         return None
-    if settle(array, place.submitting, snapshot, now()).standing is Standing.REFUSED:
-        return None
-    words = _unconfirmed(place, snapshot)
-    if words:
-        return Carrier(submission.token, JobView(Phase.UNKNOWN, message=words))
-    job_folder = folder.job_folder(submission.token, place.number)
-    view = queue.view(array, place.task, snapshot, lambda row: _tail(log_path(job_folder, row.job)))
-    log = log_path(job_folder, view.id) if view.id else None
-    view = view._replace(log=str(log) if log and log.exists() else None)
-    began = any(_has_begun(evidence.get(run_id), submission.token) for run_id in array.tasks[place.task])
-    return Carrier(submission.token, view, began)
+    ended = job.phase is Phase.ENDED
+    return Carrier(token, job, not ended or any(_has_begun(evidence.get(run_id), token) for run_id in place.runs))
 
 
 def _has_begun(found: Evidence | None, token: str) -> bool:
     if found is None or found.result is not None:
         return True
     return found.attempt is not None and found.attempt.submission == token
-
-
-def _tail(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - LOG_TAIL))
-            return file.read().decode(errors="replace")
-    except OSError:
-        return ""

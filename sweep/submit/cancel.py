@@ -6,7 +6,6 @@ A Slurm job none of whose runs is wanted any more is cancelled as well, so that 
 from collections.abc import Sequence
 
 from slurm.commands import SlurmError
-from slurm.submission import cancel as cancel_jobs
 from sweep.config.schema import Sweep
 from sweep.errors import InputError, MachineError
 from sweep.plan.rows import PlanRow
@@ -53,28 +52,16 @@ def request(sweep: Sweep, run_ids: Sequence[str]) -> None:
 
 
 def cancel_unwanted_jobs(look: Look, cancelled: Sequence[str]) -> int:
-    """Cancel the Slurm jobs that only carry cancelled or ended runs; give their number.
+    """Cancel the jobs that only carry cancelled or ended runs; count them.
 
     Raises MachineError when Slurm does not answer: the requests stand, and each job ends when it finds them.
     """
-    states = {status.id: status.state for status in look.statuses}
-    wanted = {run_id for run_id, state in states.items() if state in CANCELLABLE} - set(cancelled)
-    tasks: dict[str, set[int]] = {}
-    whole: dict[str, int] = {}
-    for run_id in cancelled:
-        place = look.places.get(run_id)
-        if place is None or place.array is None:
-            continue
-        row = look.queue.tasks.get(place.array.tag, {}).get(place.task)
-        array_job = place.array.job or (row.job.partition("_")[0] if row else None)
-        if array_job and not wanted.intersection(place.array.tasks[place.task]):
-            tasks.setdefault(array_job, set()).add(place.task)
-            whole[array_job] = len(place.array.tasks)
-    jobs = []
-    for job, numbers in tasks.items():
-        jobs += [job] if len(numbers) == whole[job] else [f"{job}_{number}" for number in sorted(numbers)]
+    wanted = {status.id for status in look.statuses if status.state in CANCELLABLE} - set(cancelled)
+    places = [look.places[run_id] for run_id in cancelled if run_id in look.places]
     try:
-        cancel_jobs(jobs)
+        return sum(
+            executor.cancel([place for place in places if place.submission.executor == name], wanted)
+            for name, executor in look.executors.items()
+        )
     except SlurmError as error:
         raise MachineError(f"{error}; the runs stop by themselves once their jobs look for the request") from error
-    return sum(map(len, tasks.values()))

@@ -5,104 +5,71 @@ same moment one looks again. An array that Slurm gave no clear answer about is f
 before its runs go into another. And every job claims a run before it trains it, whatever went wrong before.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from slurm.acceptance import Refused, Standing, Unclear, settle
-from slurm.jobs import ArrayRecord
-from slurm.limits import ClusterLimits
-from slurm.local import LocalExecutor
-from slurm.pools import LOCAL
-from slurm.submission import send, unusable_folder
-from sweep.config.schema import Cluster, Sweep
+from slurm.acceptance import Standing, settle
+from slurm.executor import Executor, Started
+from slurm.jobs import Submission
+from sweep.config.schema import Sweep
 from sweep.errors import InputError, MachineError
 from sweep.plan.record import plan_record
 from sweep.plan.rows import PlanRow
-from sweep.status.folder import Submission, SweepFolder
+from sweep.status.folder import SweepFolder
 from sweep.status.look import Look
 from sweep.status.state import State
-from sweep.submit.arrays import plan_arrays
-from sweep.submit.remedies import Change
+from sweep.submit.batches import Batch, bundles
 from trainer.records.base import now
 from trainer.records.claim import at_work, close_dead
 from trainer.records.files import write_json
 from trainer.records.process import this_process
-from trainer.records.run import Bundle, Options, RunSpec, other_work
+from trainer.records.run import other_work
 
 
 class Overtaken(Exception):
     """Someone else made a submission since the look this one was chosen by."""
 
 
-class Sent(NamedTuple):
-    """What became of a submission to Slurm: the arrays it has, and a sentence for each that it has not."""
+def start(sweep: Sweep, rows: Sequence[PlanRow], look: Look, executor: Executor, batches: Sequence[Batch]) -> Started:
+    """Write the intent and the bundles, and have the executor start the jobs.
 
-    record: Submission
-    problems: list[str]
-    unclear: bool
-
-
-def start_local(
-    sweep: Sweep, rows: Sequence[PlanRow], look: Look, executor: LocalExecutor, workers: int, *, threads: int
-) -> Submission:
-    """Write the intent and start the workers, each computing with so many threads.
-
-    Longest runs go first, so that the last worker to finish finishes early. A cancelled run that is submitted again is
-    no longer cancelled; files of another recipe or dataset are set aside whole. Raises Overtaken, and MachineError when
-    the disk or a process fails.
+    A cancelled run that is submitted again is no longer cancelled; files of another recipe or dataset are set aside
+    whole. Raises Overtaken, InputError for a folder the executor cannot work in, and MachineError.
     """
     folder = SweepFolder(sweep.folder)
-    try:
-        record = _announce(sweep, folder, rows, look, executor.name, [])
-        ordered = sorted(rows, key=lambda row: -row.remaining_s)
-        options = Options(
-            device=sweep.execution.device,
-            processes=sweep.execution.gpus_per_run,
-            threads=threads,
-            checkpoint_interval_s=sweep.execution.checkpoint_interval_s,
-            keep_checkpoints=sweep.execution.keep_checkpoints,
-        )
-        bundle = folder.bundle(record.token)
-        write_json(bundle, _bundle(sweep, record.token, LOCAL, options, [[row.placed.spec for row in ordered]]))
-        record = record.model_copy(update={"jobs": list(executor.start(bundle, workers))})
-        write_json(folder.submission(record.token), record)
-    except OSError as error:
-        raise MachineError(f"{sweep.folder}: the submission could not be written: {error}") from error
-    return record
-
-
-def start_slurm(
-    sweep: Sweep,
-    cluster: Cluster,
-    rows: Sequence[PlanRow],
-    look: Look,
-    limits: ClusterLimits,
-    changes: Mapping[str, Change] | None = None,
-) -> Sent:
-    """Write the intent and send its arrays, one sbatch each. Raises Overtaken, InputError, MachineError.
-
-    changes: by run id, what a retry asks for beyond the pool's. After an unclear answer nothing more is sent: the next
-    command finds out what Slurm took.
-    """
-    folder = SweepFolder(sweep.folder.absolute())
-    problem = unusable_folder(folder.path)
+    problem = executor.unusable(folder.path)
     if problem:
         raise InputError(problem)
+
+    def keep(submission: Submission) -> None:
+        write_json(folder.submission(submission.token), submission)
+
     try:
-        planned = plan_arrays(sweep, cluster, rows, limits, changes or {})
-        record = _announce(sweep, folder, rows, look, "slurm", planned)
-        specs = {row.id: row.placed.spec for row in rows}
-        for number, array in enumerate(record.arrays):
-            tasks = [[specs[run_id] for run_id in task] for task in array.tasks]
-            options = _options(sweep, cluster, array.pool)
-            workers = cluster.section.runs_per_gpu
-            folder.job_folder(record.token, number).mkdir(parents=True, exist_ok=True)
-            mps = cluster.pools[array.pool].mps
-            bundle = _bundle(sweep, record.token, array.pool, options, tasks, workers, mps=mps)
-            write_json(folder.bundle(record.token, number), bundle)
-        return _send_all(folder, record, cluster.section.max_parallel)
+        intent = _announce(sweep, folder, rows, look, executor.name, batches)
+        jobs = folder.jobs(intent.token)
+        for number, bundle in enumerate(bundles(sweep, intent.token, rows, batches)):
+            jobs.array(number).mkdir(parents=True, exist_ok=True)
+            write_json(jobs.bundle(number), bundle)
+        return executor.start(intent, jobs, keep)
     except OSError as error:
         raise MachineError(f"{sweep.folder}: the submission could not be written: {error}") from error
+
+
+def preview(
+    sweep: Sweep, rows: Sequence[PlanRow], look: Look, executor: Executor, batches: Sequence[Batch]
+) -> list[str]:
+    """What `start` would have the executor execute; writes nothing."""
+    folder = SweepFolder(sweep.folder)
+    token = folder.coming_token(look.submissions)
+    return executor.scripts(_intent(sweep, token, rows, executor.name, batches), folder.jobs(token))
+
+
+def _intent(sweep: Sweep, token: str, rows: Sequence[PlanRow], executor: str, batches: Sequence[Batch]) -> Submission:
+    arrays = [batch.array for batch in batches if batch.array]
+    tagged = [array.model_copy(update={"tag": f"{sweep.name}.{token}.{number}"}) for number, array in enumerate(arrays)]
+    listed = [run_id for array in arrays for task in array.tasks for run_id in task] or [row.id for row in rows]
+    return Submission(
+        token=token, created=now(), executor=executor, submitter=this_process(), runs=listed, arrays=tagged
+    )
 
 
 def _announce(
@@ -111,57 +78,20 @@ def _announce(
     rows: Sequence[PlanRow],
     look: Look,
     executor: str,
-    arrays: Sequence[ArrayRecord],
+    batches: Sequence[Batch],
 ) -> Submission:
     """Write the intent, then make room for the runs it names. Raises Overtaken and OSError."""
     folder.submissions.mkdir(parents=True, exist_ok=True)
     folder.runs.mkdir(exist_ok=True)
-    token = folder.next_token(look.submissions)
-    tagged = [array.model_copy(update={"tag": f"{sweep.name}.{token}.{number}"}) for number, array in enumerate(arrays)]
-    listed = [run_id for array in arrays for task in array.tasks for run_id in task] or [row.id for row in rows]
-    record = Submission(
-        token=token, created=now(), executor=executor, submitter=this_process(), runs=listed, arrays=tagged
-    )
-    if not folder.create_submission(record):
+    intent = _intent(sweep, folder.next_token(look.submissions), rows, executor, batches)
+    if not folder.create_submission(intent):
         raise Overtaken
-    folder.job_folder(token).mkdir(parents=True, exist_ok=True)
+    folder.jobs(intent.token).array().mkdir(parents=True, exist_ok=True)
     write_json(folder.plan, plan_record(sweep))
     _withdraw(folder, look)
     for row in rows:
         _make_room(folder, sweep, row)
-    return record
-
-
-def _send_all(folder: SweepFolder, record: Submission, max_parallel: int | None) -> Sent:
-    arrays = list(record.arrays)
-    problems: list[str] = []
-    unclear = False
-
-    def note(number: int, **changes: object) -> None:
-        nonlocal record
-        arrays[number] = arrays[number].model_copy(update=changes)
-        record = record.model_copy(update={"arrays": list(arrays)})
-        write_json(folder.submission(record.token), record)
-
-    # max_parallel counts for a pool, also where its runs are in several arrays.
-    pieces = {array.pool: sum(other.pool == array.pool for other in arrays) for array in arrays}
-    for number, array in enumerate(arrays):
-        runs = sum(map(len, array.tasks))
-        if unclear:
-            note(number, refused="not sent, for Slurm gave no clear answer to the one before")
-            continue
-        note(number, asked=now())
-        share = max(1, max_parallel // pieces[array.pool]) if max_parallel else None
-        job_folder = folder.job_folder(record.token, number)
-        try:
-            note(number, job=send(array, job_folder, folder.bundle(record.token, number), max_parallel=share))
-        except Refused as error:
-            note(number, refused=str(error))
-            problems.append(f"pool '{array.pool}': Slurm refused {runs} runs: {error}")
-        except Unclear as error:
-            unclear = True
-            problems.append(f"pool '{array.pool}': Slurm gave no clear answer about {runs} runs: {error}")
-    return Sent(record, problems, unclear)
+    return intent
 
 
 def _withdraw(folder: SweepFolder, look: Look) -> None:
@@ -171,46 +101,10 @@ def _withdraw(folder: SweepFolder, look: Look) -> None:
             if array.refused is not None:
                 continue
             found = settle(array, look.submitting[submission.token], look.queue, now())
-            path = folder.withdrawn(submission.token, number)
+            path = folder.jobs(submission.token).withdrawn(number)
             if found.standing is Standing.REFUSED and not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch()
-
-
-def _options(sweep: Sweep, cluster: Cluster, pool: str) -> Options:
-    """A GPU pool's runs insist on a GPU: falling back to the CPU would waste days unnoticed."""
-    device = sweep.execution.device
-    if device == "auto":
-        device = "cpu" if cluster.pools[pool].device == "cpu" else "cuda"
-    return Options(
-        device=device,
-        processes=sweep.execution.gpus_per_run,
-        threads=cluster.pools[pool].cpus * sweep.execution.gpus_per_run,
-        checkpoint_interval_s=sweep.execution.checkpoint_interval_s,
-        keep_checkpoints=sweep.execution.keep_checkpoints,
-    )
-
-
-def _bundle(
-    sweep: Sweep,
-    token: str,
-    pool: str,
-    options: Options,
-    tasks: list[list[RunSpec]],
-    workers: int = 1,
-    *,
-    mps: bool = False,
-) -> Bundle:
-    return Bundle(
-        submission=token,
-        pool=pool,
-        data=sweep.data.resolve(),
-        runs_folder=SweepFolder(sweep.folder).runs.resolve(),
-        options=options,
-        workers=workers,
-        mps=mps,
-        tasks=tasks,
-    )
 
 
 def _make_room(folder: SweepFolder, sweep: Sweep, row: PlanRow) -> None:

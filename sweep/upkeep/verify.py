@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from slurm.jobs import Snapshot
+from slurm.jobs import Snapshot, Submission
 from sweep.config.schema import Sweep
-from sweep.status.folder import Submission, SweepFolder
+from sweep.status.folder import SweepFolder
 from sweep.upkeep.problems import Finding, Kind, Unusable, list_folder, read_bytes, read_or_say
 from sweep.upkeep.run_files import read_run
 from sweep.upkeep.unfinished import OUTPUTS, find_leftovers, passing

@@ -26,7 +26,7 @@ from slurm_runs import (
 )
 
 from slurm.private_cluster.cluster import HomeCluster
-from slurm.task import count_oom_kills
+from slurm.workers import count_oom_kills
 from sweep.cli.tables import failures
 from sweep.status.state import RunStatus, State
 from trainer.records.attempt import Cause

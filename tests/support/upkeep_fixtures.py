@@ -9,11 +9,11 @@ import pytest
 import torch
 from result_fixtures import make_result, write_result
 
-from slurm.jobs import Snapshot
+from slurm.jobs import Snapshot, Submission
 from sweep.config.load import load_sweep
 from sweep.config.schema import Sweep
 from sweep.plan.record import plan_record, planned_run
-from sweep.status.folder import Submission, SweepFolder
+from sweep.status.folder import SweepFolder
 from trainer.checkpoint import tensors as checkpoint
 from trainer.records.attempt import AttemptRecord, Cause
 from trainer.records.base import now
@@ -149,9 +149,9 @@ class Study:
         (self.folder.submissions / "word").write_text(TOKEN.partition("-")[0])
         ids = [placed.id for placed in self.sweep.runs]
         write_json(self.folder.submission(TOKEN), Submission(token=TOKEN, created=now(), executor="local", runs=ids))
-        self.folder.job_folder(TOKEN).mkdir(parents=True)
+        self.folder.jobs(TOKEN).array().mkdir(parents=True)
         write_json(
-            self.folder.bundle(TOKEN),
+            self.folder.jobs(TOKEN).bundle(),
             Bundle(
                 submission=TOKEN,
                 pool="local",

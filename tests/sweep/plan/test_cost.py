@@ -10,6 +10,7 @@ from conftest import REPOSITORY, Command
 from result_fixtures import RATIOS, STARTED, make_result, planned_run, write_result
 
 from slurm.bundles import LEAST_LIMIT_MIN
+from slurm.jobs import Submission
 from slurm.limits import ClusterLimits
 from slurm.pools import Pool
 from sweep.cli.tables import plan_line, rests_on, time_left
@@ -20,7 +21,7 @@ from sweep.plan.cost import MARGIN, MARGIN_OF_FEW, CostModel, Timed
 from sweep.plan.record import planned_run as planned_of
 from sweep.plan.rows import PlanRow, make_plan
 from sweep.plan.timings import learn, timings
-from sweep.status.folder import Submission, SweepFolder
+from sweep.status.folder import SweepFolder
 from sweep.status.look import look
 from sweep.status.state import State
 from sweep.submit.arrays import plan_arrays

@@ -111,7 +111,7 @@ def test_what_killed_writers_left_goes_after_an_hour(study: Study) -> None:
     places = [
         study.path,
         study.folder.submissions,
-        study.folder.job_folder("0a1b2c3d-0001"),
+        study.folder.jobs("0a1b2c3d-0001").array(),
         study.run(study.stopped).path,
         study.run(study.stopped).attempts,
         study.run(study.stopped).checkpoints,

@@ -33,7 +33,7 @@ OTHER = Recipe(epochs=4, lr_milestones=(2,), dropout=0.1)
 FILES: dict[str, Callable[[Study], Path]] = {
     "plan": lambda study: study.folder.plan,
     "submission": lambda study: study.folder.submission(TOKEN),
-    "bundle": lambda study: study.folder.bundle(TOKEN),
+    "bundle": lambda study: study.folder.jobs(TOKEN).bundle(),
     "queue": lambda study: study.folder.queue,
     "run": lambda study: study.run(study.stopped).commitment,
     "progress": lambda study: study.run(study.stopped).progress,
@@ -149,7 +149,7 @@ def test_a_file_in_a_folders_place_is_named(study: Study, name: str) -> None:
     """Wherever a folder should be; what can no longer be seen below it is not accused as well."""
     run = study.run(study.stopped)
     inside = {"run": run.path, "attempts": run.attempts, "checkpoints": run.checkpoints, "logs": run.logs}
-    path = {**inside, "array": study.folder.job_folder(TOKEN)}.get(name, study.path / name)
+    path = {**inside, "array": study.folder.jobs(TOKEN).array()}.get(name, study.path / name)
     shutil.rmtree(path, ignore_errors=True)
     path.write_text("")
     finding = only(looked(study))
