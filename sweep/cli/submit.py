@@ -20,7 +20,7 @@ from sweep.status.state import RunStatus, State
 from sweep.submit.batches import Batch, local_batches, slurm_batches
 from sweep.submit.cluster import read_cluster_limits, target
 from sweep.submit.remedies import Change
-from sweep.submit.start import Overtaken, preview, start
+from sweep.submit.start import Overtaken, preview, scripts, start
 from sweep.words import hours
 
 FAILED, UNFINISHED = 3, 4
@@ -103,10 +103,12 @@ def _submit(sweep: Sweep, plan: _Plan, rows: Sequence[PlanRow], seen: Look, call
     from sweep.cli.progress import SubmitProgress
     from sweep.submit.wait import until_ended
 
-    if call.show_script:
+    if call.show_script and call.dry_run:
         print("\n".join(preview(sweep, rows, seen, plan.executor, plan.batches)), end="")
     confirm(plan.action, plan.details, yes=call.yes, dry_run=call.dry_run)
     started = start(sweep, rows, seen, plan.executor, plan.batches)
+    if call.show_script:
+        print("\n".join(scripts(sweep, started.submission, plan.executor)), end="")
     accepted = [array for array in started.submission.arrays if array.job]
     if accepted:
         count = sum(len(array.tasks) for array in accepted)

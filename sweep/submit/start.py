@@ -58,9 +58,13 @@ def preview(
     sweep: Sweep, rows: Sequence[PlanRow], look: Look, executor: Executor, batches: Sequence[Batch]
 ) -> list[str]:
     """What `start` would have the executor execute; writes nothing."""
-    folder = SweepFolder(sweep.folder)
-    token = folder.coming_token(look.submissions)
-    return executor.scripts(_intent(sweep, token, rows, executor.name, batches), folder.jobs(token))
+    token = SweepFolder(sweep.folder).coming_token(look.submissions)
+    return scripts(sweep, _intent(sweep, token, rows, executor.name, batches), executor)
+
+
+def scripts(sweep: Sweep, submission: Submission, executor: Executor) -> list[str]:
+    """What the executor executes, or has executed, for a submission."""
+    return executor.scripts(submission, SweepFolder(sweep.folder).jobs(submission.token))
 
 
 def _intent(sweep: Sweep, token: str, rows: Sequence[PlanRow], executor: str, batches: Sequence[Batch]) -> Submission:

@@ -396,3 +396,18 @@ def test_a_run_in_two_jobs_is_executed_by_one(
     assert sum("epoch 2/2" in log for log in logs) == 1
     back = ("has had its attempt in this submission", "was taken by another process at this moment")
     assert sum(any(words in log for words in back) for log in logs) == 1
+
+
+def test_the_script_that_is_shown_is_the_one_that_is_sent(
+    on_slurm: Command, drained: HomeCluster, data: Path, tmp_path: Path
+) -> None:
+    """Word for word as it lies beside the job's output; a dry run shows it but for the job's name, and writes nothing."""
+    file = slurm_file(tmp_path, data, seeds=(1, 2))
+    dry = on_slurm("submit", file, "--dry-run", "--show-script").stdout
+    assert not (tmp_path / "runs").exists()
+    shown = on_slurm("submit", file, "--yes", "--show-script").stdout
+    [sent] = (tmp_path / "runs" / "study" / "submissions").glob("*/0/*_submission.sh")
+    assert shown == sent.read_text()
+    assert "#SBATCH --array=0-1%2\n" in shown
+    token = sent.parents[1].name
+    assert dry.replace("study.WORD-0001.", f"study.{token}.").replace("/WORD-0001/", f"/{token}/") == shown

@@ -240,7 +240,11 @@ def test_damaged_records_cost_a_run_none_of_its_work(sweep: Command, data: Path,
 def test_a_dry_run_and_missing_data_write_nothing(sweep: Command, data: Path, tmp_path: Path) -> None:
     """`--dry-run` says what would be done; without prepared data submit names the command that prepares it."""
     file = sweep_file(tmp_path, data)
-    assert "would execute 4 runs" in sweep("submit", file, "--dry-run").stderr
+    shown = sweep("submit", file, "--dry-run", "--show-script")
+    assert "would execute 4 runs" in shown.stderr
+    assert [line.split(" --job ")[0].split()[1:] for line in shown.stdout.split("\n\n")] == [
+        ["-m", "trainer", "--bundle", str(tmp_path / "runs/study/submissions/WORD-0001/0/bundle.json")]
+    ] * 2
     refused = sweep("submit", file, "--yes", "--data", tmp_path / "empty", expect=2)
     assert "cifar10 is not prepared; run 'sweep data prepare cifar10" in refused.stderr
     assert not (tmp_path / "runs").exists()
