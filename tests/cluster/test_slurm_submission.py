@@ -401,7 +401,7 @@ def test_a_run_in_two_jobs_is_executed_by_one(
 def test_the_script_that_is_shown_is_the_one_that_is_sent(
     on_slurm: Command, drained: HomeCluster, data: Path, tmp_path: Path
 ) -> None:
-    """Word for word as it lies beside the job's output; a dry run shows it but for the job's name, and writes nothing."""
+    """Word for word as it lies beside the job's output; a dry run shows it but for the name, and writes nothing."""
     file = slurm_file(tmp_path, data, seeds=(1, 2))
     dry = on_slurm("submit", file, "--dry-run", "--show-script").stdout
     assert not (tmp_path / "runs").exists()

@@ -593,7 +593,7 @@ def test_no_package_is_loaded_that_its_target_does_not_need(folder: Path, tmp_pa
     """CSV goes without pandas; looking for the targets loads nothing."""
     code = (
         "import sys\nfrom pathlib import Path\nfrom analysis.export import export\n"
-        "from analysis.study import Study\nfrom trainer.records import PlannedRun\n"
+        "from analysis.study import Study\nfrom trainer.records.plan import PlannedRun\n"
         f"planned = PlannedRun.model_validate_json({PLAN[0].model_dump_json()!r})\n"
         "export(Study('x', [planned], {}, {planned.run.id: 'no'}), 'csv', Path(sys.argv[1]))\n"
         "heavy = 'pandas matplotlib torch pyarrow tensorboard mlflow wandb numpy'.split()\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
-from conftest import REPOSITORY, program
+from conftest import PLACES, REPOSITORY, program
 from figure_fixtures import WHY, realistic_result, realistic_study
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
@@ -367,7 +367,7 @@ def test_another_process_and_another_users_settings_give_the_same_bytes(tmp_path
     """Neither the hash seed nor a matplotlibrc of the user's has a say."""
     (tmp_path / "matplotlibrc").write_text("lines.linewidth: 9\nfont.size: 30\nsavefig.bbox: tight\nbackend: svg\n")
     code = (
-        "import sys, hashlib\nsys.path[:0] = ['tests']\n"
+        f"import sys, hashlib\nsys.path[:0] = {[str(Path(__file__).parent), *PLACES]!r}\n"
         "from test_figures import plan_of, render, realistic_study, small_grid\n"
         "study = realistic_study(small_grid())\n"
         "for name in ('figure-4.1', 'figure-4.3'):\n"
