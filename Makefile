@@ -33,6 +33,11 @@ $(VENV)/ready: requirements.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
+# What tests, lint and types need besides; nobody who only runs a sweep waits for it.
+$(VENV)/dev: requirements-dev.txt $(VENV)/ready
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $< -c requirements.txt
+	touch $@
+
 # On a cluster's login node the study; elsewhere the quickstart, end to end to tables. Slurm's packages alone, without a
 # slurm.conf, make no login node.
 sweep: setup
@@ -71,31 +76,34 @@ $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $< -c requirements.txt
 	touch $@
 
-test: setup
+test: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(PYTEST)
 
 # The fault injection of 'make test' with its long counts, which it prints: kills, damaged files, full disks, two owners.
-torture: setup
+torture: $(VENV)/dev
 	$(PYTEST) -m torture --torture
 
-check: setup
+check: $(VENV)/dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(PYTEST) -m "not slow"
 
-format: setup
+format: $(VENV)/dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 # The pins, for every Python the project supports; needs uv on PATH.
+COMPILE := uv pip compile --quiet --universal --python-version 3.10 --no-annotate pyproject.toml
 requirements:
 	printf 'torch==2.7.1\ntorchvision==0.22.1\n' > $(VENV)/pins.txt
-	uv pip compile --quiet --universal --python-version 3.10 --extra dev pyproject.toml --constraint $(VENV)/pins.txt \
-		--no-annotate --custom-compile-command "make requirements" --output-file requirements.txt
+	$(COMPILE) --constraint $(VENV)/pins.txt --custom-compile-command "make requirements" --output-file requirements.txt
+	$(COMPILE) --extra dev --constraint requirements.txt --no-header --output-file $(VENV)/all.txt
+	echo "# What 'make test' adds to requirements.txt; 'make requirements' writes both." > requirements-dev.txt
+	grep -vxFf requirements.txt $(VENV)/all.txt >> requirements-dev.txt
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
