@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from pydantic import ValidationError
+from rounding import rounding
 from torch import Tensor
 from training_fixtures import make_trainer, no_tick, random_split, train_epochs
 
@@ -127,6 +128,7 @@ class Reference(NamedTuple):
     """A trainer after some epochs, and the same written out with torch's plain AdamW: weights, one row a batch."""
 
     trainer: Trainer
+    start: dict[str, Tensor]
     weights: dict[str, Tensor]
     losses: list[list[float]]
     accuracies: list[list[float]]
@@ -136,6 +138,7 @@ class Reference(NamedTuple):
 def reference(request: pytest.FixtureRequest) -> Reference:
     trainer = make_trainer(request.param, train=random_split(36), val=random_split(4, seed=1), **UNUSUAL)
     model = copy.deepcopy(trainer.model).train()
+    start = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     train_epochs(trainer, EPOCHS)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=3e-5, betas=(0.8, 0.95), eps=1e-4, weight_decay=50.0, foreach=False, fused=False
@@ -156,15 +159,20 @@ def reference(request: pytest.FixtureRequest) -> Reference:
             losses[-1].append(loss.item())
             accuracies[-1].append((scores.argmax(1) == trainer.train.labels[index]).float().mean().item())
         schedule.step()
-    return Reference(trainer, dict(model.named_parameters()), losses, accuracies)
+    return Reference(trainer, start, dict(model.named_parameters()), losses, accuracies)
 
 
 def test_steps_are_torch_s_adamw_with_the_recipe_s_numbers(reference: Reference) -> None:
-    """After 8 steps over 4 epochs, the rate falling after 2, every weight is what the unfused optimiser makes it."""
+    """After 8 steps over 4 epochs, the rate falling after 2, every weight is what the unfused optimiser makes it.
+
+    Up to the rounding of its gradients, measured against the way the weights have gone: 18 layers deep, sums of up to a
+    3×3 kernel over 512 channels. Other numbers in the recipe take another way.
+    """
+    bound = rounding(torch.float32, 18 * 9 * 512)
     for name, found in reference.trainer.model.named_parameters():
-        torch.testing.assert_close(
-            found, reference.weights[name], atol=1e-6, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
-        )
+        wanted = reference.weights[name]
+        way = wanted - reference.start[name]
+        assert (found - wanted).norm() <= bound * way.norm(), name
     assert reference.trainer.history.learning_rate == pytest.approx([3e-5, 3e-5, 3e-6, 3e-6])
 
 

@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
+from rounding import rounding
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -169,7 +170,8 @@ def test_evaluation_takes_any_batch_and_does_not_group() -> None:
     [(images, _)] = batches(1, 7)
     with torch.inference_mode():
         assert torch.equal(four(images), one(images))
-        torch.testing.assert_close(four(images[2:3]), four(images)[2:3], atol=1e-5, rtol=1e-4)
+        tolerance = rounding(torch.float32, 9 * 512)  # the longest sum: a 3×3 kernel over 512 channels
+        torch.testing.assert_close(four(images[2:3]), four(images)[2:3], atol=tolerance, rtol=tolerance)
 
 
 def ddp_recipe(architecture: str) -> dict[str, Any]:
