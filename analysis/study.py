@@ -8,15 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from pathlib import Path
 from typing import NamedTuple
 
 from analysis import chapter
 from analysis.errors import AnalysisError
-from analysis.load import read_result
 from trainer.records.plan import PlannedRun
 from trainer.records.result import Metric, Result
-from trainer.records.run import RunFolder
 
 
 class Group(NamedTuple):
@@ -134,23 +131,3 @@ class Study:
             results = tuple(self.results[run.run.id] for run in planned if run.run.id in self.results)
             cells.append(Cell(ratio, planned, results))
         return cells
-
-
-def read_study(folder: Path, planned: Sequence[PlannedRun], missing: Mapping[str, str]) -> Study:
-    """Read the results of a plan's runs from <output>/<sweep>.
-
-    missing: run id to the reason why its result, if any, does not count; a run without a readable result joins them.
-    """
-    results: dict[str, Result] = {}
-    reasons: dict[str, str] = {}
-    for run in planned:
-        identity = run.run.id
-        if identity in missing:
-            reasons[identity] = missing[identity]
-            continue
-        result, problem = read_result(RunFolder(folder / "runs" / identity), run.run)
-        if result is not None:
-            results[identity] = result
-        else:
-            reasons[identity] = problem or "no result.json"
-    return Study(folder.name, planned, results, reasons)

@@ -7,12 +7,11 @@ import time
 from pathlib import Path
 
 import pytest
-from result_fixtures import HARDWARE, make_result, planned_grid, planned_run, write_result
+from result_fixtures import HARDWARE, make_result, planned_grid, planned_run, read_study, write_result
 
 import analysis
 from analysis.errors import AnalysisError
 from analysis.load import COLUMNS, HISTORY_COLUMNS
-from analysis.study import read_study
 from trainer.records.files import to_json
 from trainer.records.recipe import Recipe
 

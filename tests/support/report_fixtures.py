@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import NamedTuple
 
-from result_fixtures import STARTED, make_result, planned_grid, write_result
+from result_fixtures import STARTED, make_result, planned_grid, read_study, write_result
 
-from analysis.study import Standing, Study, read_study
+from analysis.study import Standing, Study
 from sweep.status.state import State
 from trainer.records.attempt import AttemptRecord, Cause, Outcome
 from trainer.records.files import to_json

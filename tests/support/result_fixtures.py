@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
-from analysis.study import read_study
+from analysis.load import read_result
+from analysis.study import Study
 from analysis.tables import write_tables
 from trainer.data.catalog import DATASETS
 from trainer.records.attempt import Attempt
@@ -198,3 +199,23 @@ def _attempt(number: int, attempts: int, epochs: int, host: str) -> Attempt:
         job=str(16 + number),
         outcome="done" if last else "interrupted",
     )
+
+
+def read_study(folder: Path, planned: Sequence[PlannedRun], missing: Mapping[str, str]) -> Study:
+    """Read the results of a plan's runs from <output>/<sweep>.
+
+    missing: run id to the reason why its result, if any, does not count; a run without a readable result joins them.
+    """
+    results: dict[str, Result] = {}
+    reasons: dict[str, str] = {}
+    for run in planned:
+        identity = run.run.id
+        if identity in missing:
+            reasons[identity] = missing[identity]
+            continue
+        result, problem = read_result(RunFolder(folder / "runs" / identity), run.run)
+        if result is not None:
+            results[identity] = result
+        else:
+            reasons[identity] = problem or "no result.json"
+    return Study(folder.name, planned, results, reasons)

@@ -19,14 +19,14 @@ import numpy
 import pandas
 import pytest
 from conftest import PLACES, REPOSITORY
-from result_fixtures import STARTED, make_result, planned_run, write_result
+from result_fixtures import STARTED, make_result, planned_run, read_study, write_result
 
 from analysis import AnalysisError
 from analysis.export import TARGETS, Target, export, wandb_file
 from analysis.export.runs import epoch_ends
 from analysis.export.surroundings import surroundings
 from analysis.load import COLUMNS, HISTORY_COLUMNS, run_row
-from analysis.study import Study, read_study
+from analysis.study import Study
 from trainer.records.recipe import Recipe
 from trainer.records.result import Best, History, Result
 

@@ -15,7 +15,7 @@ from figure_fixtures import WHY, realistic_result, realistic_study
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
-from result_fixtures import HARDWARE, PAIRS, RATIOS, planned_grid, write_grid, write_result
+from result_fixtures import HARDWARE, PAIRS, RATIOS, planned_grid, read_study, write_grid, write_result
 
 from analysis.figures import build_figures, captions, write_figures
 from analysis.figures.curves import mean_curve
@@ -23,7 +23,7 @@ from analysis.figures.plan import FigurePlan
 from analysis.figures.side_by_side import chosen_ratios
 from analysis.figures.style import COLOURS, apart, number, ratio_colours, readable_ticks, render
 from analysis.formats import escape_markdown
-from analysis.study import Group, Study, read_study
+from analysis.study import Group, Study
 from trainer.records.plan import PlannedRun
 from trainer.records.recipe import Recipe
 from trainer.records.result import Hardware

@@ -16,6 +16,7 @@ from result_fixtures import (
     make_result,
     planned_grid,
     planned_run,
+    read_study,
     write_grid,
     write_planned,
     write_result,
@@ -24,7 +25,7 @@ from table_reading import cells, read_markdown
 
 from analysis.errors import AnalysisError
 from analysis.mixed import MixedError, refuse_mixed
-from analysis.study import Study, read_study
+from analysis.study import Study
 from analysis.tables import build_tables
 from trainer.records.recipe import Recipe
 from trainer.records.result import Metric, Stretch
