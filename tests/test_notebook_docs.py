@@ -1,16 +1,15 @@
 """docs/notebook.md does what it says: its code runs, and its tables name what there is."""
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY
-from result_fixtures import STARTED, make_result, planned_grid, planned_run, write_grid, write_result
+from result_fixtures import SEEDS, make_result, planned_grid, planned_run, write_grid, write_result
 
 from analysis.export import TARGETS
 from analysis.load import COLUMNS, HISTORY_COLUMNS
-from trainer.records.files import to_json
-from trainer.records.plan import PlanRecord
 from trainer.records.recipe import Recipe
 
 TEXT = (REPOSITORY / "docs" / "notebook.md").read_text()
@@ -27,7 +26,10 @@ def test_every_block_of_code_runs_in_the_order_of_the_page(
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / "runs" / "thesis"
     write_grid(folder, PLAN)
-    (folder / "plan.json").write_bytes(to_json(PlanRecord(sweep="thesis", created=STARTED, runs=PLAN)))
+    grid = {"architecture": ["resnet18", "vit"], "dataset": ["cifar10"], "ratio": [0.1, 1.0], "seed": SEEDS}
+    (tmp_path / "configs").mkdir()
+    file = {"name": "thesis", "grid": grid, "training": {"epochs": SHORT.epochs}}
+    (tmp_path / "configs" / "thesis.yaml").write_text(json.dumps(file))
     write_result(tmp_path / "runs" / "longer", make_result(PLAN[0], {"val_accuracy": (0.91, 3)}))
     session: dict[str, object] = {}
     blocks = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
