@@ -12,15 +12,11 @@ if TYPE_CHECKING:
 
 
 SBATCH_S = 30  # three times the 10 s after which Slurm's clients give up by themselves
-
-
 KILL_AFTER_S = 5  # for an sbatch that does not heed its timeout
-
 
 # An sbatch that failed, or outlives its killed submitter, may still be accepted, and seen later: by then it has ended,
 # and slurmctld has worked its queue off or is down.
 SETTLE_S = SBATCH_S + KILL_AFTER_S + 5.0
-
 
 # Slurm's answers that leave open whether the job was taken. Any other "submission failed" is a clear no.
 UNCLEAR = re.compile(
@@ -28,8 +24,6 @@ UNCLEAR = re.compile(
     r"protocol|insane|authentication|munge|munged|try again|receive",
     re.IGNORECASE,
 )
-
-
 REFUSED = re.compile(r"(?:submission failed: |sbatch: error: |sbatch: )(.+)")
 
 

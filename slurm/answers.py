@@ -13,27 +13,18 @@ TERMINAL = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
     | {"PREEMPTED", "RECONFIG_FAIL", "REVOKED", "TIMEOUT"}
 )
-
-
 WAITING = frozenset(
     {"PENDING", "CONFIGURING", "POWER_UP_NODE", "REQUEUED", "REQUEUE_FED", "REQUEUE_HOLD", "RESV_DEL_HOLD"}
     | {"SPECIAL_EXIT", "STOPPED", "SUSPENDED"}
 )
-
-
 NOT_STARTED = WAITING - {"SUSPENDED", "STOPPED", "CONFIGURING", "POWER_UP_NODE"}
-
 
 # Widths cut what is longer, and squeue's default is 20: each must hold the longest value there is. Names come last.
 SQUEUE_FIELDS = (
     "ArrayJobID:12|,ArrayTaskID:12|,State:20|,Reason:120|,NodeList:64|,RestartCnt:10|,SubmitTime:20|,StartTime:20|,"
     "EndTime:20|,exit_code:10|,DerivedEC:10|,Name:{name}"
 )
-
-
 SACCT_FIELDS = "JobID,State,ExitCode,DerivedExitCode,NodeList,Submit,Start,End,Reason,JobName"
-
-
 Tasks = dict[str, dict[int, TaskRow]]
 
 

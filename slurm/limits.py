@@ -14,7 +14,6 @@ from slurm.commands import SlurmError, call
 
 QUERY_S = 20.0
 
-
 # States of a node that takes no jobs, whatever follows ("down*", "drained"). "draining" nodes end what they have.
 _OUT_OF_SERVICE = ("down", "drain", "fail", "maint", "unknown", "inval", "error", "future", "n/a")
 

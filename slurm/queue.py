@@ -17,11 +17,7 @@ from trainer.records.attempt import Cause
 from trainer.records.base import now
 
 GRACE_S = 60.0  # sbatch is given 30 s, and a controller that hung answers squeue before it takes the job in
-
-
 STEPS_LAG_S = 60.0  # how long a step still "RUNNING" in an ended job may only be accounting's delay
-
-
 LONGEST_LIST = 100_000  # characters; Linux takes 131,071 in one argument
 
 

@@ -12,8 +12,6 @@ DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmscriptd", "slurm
 STEP = "slurmstepd"
 POLL_S = 0.02
 KILLED_S = 10.0  # for a process to be gone after SIGKILL
-
-
 _children: list[subprocess.Popen[bytes]] = []  # kept until their end is noticed, so that no zombie stays
 
 

@@ -30,7 +30,7 @@ def plan(
     json_: Json = False,
 ) -> None:
     """Show the grid, its cost, and what is left of it."""
-    from sweep.cli.submit import amount
+    from sweep.cli.execute import amount
 
     sweep = load_sweep(file, output=output, data=data, cluster=cluster)
     rows = planned(sweep, look(sweep))
@@ -62,7 +62,7 @@ def status(
     ] = False,
 ) -> None:
     """Show how every run stands, and what failed and why."""
-    from sweep.cli.submit import verdict
+    from sweep.cli.execute import verdict
     from sweep.cli.tables import queue_problems
 
     sweep = load_sweep(file, output=output, data=data)
@@ -94,7 +94,7 @@ def watch(file: File = DEFAULT_FILE, output: Output = None, data: Data = None) -
     from rich.console import Group
     from rich.live import Live
 
-    from sweep.cli.submit import verdict
+    from sweep.cli.execute import verdict
     from sweep.cli.tables import legend, matrix, queue_problems, run_table, time_left
 
     sweep = load_sweep(file, output=output, data=data)

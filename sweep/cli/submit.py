@@ -1,182 +1,165 @@
-"""Carry out a submit or a retry: say what will be done, ask, start, wait. On Slurm where the sweep names a cluster."""
+"""The commands that change what runs: submit, retry, cancel. Only parse, ask and print."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from slurm.executor import Executor
-from slurm.fit import delays
-from slurm.limits import ClusterLimits
-from slurm.submission import on_login_node
 from sweep.cli.console import confirm, err
-from sweep.config.schema import Cluster, Sweep, sharing
-from sweep.errors import InputError, MachineError
-from sweep.plan.rows import PlanRow, make_plan
-from sweep.plan.timings import learn
-from sweep.status.look import Look, look, unconfirmed
-from sweep.status.state import RunStatus, State
-from sweep.submit.batches import Batch, local_batches, slurm_batches
-from sweep.submit.cluster import read_cluster_limits, target
-from sweep.submit.remedies import Change
-from sweep.submit.start import Overtaken, preview, scripts, start
-from sweep.words import hours
+from sweep.cli.look import planned
+from sweep.cli.options import DEFAULT_FILE, ClusterFile, Data, DryRun, File, Names, Output, ShowScript, Yes, split
+from sweep.config.load import load_sweep
+from sweep.config.schema import Sweep
+from sweep.errors import InputError
+from sweep.plan.rows import SUBMITTED, PlanRow
+from sweep.status.look import Look, look
+from sweep.status.state import ON_ITS_WAY, RunStatus, State, counts
 
-FAILED, UNFINISHED = 3, 4
-LOOKS = 5  # how often a submission that others overtake is chosen anew
+if TYPE_CHECKING:
+    from sweep.submit.remedies import Remedy
 
-
-class Chosen(NamedTuple):
-    """The runs to execute, and what each is given beyond its pool's resources."""
-
-    rows: Sequence[PlanRow]
-    changes: Mapping[str, Change] = {}
+Workers = Annotated[int | None, typer.Option(min=1, help="worker processes on this machine")]
 
 
-class Call(NamedTuple):
-    """How the user wants it done. wait: None for the executor's own habit."""
-
-    file: Path
-    workers: int | None
-    wait: bool | None
-    yes: bool
-    dry_run: bool
-    show_script: bool = False
+Wait = Annotated[
+    bool | None, typer.Option("--wait/--no-wait", help="wait until the runs have ended (by itself: not on Slurm)")
+]
 
 
-Choose = Callable[[Sequence[PlanRow], Look], Chosen]
+Local = Annotated[bool, typer.Option("--local", help="execute on this machine, also where Slurm is")]
 
 
-def execute(sweep: Sweep, choose: Choose, call: Call, *, local: bool) -> NoReturn:
-    """Choose runs by a fresh look, ask once, start them, wait if wanted; exit with what came of it.
+def submit(
+    file: File = DEFAULT_FILE,
+    output: Output = None,
+    data: Data = None,
+    cluster: ClusterFile = None,
+    local: Local = False,
+    workers: Workers = None,
+    wait: Wait = None,
+    stale: Annotated[bool, typer.Option("--stale", help="train stale runs anew, setting their results aside")] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    show_script: ShowScript = False,
+) -> None:
+    """Execute every run that is missing. Done and failed runs are left alone."""
+    from sweep.cli.execute import Call, Chosen, execute
+    from sweep.submit.cluster import target
 
-    When someone else submits between the look and the intent, it is looked again, so that no run is submitted twice.
-    """
-    cluster = target(sweep, local=local)
-    if cluster and call.workers:
-        raise InputError("'--workers' counts for this machine; on Slurm 'cluster.runs_per_gpu' and 'max_parallel' do")
-    limits = read_cluster_limits(sweep, cluster) if cluster else None
-    for number in range(LOOKS):
-        seen = look(sweep, max_age_s=0)
-        for line in unconfirmed(seen):
-            err.print(line, highlight=False, soft_wrap=True)
-        chosen = choose(make_plan(sweep, seen.statuses, learn(sweep, seen)), seen)
-        asked = call if number == 0 else call._replace(yes=True)
-        try:
-            if cluster and limits:
-                plan = _on_slurm(sweep, cluster, limits, chosen, call.file)
-            else:
-                plan = _here(sweep, chosen, call)
-            _submit(sweep, plan, chosen.rows, seen, asked)
-        except Overtaken:
-            err.print("someone else submitted at this moment; looking again", highlight=False)
-    raise MachineError(f"{sweep.folder}: others submitted {LOOKS} times in a row; try again")
+    sweep = load_sweep(file, output=output, data=data, cluster=cluster)
+    waits = target(sweep, local=local) is None if wait is None else wait
+    wanted = (*SUBMITTED, State.STALE) if stale else SUBMITTED
 
+    def choose(rows: Sequence[PlanRow], seen: Look) -> Chosen:
+        chosen = [row for row in rows if row.status.state in wanted]
+        if not chosen:
+            _nothing_to_submit(file, rows, waits=waits)
+        _require_data(sweep)
+        return Chosen(chosen)
 
-def amount(rows: Sequence[PlanRow]) -> str:
-    """Say how many runs, and for how long they would keep a device busy."""
-    return f"{len(rows)} runs, about {hours(sum(row.remaining_s * row.gpus for row in rows))} of one device's time"
-
-
-def verdict(statuses: Sequence[RunStatus]) -> int:
-    """Give the exit code that says whether runs failed, or are not finished."""
-    states = {found.state for found in statuses}
-    if State.FAILED in states:
-        return FAILED
-    return 0 if states == {State.DONE} else UNFINISHED
+    execute(sweep, choose, Call(file, workers, wait, yes, dry_run, show_script), local=local)
 
 
-class _Plan(NamedTuple):
-    """What is about to be done, and the words for it. waits: unless the user says otherwise."""
+def retry(
+    names: Names = None,
+    output: Output = None,
+    data: Data = None,
+    cluster: ClusterFile = None,
+    local: Local = False,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="also runs that raised an exception, and would again unless it is mended")
+    ] = False,
+    workers: Workers = None,
+    wait: Wait = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    show_script: ShowScript = False,
+) -> None:
+    """Try failed and interrupted runs again, or the named ones, each with what its cause calls for."""
+    from sweep.cli.execute import Call, Chosen, execute
+    from sweep.submit.cluster import ground, read_cluster_limits, target
+    from sweep.submit.remedies import choose as choose_remedies
 
-    executor: Executor
-    batches: Sequence[Batch]
-    action: str
-    details: Sequence[str]
-    waits: bool
-    left: str
-    unfinished: str
+    file, run_ids = split(names)
+    if failed and run_ids:
+        raise InputError("give '--failed' or run ids, not both")
+    sweep = load_sweep(file, output=output, data=data, cluster=cluster)
+    goal = target(sweep, local=local)
+
+    def choose(rows: Sequence[PlanRow], seen: Look) -> Chosen:
+        on = ground(sweep, goal, read_cluster_limits(sweep, goal), seen) if goal else None
+        remedies = choose_remedies(rows, run_ids, every=failed, ground=on)
+        _say_remedies(remedies)
+        chosen = [remedy for remedy in remedies if remedy.again]
+        if not chosen:
+            err.print("nothing to retry: no run failed" if not remedies else "nothing to retry", highlight=False)
+            raise typer.Exit
+        _require_data(sweep)
+        return Chosen([remedy.row for remedy in chosen], {remedy.row.id: remedy.change for remedy in chosen})
+
+    execute(sweep, choose, Call(file, workers, wait, yes, dry_run, show_script), local=local)
 
 
-def _submit(sweep: Sweep, plan: _Plan, rows: Sequence[PlanRow], seen: Look, call: Call) -> NoReturn:
-    from sweep.cli.progress import SubmitProgress
-    from sweep.submit.wait import until_ended
+def cancel(
+    names: Names = None,
+    output: Output = None,
+    data: Data = None,
+    state: Annotated[State | None, typer.Option(help="only runs in this state")] = None,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Stop runs: the named ones, or all that are queued or running. Their checkpoints stay."""
+    from sweep.submit.cancel import cancel_unwanted_jobs, cancellable, request
 
-    if call.show_script and call.dry_run:
-        print("\n".join(preview(sweep, rows, seen, plan.executor, plan.batches)), end="")
-    confirm(plan.action, plan.details, yes=call.yes, dry_run=call.dry_run)
-    started = start(sweep, rows, seen, plan.executor, plan.batches)
-    if call.show_script:
-        print("\n".join(scripts(sweep, started.submission, plan.executor)), end="")
-    accepted = [array for array in started.submission.arrays if array.job]
-    if accepted:
-        count = sum(len(array.tasks) for array in accepted)
-        ids = ", ".join(array.job or "" for array in accepted)
-        err.print(f"submitted {count} jobs in {len(accepted)} arrays: {ids}", highlight=False)
-    if started.problems:
-        follow = "; 'sweep status' says what became of it, the next 'sweep submit' sends what Slurm has not"
-        raise MachineError("\n       ".join(started.problems) + (follow if started.unclear else ""))
-    if not (plan.waits if call.wait is None else call.wait):
-        err.print(plan.left, highlight=False)
+    file, run_ids = split(names)
+    sweep = load_sweep(file, output=output, data=data)
+    seen = look(sweep, max_age_s=0)
+    chosen = cancellable(planned(sweep, seen), run_ids, state)
+    if not chosen:
+        err.print("nothing to cancel: no such run is queued or running", highlight=False)
         raise typer.Exit
-    with SubmitProgress(err, rows) as progress:
-        finished = until_ended(sweep, started.submission, plan.executor, progress.show, progress.say)
-    _conclude(sweep, call.file, None if finished else plan.unfinished)
+    confirm(f"cancel {len(chosen)} runs ({_counted([row.status for row in chosen])})", yes=yes, dry_run=dry_run)
+    request(sweep, [row.id for row in chosen])
+    jobs = cancel_unwanted_jobs(seen, [row.id for row in chosen])
+    with_jobs = f" and {jobs} jobs" if jobs else ""
+    err.print(f"cancelled {len(chosen)} runs{with_jobs}; those in work stop within seconds", highlight=False)
 
 
-def _on_slurm(sweep: Sweep, cluster: Cluster, limits: ClusterLimits, chosen: Chosen, file: Path) -> _Plan:
-    from slurm.scheduler import Slurm
-    from sweep.cli.tables import array_line
-
-    batches = slurm_batches(sweep, cluster, chosen.rows, limits, chosen.changes)
-    details = [array_line(batch.array) for batch in batches if batch.array]
-    left_out = len(chosen.rows) - sum(len(task) for batch in batches for task in batch.tasks)
-    if left_out:
-        most = limits.max_submit or limits.max_jobs
-        details.append(f"{left_out} runs are left for later: you may have {most} jobs at a time")
-    for name in dict.fromkeys(batch.pool for batch in batches):
-        waits = delays(cluster.pools[name], limits, **sharing(sweep, cluster))
-        details += [f"{name}: {words}" for words in waits]
-    jobs = sum(len(batch.tasks) for batch in batches)
-    return _Plan(
-        Slurm(max_parallel=cluster.section.max_parallel),
-        batches,
-        f"submit {amount(chosen.rows)}, in {jobs} jobs",
-        details,
-        waits=False,
-        left=f"you may log out; 'sweep status {file}' shows how far they are",
-        unfinished=f"the jobs go on; see them with 'sweep watch {file}'",
-    )
+def _say_remedies(remedies: Sequence["Remedy"]) -> None:
+    """Print each remedy once, however many runs share it."""
+    alike: dict[str, list[str]] = {}
+    for remedy in remedies:
+        alike.setdefault(remedy.words, []).append(remedy.row.id)
+    for words, ids in alike.items():
+        more = f" and {len(ids) - 1} more" if len(ids) > 1 else ""
+        err.print(f"{ids[0]}{more}: {words}", highlight=False, soft_wrap=True)
 
 
-def _here(sweep: Sweep, chosen: Chosen, call: Call) -> _Plan:
-    from slurm.local import Local
-    from slurm.machine import cores, default_workers
+def _nothing_to_submit(file: Path, rows: Sequence[PlanRow], *, waits: bool) -> NoReturn:
+    from sweep.cli.execute import verdict
 
-    configured = sweep.execution.workers
-    gpus = sweep.execution.gpus_per_run
-    workers = call.workers or (configured if isinstance(configured, int) else max(1, default_workers() // gpus))
-    count = min(workers, len(chosen.rows))
-    return _Plan(
-        Local(count, gpus),
-        local_batches(sweep, chosen.rows, threads=max(1, cores() // workers)),
-        f"execute {amount(chosen.rows)} in {count} local workers",
-        ["on this machine, for the sweep names no cluster"] if on_login_node() and not sweep.cluster else [],
-        waits=True,
-        left=f"started; 'sweep watch {call.file}' shows the progress",
-        unfinished=f"continue with 'sweep submit {call.file}'",
-    )
+    statuses = [row.status for row in rows]
+    err.print(f"nothing to submit: {_counted(statuses)}", highlight=False)
+    present = {found.state for found in statuses}
+    if State.FAILED in present:
+        err.print(f"failed runs wait for 'sweep retry {file}'", highlight=False)
+    if State.STALE in present:
+        err.print(f"stale runs keep their results until 'sweep submit {file} --stale'", highlight=False)
+    if present.intersection(ON_ITS_WAY):
+        err.print(f"follow the others with 'sweep watch {file}'", highlight=False)
+    raise typer.Exit(verdict(statuses) if waits else 0)
 
 
-def _conclude(sweep: Sweep, file: Path, unfinished: str | None) -> NoReturn:
-    """Say what a waited-for submission came to."""
-    from sweep.cli.tables import state_line
+def _require_data(sweep: Sweep) -> None:
+    needed = dict.fromkeys(placed.spec.run.dataset for placed in sweep.runs)
+    absent = [name for name in needed if name not in sweep.fingerprints]
+    if absent:
+        raise InputError(
+            f"{sweep.data / absent[0]}: {absent[0]} is not prepared; run "
+            f"'sweep data prepare {absent[0]} --source ARCHIVE --data {sweep.data}'"
+        )
 
-    statuses = look(sweep).statuses
-    err.print(state_line(statuses), highlight=False)
-    if any(found.state is State.FAILED for found in statuses):
-        err.print(f"see what failed with 'sweep status {file} --failed'", highlight=False)
-    if unfinished:
-        err.print(unfinished, highlight=False)
-    raise typer.Exit(verdict(statuses))
+
+def _counted(statuses: Sequence[RunStatus]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in counts(statuses).items())

@@ -34,8 +34,6 @@ from trainer.records.run import Run
 
 CPU = POOLS["cpu"]
 GONE_ON_S = 60.0
-
-
 BEFORE_IT_BEGAN: dict[str, tuple[dict[str, Any], str, str]] = {
     "the job script ends by itself": ({"setup": ["exit 3"]}, "launch_failed", "Slurm: FAILED 3:0"),
     "there is no srun": ({"setup": ["export PATH=/nowhere"]}, "launch_failed", "srun: command not found"),

@@ -13,7 +13,6 @@ from trainer.records.result import METRICS, Best, History, Result, Timing
 
 WHY = "failed (node_fail): the node died"
 
-
 # Of the error, floor + scale n^-exponent.
 SCALING = {"cifar10": (0.05, 5.0, 0.33), "tinyimagenet": (0.0, 1.9, 0.0985)}
 

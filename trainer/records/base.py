@@ -7,8 +7,6 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 SCHEMA_VERSION: Literal[1] = 1
-
-
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 

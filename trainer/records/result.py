@@ -10,8 +10,6 @@ from trainer.records.recipe import Recipe
 from trainer.records.run import Commitment, Run
 
 Metric = Literal["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
-
-
 METRICS: tuple[Metric, ...] = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 
 

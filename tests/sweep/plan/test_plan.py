@@ -9,7 +9,7 @@ import pytest
 from conftest import REPOSITORY, Command
 from result_fixtures import make_result, write_result
 
-from sweep.cli.submit import amount
+from sweep.cli.execute import amount
 from sweep.config.load import load_sweep
 from sweep.config.operations import START_S, estimate_s
 from sweep.plan.cost import CostModel
