@@ -80,3 +80,15 @@ def test_the_promise_stands_in_its_words(page: str) -> None:
     )
     text = " ".join((REPOSITORY / page).read_text().split())
     assert promise.lower() in text.lower()
+
+
+def test_every_step_of_the_way_exists() -> None:
+    """CONTRIBUTING.md names a file and what to look for in it; both are there."""
+    text = (REPOSITORY / "CONTRIBUTING.md").read_text()
+    steps = re.findall(r"`([\w/]+\.py)`:\s+`(\w+)`", text)
+    assert len(steps) >= 24
+    for path, name in steps:
+        source = (REPOSITORY / path).read_text()
+        assert re.search(rf"^(def|class) {name}\b", source, re.MULTILINE), f"{path} has no {name}"
+    for path in re.findall(r"`([\w/]+\.py)`", text):
+        assert (REPOSITORY / path).is_file(), path
