@@ -1,4 +1,4 @@
-"""`python -m slurm.private_cluster start FOLDER`, `stop FOLDER`, `status FOLDER`: the Slurm cluster at home.
+"""`python -m slurm.private_cluster start FOLDER`, `stop FOLDER`, `status FOLDER`: the private Slurm cluster.
 
 Of `start` stdout has the export line alone, for a shell to evaluate; explanations go to stderr. Exit codes: 0 done, or
 of `status` all runs · 1 failed, or something does not run · 2 the call is wrong.
@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from slurm.private_cluster.cluster import HomeCluster
+from slurm.private_cluster.cluster import PrivateCluster
 from slurm.private_cluster.daemons import SLURMD
 from slurm.private_cluster.folder import HomeError
 
@@ -17,7 +17,7 @@ from slurm.private_cluster.folder import HomeError
 def main(arguments: list[str] | None = None) -> int:
     """Start, stop or look at a cluster; 0 if that went well and, of status, if all of it runs."""
     parser = argparse.ArgumentParser(
-        prog="python -m slurm.private_cluster", description="A Slurm cluster at home, in a folder."
+        prog="python -m slurm.private_cluster", description="A private Slurm cluster, in a folder."
     )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, does in (("start", "start it"), ("stop", "end it; its jobs' states stay"), ("status", "look at it")):
@@ -27,7 +27,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--no-accounting", action="store_true", help="a new one without slurmdbd and MariaDB: sacct will not answer"
     )
     call = parser.parse_args(arguments)
-    cluster = HomeCluster(call.folder)
+    cluster = PrivateCluster(call.folder)
     try:
         if call.command == "start":
             return _start(cluster, accounting=False if call.no_accounting else None)
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def _start(cluster: HomeCluster, accounting: bool | None) -> int:
+def _start(cluster: PrivateCluster, accounting: bool | None) -> int:
     before = time.monotonic()
     started = cluster.start(accounting=accounting)
     if started:
@@ -54,13 +54,13 @@ def _start(cluster: HomeCluster, accounting: bool | None) -> int:
     return 0
 
 
-def _stop(cluster: HomeCluster) -> int:
+def _stop(cluster: PrivateCluster) -> int:
     ended = cluster.stop()
     print(f"ended {', '.join(ended)}" if ended else f"{cluster.folder}: nothing runs", file=sys.stderr)
     return 0
 
 
-def _status(cluster: HomeCluster) -> int:
+def _status(cluster: PrivateCluster) -> int:
     daemons = cluster.daemons()
     if not daemons:
         print(f"{cluster.folder}: no cluster; make one with: python -m slurm.private_cluster start {cluster.folder}")

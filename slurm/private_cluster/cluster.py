@@ -1,4 +1,4 @@
-"""The Slurm cluster at home: starts, watches and ends the processes of one folder, and no others."""
+"""A private Slurm cluster: starts, watches and ends the processes of one folder, and no others."""
 
 import contextlib
 import fcntl
@@ -40,7 +40,7 @@ class Running(Versioned):
     daemons: dict[str, Process] = {}
 
 
-class HomeCluster:
+class PrivateCluster:
     """A cluster in a folder. Its daemons: munged, mariadbd, slurmdbd, slurmctld and "slurmd NODE" for every node."""
 
     def __init__(self, folder: Path | str) -> None:

@@ -1,4 +1,4 @@
-"""The configuration of the Slurm cluster at home: its nodes, partitions and daemons, as text. Starts nothing.
+"""The configuration of the private Slurm cluster: its nodes, partitions and daemons, as text. Starts nothing.
 
 Everything lies in one folder and every address is of this machine. Why a line is as it is stands beside it.
 """

@@ -1,4 +1,4 @@
-"""The daemons of the cluster at home: how each is called, and how one asks whether it is ready. Starts nothing."""
+"""The daemons of the private cluster: how each is called, and how one asks whether it is ready. Starts nothing."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The folder of the Slurm cluster at home: what was decided about it, its files, keys and devices. Starts no daemon."""
+"""The folder of the private Slurm cluster: what was decided about it, its files, keys and devices. Starts no daemon."""
 
 import os
 import random
@@ -42,7 +42,7 @@ def refuse_machine(*, accounting: bool = True) -> str | None:
         return f"Slurm is not installed here; as root: apt-get install {' '.join(packages)}"
     if os.geteuid() != 0:
         return (
-            "a cluster at home needs root: its stand-in GPUs are device files (mknod), and slurmctld and slurmd start "
+            "a private cluster needs root: its stand-in GPUs are device files (mknod), and slurmctld and slurmd start "
             "jobs for others; call this with sudo, or in a container where you are root"
         )
     return None

@@ -1,4 +1,4 @@
-"""The processes of a cluster at home: started, found by the SLURM_CONF in their environment, ended by pid."""
+"""The processes of a private cluster: started, found by the SLURM_CONF in their environment, ended by pid."""
 
 import contextlib
 import subprocess

@@ -25,7 +25,7 @@ from slurm_runs import (
     with_parent,
 )
 
-from slurm.private_cluster.cluster import HomeCluster
+from slurm.private_cluster.cluster import PrivateCluster
 from slurm.workers import count_oom_kills
 from sweep.cli.tables import failures
 from sweep.status.state import RunStatus, State
@@ -91,7 +91,7 @@ def test_an_exception_and_a_divergence_name_the_line_and_are_told_once(
 
 
 def test_whatever_ends_a_running_job_the_run_is_told_truly(
-    slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
+    slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """Killed in part, killed whole, cancelled, warned of its limit, at its limit, hung at its limit with and without
     a checkpoint. What was warned goes on by itself, what hung is interrupted, or failed where it came no further."""
@@ -147,7 +147,7 @@ def test_whatever_ends_a_running_job_the_run_is_told_truly(
 
 
 def test_what_slurm_takes_away_goes_on_by_itself_to_the_same_result(
-    slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
+    slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """Preempted with a grace time and without one, and on a node that goes down: queued, then done, by itself, with
     the history of a run that nothing disturbed."""
@@ -187,7 +187,7 @@ def test_what_slurm_takes_away_goes_on_by_itself_to_the_same_result(
 
 
 def test_a_preemption_that_cancels_and_a_prolog_that_fails_are_told(
-    make_cluster: Callable[[], HomeCluster], data: Path, tmp_path: Path
+    make_cluster: Callable[[], PrivateCluster], data: Path, tmp_path: Path
 ) -> None:
     """Cancelled for another: what noticed goes back into the queue by itself; what hung is interrupted, preempted, and
     the next submit goes on with it. A failed prolog: queued, with Slurm's reason and the command that releases it."""
@@ -232,7 +232,7 @@ def test_a_preemption_that_cancels_and_a_prolog_that_fails_are_told(
 
 
 def test_a_job_that_waits_says_for_what_and_whether_that_can_end(
-    slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
+    slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """Held, not yet eligible, impossible, closed, drained: queued with Slurm's reason. Cancelled in the queue:
     cancelled. Its output folder gone when it starts: a failed launch."""

@@ -11,11 +11,11 @@ from slurm_fixtures import LONG, slurm_file
 from slurm_interruptions import wake_when_told
 from slurm_runs import by_seed, folder_of, has_checkpoint, trainer_of, wait_for_checkpoints
 
-from slurm.private_cluster.cluster import HomeCluster
+from slurm.private_cluster.cluster import PrivateCluster
 
 
 def test_a_job_that_goes_back_into_the_queue_leaves_the_others_of_its_array_alone(
-    slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
+    slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """One task of an array has the array's own job id: warned of its limit it requeues itself, and no other."""
     seeds = (1, 2, 3)
@@ -33,7 +33,7 @@ def test_a_job_that_goes_back_into_the_queue_leaves_the_others_of_its_array_alon
 
 @pytest.mark.slow
 def test_a_run_cut_off_before_its_first_checkpoint_goes_on_after_its_time_limit(
-    slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
+    slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """Requeued at its start, then warned of its limit with checkpoints made: that is no run that never gets further."""
     file = slurm_file(tmp_path, data, epochs=LONG)
@@ -55,7 +55,7 @@ def test_a_run_cut_off_before_its_first_checkpoint_goes_on_after_its_time_limit(
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.1, 0.2])
 def test_a_job_preempted_in_its_first_second_goes_on_by_itself(
-    delay_s: float, slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
+    delay_s: float, slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """Told of its preemption while Python still loads, it is not killed by the signal, but back in the queue."""
     file = slurm_file(tmp_path, data, epochs=1, pool="p100")

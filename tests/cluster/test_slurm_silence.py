@@ -16,7 +16,7 @@ from conftest import Command, read, wait_for
 from slurm_fixtures import LONG, POOLS, slurm_file, states
 from slurm_runs import trainer_of, wait_for_checkpoints, with_parent
 
-from slurm.private_cluster.cluster import HomeCluster
+from slurm.private_cluster.cluster import PrivateCluster
 from sweep.status.look import CACHE_S
 from trainer.records.base import now
 from trainer.records.run import RunFolder
@@ -40,7 +40,7 @@ LIVE = [RUNNING, REQUEUED, *WAITING]
 class Standing(NamedTuple):
     """A sweep on a cluster, in the middle of its work."""
 
-    home: HomeCluster
+    home: PrivateCluster
     sweep: Command
     file: Path
 
@@ -64,7 +64,7 @@ class Standing(NamedTuple):
         return {run["id"]: run for run in json.loads(answer.stdout)["runs"]}, answer.stderr
 
 
-def set_up(home: HomeCluster, sweep: Command, data: Path) -> Standing:
+def set_up(home: PrivateCluster, sweep: Command, data: Path) -> Standing:
     """Bring twelve runs of a sweep to where TRUTH says. The running one hangs, to leave the processors to others."""
     home.run("scontrol", "update", "nodename=p100-1", "state=drain", "reason=test")
     pools = {**POOLS, "broken": {**POOLS["cpu"], "setup": ["exit 3"]}}
@@ -91,7 +91,7 @@ def set_up(home: HomeCluster, sweep: Command, data: Path) -> Standing:
 
 
 @pytest.fixture(scope="module")
-def standing(cluster: HomeCluster, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
+def standing(cluster: PrivateCluster, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standing]:
     """A sweep in the middle of its work; each test gives the cluster back as it was."""
     clean(cluster)
     sweep = Command("sweep", tmp_path_factory.mktemp("standing"), cluster.environment)
@@ -110,13 +110,13 @@ class Outage(NamedTuple):
     hung: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
 
-    def begin(self, home: HomeCluster) -> None:
+    def begin(self, home: PrivateCluster) -> None:
         for name in self.killed:
             home.kill(name)
         for name in self.hung:
             home.suspend(name)
 
-    def end(self, home: HomeCluster) -> None:
+    def end(self, home: PrivateCluster) -> None:
         for name in self.hung:
             home.resume(name)
         home.start()
@@ -182,7 +182,7 @@ def test_a_munged_that_hangs_stops_no_command_for_good(standing: Standing) -> No
 
 
 def test_without_accounting_the_queue_and_the_files_tell_everything(
-    make_cluster: Callable[[], HomeCluster], data: Path, tmp_path: Path
+    make_cluster: Callable[[], PrivateCluster], data: Path, tmp_path: Path
 ) -> None:
     """Causes while the queue remembers a job. Once it has forgotten all, what was done or failed stays so, what was cut
     off is interrupted, what had not begun is lost; and others' jobs that got our ids are not ours."""

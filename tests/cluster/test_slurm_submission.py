@@ -20,7 +20,7 @@ from conftest import REPOSITORY, Command, read, wait_for
 from slurm_fixtures import slurm_file, states, wait_for_state
 
 from slurm.acceptance import SETTLE_S
-from slurm.private_cluster.cluster import HomeCluster
+from slurm.private_cluster.cluster import PrivateCluster
 from trainer.records.base import now
 
 THESIS = REPOSITORY / "configs" / "thesis.yaml"
@@ -108,7 +108,7 @@ def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
 
 
 @pytest.fixture
-def drained(slurm: HomeCluster) -> HomeCluster:
+def drained(slurm: PrivateCluster) -> PrivateCluster:
     """A cluster on which nothing starts."""
     slurm.run("scontrol", "update", f"nodename={','.join(slurm.nodes())}", "state=drain", "reason=test")
     return slurm
@@ -128,7 +128,7 @@ class Study(NamedTuple):
         """Submit without a fault; give what was said."""
         return command("submit", *self.call, "--yes", expect=expect).stderr
 
-    def in_queue(self, cluster: HomeCluster) -> Counter[str]:
+    def in_queue(self, cluster: PrivateCluster) -> Counter[str]:
         """Count how often each run is in the queue; no job may be there that was given up and would not work on it."""
         tasks = {}
         given_up = set()
@@ -141,7 +141,7 @@ class Study(NamedTuple):
         assert not given_up & {tag for _, tag in queued}
         return Counter(run for index, tag in queued if tag in tasks for run in tasks[tag][int(index)])
 
-    def assert_queued_once(self, cluster: HomeCluster) -> None:
+    def assert_queued_once(self, cluster: PrivateCluster) -> None:
         """Hold the queue to every run of the plan, once."""
         planned = [run["run"]["id"] for run in read(self.folder / "plan.json")["runs"]]
         assert self.in_queue(cluster) == Counter(planned)
@@ -186,7 +186,7 @@ STEPS = {
 
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS.keys())
 def test_a_submission_cut_off_at_any_step_is_completed_at_once(
-    drained: HomeCluster, on_slurm: Command, study: Callable[[str], Study], step: Step
+    drained: PrivateCluster, on_slurm: Command, study: Callable[[str], Study], step: Step
 ) -> None:
     """What Slurm has is found by its tag, `status` tells it, and the next `submit` sends the rest and only that."""
     thesis = study("runs")
@@ -203,7 +203,7 @@ def test_a_submission_cut_off_at_any_step_is_completed_at_once(
 
 
 def test_a_submitter_killed_after_the_last_sbatch_leaves_a_whole_submission(
-    drained: HomeCluster, on_slurm: Command, study: Callable[[str], Study]
+    drained: PrivateCluster, on_slurm: Command, study: Callable[[str], Study]
 ) -> None:
     """The shell that waits for its jobs may be killed at any time."""
     thesis = study("runs")
@@ -221,7 +221,7 @@ UNCLEAR = {"hangs": HANGS, "outlived": KILLED_AND_OUTLIVED, "killed": KILLED_FIR
 
 
 def test_an_array_slurm_may_have_waits_until_that_is_known(
-    drained: HomeCluster, on_slurm: Command, study: Callable[[str], Study]
+    drained: PrivateCluster, on_slurm: Command, study: Callable[[str], Study]
 ) -> None:
     """An sbatch cut off, failed, silent or hung was perhaps accepted: its runs are called queued and not confirmed,
     and sent again only after SETTLE_S; not at all where an sbatch that outlived its submitter was accepted late.
@@ -261,7 +261,7 @@ def _asked(folder: Path) -> list[datetime]:
 
 
 def test_a_controller_that_hangs_during_sbatch_takes_the_job_once(
-    drained: HomeCluster, on_slurm: Command, study: Callable[[str], Study]
+    drained: PrivateCluster, on_slurm: Command, study: Callable[[str], Study]
 ) -> None:
     """The sbatch that timed out is accepted later: adopted, not sent again; meanwhile no run is called failed."""
     thesis = study("runs")
@@ -294,7 +294,7 @@ MEET = """
 
 @pytest.mark.parametrize("delay_s", [None, 0.0, 0.3])
 def test_two_who_submit_at_once_queue_every_run_once(
-    drained: HomeCluster, on_slurm: Command, study: Callable[[str], Study], tmp_path: Path, delay_s: float | None
+    drained: PrivateCluster, on_slurm: Command, study: Callable[[str], Study], tmp_path: Path, delay_s: float | None
 ) -> None:
     """One of them submits, the other finds nothing left to submit. None: both have chosen, and write their intents at
     the same moment; else the second starts so much later.
@@ -316,7 +316,7 @@ def test_two_who_submit_at_once_queue_every_run_once(
 
 
 def test_a_submission_that_ends_while_another_looks_is_not_taken_for_cut_off(
-    drained: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
+    drained: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """The second reads the first's record before it is whole, and by the time it judges it the first has ended: its
     arrays are neither sent again nor given up.
@@ -345,12 +345,12 @@ def test_a_submission_that_ends_while_another_looks_is_not_taken_for_cut_off(
     three.assert_queued_once(drained)
 
 
-def _drain(cluster: HomeCluster, node: str) -> None:
+def _drain(cluster: PrivateCluster, node: str) -> None:
     cluster.run("scontrol", "update", f"nodename={node}", "state=drain", "reason=test")
 
 
 def test_a_job_that_comes_to_light_after_its_array_was_given_up_does_no_work(
-    slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
+    slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """Slurm denied it for long enough, so its run went into another array, and only that one executes it."""
     file = slurm_file(tmp_path, data)
@@ -379,7 +379,7 @@ def test_a_job_that_comes_to_light_after_its_array_was_given_up_does_no_work(
 
 
 def test_a_run_in_two_jobs_is_executed_by_one(
-    slurm: HomeCluster, on_slurm: Command, data: Path, tmp_path: Path
+    slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """Were an array accepted twice after all, the jobs that start at the same moment agree: one stands back."""
     file = slurm_file(tmp_path, data)
@@ -399,7 +399,7 @@ def test_a_run_in_two_jobs_is_executed_by_one(
 
 
 def test_the_script_that_is_shown_is_the_one_that_is_sent(
-    on_slurm: Command, drained: HomeCluster, data: Path, tmp_path: Path
+    on_slurm: Command, drained: PrivateCluster, data: Path, tmp_path: Path
 ) -> None:
     """Word for word as it lies beside the job's output; a dry run shows it but for the name, and writes nothing."""
     file = slurm_file(tmp_path, data, seeds=(1, 2))

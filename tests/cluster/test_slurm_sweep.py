@@ -11,7 +11,7 @@ import pytest
 from conftest import REPOSITORY, Command, metrics, read, wait_for
 from slurm_fixtures import LONG, POOLS, slurm_file, states, wait_for_state
 
-from slurm.private_cluster.cluster import HomeCluster
+from slurm.private_cluster.cluster import PrivateCluster
 
 THESIS = REPOSITORY / "configs" / "thesis.yaml"
 
@@ -38,7 +38,7 @@ def taken(calls: Path) -> Counter[str]:
 
 
 def test_the_whole_study_is_queued_once_each_run_where_its_rule_sends_it(
-    slurm: HomeCluster, on_slurm: Command, counted: Path, thesis_data: Path
+    slurm: PrivateCluster, on_slurm: Command, counted: Path, thesis_data: Path
 ) -> None:
     """156 runs, one sbatch a pool, with partition, gres and constraint; again does nothing; cancel cleans up."""
     for node in slurm.nodes():  # nothing is to start: only the queue is looked at

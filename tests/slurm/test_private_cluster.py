@@ -1,4 +1,4 @@
-"""The cluster at home: real Slurm that starts in seconds and leaves nothing behind."""
+"""The private cluster: real Slurm that starts in seconds and leaves nothing behind."""
 
 import json
 import os
@@ -16,11 +16,11 @@ import yaml
 from conftest import REPOSITORY, Command, wait_for
 
 from slurm.pools import ClusterFile
-from slurm.private_cluster.cluster import HomeCluster
+from slurm.private_cluster.cluster import PrivateCluster
 from slurm.private_cluster.config import FOLDER_LENGTH, NODES, PARTITIONS
 from slurm.private_cluster.folder import HomeError
 
-Clusters = Callable[[], HomeCluster]
+Clusters = Callable[[], PrivateCluster]
 
 
 @pytest.fixture
@@ -29,19 +29,19 @@ def home(tmp_path: Path) -> Command:
     return Command("slurm.private_cluster", tmp_path)
 
 
-def submit(cluster: HomeCluster, script: str, *options: str, folder: Path) -> str:
+def submit(cluster: PrivateCluster, script: str, *options: str, folder: Path) -> str:
     """Submit a script that logs to JOB.log in the folder; give the job's id."""
     options = (*options, "--parsable", f"--output={folder}/%j.log", f"--chdir={folder}")
     return cluster.run("sbatch", *options, f"--wrap={script}").strip()
 
 
-def state(cluster: HomeCluster, job: str) -> str:
+def state(cluster: PrivateCluster, job: str) -> str:
     """Give a job's state as slurmctld knows it."""
     words = cluster.run("scontrol", "-o", "show", "job", job).split()
     return next(word.removeprefix("JobState=") for word in words if word.startswith("JobState="))
 
 
-def belonging(cluster: HomeCluster) -> list[str]:
+def belonging(cluster: PrivateCluster) -> list[str]:
     """List what lives and was started for a cluster, by all that can tell: environment, arguments, open files."""
     found = []
     for process in psutil.process_iter():
@@ -57,7 +57,7 @@ def belonging(cluster: HomeCluster) -> list[str]:
     return found
 
 
-def test_all_nodes_are_idle_after_the_start_and_accounting_answers(slurm: HomeCluster) -> None:
+def test_all_nodes_are_idle_after_the_start_and_accounting_answers(slurm: PrivateCluster) -> None:
     """Four nodes, and a job that ended is in sacct."""
     assert slurm.nodes() == dict.fromkeys(NODES, "idle")
     job = slurm.run("sbatch", "--parsable", "--wait", "--output=/dev/null", "--wrap=exit 0").strip()
@@ -75,7 +75,7 @@ def test_all_nodes_are_idle_after_the_start_and_accounting_answers(slurm: HomeCl
     ],
 )
 def test_a_job_sees_the_devices_it_was_given(
-    slurm: HomeCluster, tmp_path: Path, partition: str, gres: str | None, devices: int
+    slurm: PrivateCluster, tmp_path: Path, partition: str, gres: str | None, devices: int
 ) -> None:
     """CUDA_VISIBLE_DEVICES names as many as were asked for, and none where none were."""
     assert partition in PARTITIONS
@@ -86,7 +86,7 @@ def test_a_job_sees_the_devices_it_was_given(
 
 
 @pytest.mark.parametrize("name", ["narvi", "local"])
-def test_the_pools_of_a_cluster_file_can_be_scheduled(slurm: HomeCluster, name: str) -> None:
+def test_the_pools_of_a_cluster_file_can_be_scheduled(slurm: PrivateCluster, name: str) -> None:
     """Each request as it stands finds a node, and the constraint the right one."""
     text = (REPOSITORY / "slurm" / "clusters" / f"{name}.yaml").read_text()
     pools = ClusterFile.model_validate(yaml.safe_load(text)).pools
@@ -103,7 +103,7 @@ def test_the_pools_of_a_cluster_file_can_be_scheduled(slurm: HomeCluster, name: 
         assert f"on nodes {expected[pool_name]} " in done.stderr
 
 
-def test_a_daemon_that_hangs_or_dies_is_back_when_started_again(slurm: HomeCluster) -> None:
+def test_a_daemon_that_hangs_or_dies_is_back_when_started_again(slurm: PrivateCluster) -> None:
     """What failure tests lean on: hang, crash and power cut are real, and end."""
     slurm.suspend("slurmctld")
     with pytest.raises(HomeError):
@@ -121,7 +121,7 @@ def test_a_daemon_that_hangs_or_dies_is_back_when_started_again(slurm: HomeClust
     slurm.run("sacct")
 
 
-def test_a_power_cut_takes_the_jobs_of_one_node_only(slurm: HomeCluster, tmp_path: Path) -> None:
+def test_a_power_cut_takes_the_jobs_of_one_node_only(slurm: PrivateCluster, tmp_path: Path) -> None:
     """The others go on; the node is idle again once it is started."""
     files = {name: tmp_path / f"{name}.pid" for name in ("cpu", "p100")}
     for name in files:
@@ -137,7 +137,7 @@ def test_a_power_cut_takes_the_jobs_of_one_node_only(slurm: HomeCluster, tmp_pat
     wait_for(lambda: slurm.nodes()["cpu-1"] == "idle", "the node", 30)
 
 
-def test_stop_ends_its_own_and_touches_no_other(make_cluster: Clusters, slurm: HomeCluster, tmp_path: Path) -> None:
+def test_stop_ends_its_own_and_touches_no_other(make_cluster: Clusters, slurm: PrivateCluster, tmp_path: Path) -> None:
     """Of two clusters the other goes on, with its job; a job that ignores SIGTERM ends; the user's shell stays."""
     one = make_cluster()
     one.start(accounting=False)
@@ -168,7 +168,7 @@ def test_stop_finds_what_no_record_tells_of(make_cluster: Clusters, tmp_path: Pa
     submit(one, "touch up; sleep 600", "--partition=cpu", folder=tmp_path)
     wait_for((tmp_path / "up").exists, "the job", 20)
     shutil.rmtree(one.folder)
-    assert len(HomeCluster(one.folder).stop()) >= 6
+    assert len(PrivateCluster(one.folder).stop()) >= 6
     assert belonging(one) == []
 
 
@@ -183,7 +183,7 @@ def test_a_restart_keeps_what_slurm_knows(make_cluster: Clusters, tmp_path: Path
     ports = (one.folder / "cluster.json").read_text()
     one.stop()
     assert belonging(one) == []
-    again = HomeCluster(one.folder)
+    again = PrivateCluster(one.folder)
     again.start()
     assert (one.folder / "cluster.json").read_text() == ports
     assert state(again, held) == "PENDING"
@@ -229,7 +229,7 @@ def test_what_was_started_is_ended_when_a_daemon_fails(make_cluster: Clusters) -
     assert "KillWait                = 7 sec" in one.run("scontrol", "show", "config")
 
 
-def test_secrets_are_for_their_owner_alone(slurm: HomeCluster) -> None:
+def test_secrets_are_for_their_owner_alone(slurm: PrivateCluster) -> None:
     """Nobody else enters the folder, reads the key, or the database's password."""
     modes = {"": 0o700, "etc/munge.key": 0o400, "etc/slurmdbd.conf": 0o600, "db": 0o700, "state": 0o700}
     assert {name: (slurm.folder / name).stat().st_mode & 0o777 for name in modes} == modes

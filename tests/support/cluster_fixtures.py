@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from slurm.private_cluster.cluster import HomeCluster
+from slurm.private_cluster.cluster import PrivateCluster
 from slurm.private_cluster.folder import HomeError, refuse_machine
 from trainer.records.files import RecordError, read_json, write_json
 from trainer.records.process import Process, is_alive, this_process
@@ -58,27 +58,27 @@ def cluster_folder() -> Iterator[Callable[[], Path]]:
 
 
 @pytest.fixture(scope="session")
-def cluster(cluster_folder: Callable[[], Path]) -> HomeCluster:
+def cluster(cluster_folder: Callable[[], Path]) -> PrivateCluster:
     """The session's cluster as the last test left it. Ask for `slurm` instead unless that is what you want."""
-    home = HomeCluster(cluster_folder())
+    home = PrivateCluster(cluster_folder())
     home.start()
     return home
 
 
 @pytest.fixture
-def slurm(cluster: HomeCluster) -> HomeCluster:
+def slurm(cluster: PrivateCluster) -> PrivateCluster:
     """The session's cluster without jobs, all daemons alive, all nodes idle, all partitions up, nothing reserved."""
     clean(cluster)
     return cluster
 
 
 @pytest.fixture
-def make_cluster(cluster_folder: Callable[[], Path]) -> Iterator[Callable[[], HomeCluster]]:
+def make_cluster(cluster_folder: Callable[[], Path]) -> Iterator[Callable[[], PrivateCluster]]:
     """Make clusters of the test's own, not started; they end with it."""
-    made: list[HomeCluster] = []
+    made: list[PrivateCluster] = []
 
-    def make() -> HomeCluster:
-        made.append(HomeCluster(cluster_folder()))
+    def make() -> PrivateCluster:
+        made.append(PrivateCluster(cluster_folder()))
         return made[-1]
 
     yield make
@@ -86,7 +86,7 @@ def make_cluster(cluster_folder: Callable[[], Path]) -> Iterator[Callable[[], Ho
         _end(home.folder.parent)
 
 
-def clean(cluster: HomeCluster) -> None:
+def clean(cluster: PrivateCluster) -> None:
     """Bring a cluster into the state of a fresh start, whatever a test did to it.
 
     A job whose end got lost while a daemon was silent stays "completing" for minutes, until slurmctld asks its node
@@ -99,7 +99,7 @@ def clean(cluster: HomeCluster) -> None:
         assert _tidied(cluster), "a new cluster is not clean"
 
 
-def _tidied(cluster: HomeCluster) -> bool:
+def _tidied(cluster: PrivateCluster) -> bool:
     """End the jobs, bring back the nodes; tell whether that was done within CLEAN_S."""
     for name in cluster.daemons():
         cluster.resume(name)
@@ -126,13 +126,13 @@ def _tidied(cluster: HomeCluster) -> bool:
     return False
 
 
-def _try(cluster: HomeCluster, *command: str) -> None:
+def _try(cluster: PrivateCluster, *command: str) -> None:
     with contextlib.suppress(HomeError):  # a job ended meanwhile, a node came back by itself
         cluster.run(*command)
 
 
 def _end(folder: Path) -> None:
-    HomeCluster(folder / "c").stop()
+    PrivateCluster(folder / "c").stop()
     shutil.rmtree(folder, ignore_errors=True)
 
 

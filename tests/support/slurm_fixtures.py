@@ -1,4 +1,4 @@
-"""What the tests on real Slurm share: sweep files for the cluster at home, and the commands run against it."""
+"""What the tests on real Slurm share: sweep files for the private cluster, and the commands run against it."""
 
 import json
 import time
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import Command
 
-from slurm.private_cluster.cluster import HomeCluster
+from slurm.private_cluster.cluster import PrivateCluster
 from trainer.data.prepare import prepare
 from trainer.data.synthesize import synthesize
 
@@ -67,8 +67,8 @@ def thesis_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def on_slurm(slurm: HomeCluster, tmp_path: Path) -> Iterator[Command]:
-    """`python -m sweep` on the login node of a clean cluster at home."""
+def on_slurm(slurm: PrivateCluster, tmp_path: Path) -> Iterator[Command]:
+    """`python -m sweep` on the login node of a clean private cluster."""
     command = Command("sweep", tmp_path, slurm.environment)
     yield command
     command.end()

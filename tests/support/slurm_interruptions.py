@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import psutil
 from conftest import wait_for
 
-from slurm.private_cluster.cluster import HomeCluster
+from slurm.private_cluster.cluster import PrivateCluster
 from slurm.private_cluster.daemons import SLURMD
 from slurm.private_cluster.folder import HomeError
 from trainer.records.run import RunFolder
@@ -44,7 +44,7 @@ class Target(NamedTuple):
 class Watch:
     """The trainers at work and the jobs in the queue: one look for all threads, as often as it is needed."""
 
-    def __init__(self, slurm: HomeCluster) -> None:
+    def __init__(self, slurm: PrivateCluster) -> None:
         self.slurm = slurm
         self.lock = threading.Lock()
         self.looks: dict[str, tuple[float, Any]] = {}
@@ -84,12 +84,12 @@ def _trainers() -> dict[tuple[str, str], list[AtWork]]:
     return found
 
 
-def requeue(slurm: HomeCluster, target: Target) -> None:
+def requeue(slurm: PrivateCluster, target: Target) -> None:
     """Do what an administrator may."""
     slurm.run("scontrol", "requeue", target.job)
 
 
-def lose_node(slurm: HomeCluster, target: Target) -> None:
+def lose_node(slurm: PrivateCluster, target: Target) -> None:
     """Cut the node's power: slurmd and every process of the job are gone at once. Later it is back."""
     slurm.kill_node(target.trainer.node)
     _set_down(slurm, target.trainer.node)
@@ -97,7 +97,7 @@ def lose_node(slurm: HomeCluster, target: Target) -> None:
     _set_up(slurm, target.trainer.node)
 
 
-def cut_node_off(slurm: HomeCluster, target: Target) -> None:
+def cut_node_off(slurm: PrivateCluster, target: Target) -> None:
     """Let the node fall silent, so that it is thought dead, and its trainer wake when the run has another owner.
 
     It must see that the run is no longer its own, and end by itself: nobody can reach it there.
@@ -114,23 +114,23 @@ def cut_node_off(slurm: HomeCluster, target: Target) -> None:
         _set_up(slurm, target.trainer.node)
 
 
-def preempt_in_grace(slurm: HomeCluster, target: Target) -> None:
+def preempt_in_grace(slurm: PrivateCluster, target: Target) -> None:
     """Let a job of higher priority come, which leaves the run the time to take notice."""
     _preempt(slurm, target.trainer.node, grace_s=10)
     wake_when_told(target.trainer.process)
 
 
-def preempt_at_once(slurm: HomeCluster, target: Target) -> None:
+def preempt_at_once(slurm: PrivateCluster, target: Target) -> None:
     """Let a job of higher priority come that waits for nothing."""
     _preempt(slurm, target.trainer.node, grace_s=0)
 
 
-def reach_limit(slurm: HomeCluster, target: Target) -> None:
+def reach_limit(slurm: PrivateCluster, target: Target) -> None:
     """Wait for the warning before the time limit; it finds the run at its instant."""
     wake_when_told(target.trainer.process)
 
 
-DO: dict[str, Callable[[HomeCluster, Target], None]] = {
+DO: dict[str, Callable[[PrivateCluster, Target], None]] = {
     REQUEUE: requeue,
     DEAD: lose_node,
     CUT_OFF: cut_node_off,
@@ -140,17 +140,17 @@ DO: dict[str, Callable[[HomeCluster, Target], None]] = {
 }
 
 
-def _preempt(slurm: HomeCluster, node: str, *, grace_s: int) -> None:
+def _preempt(slurm: PrivateCluster, node: str, *, grace_s: int) -> None:
     partition = node.partition("-")[0]
     slurm.run("scontrol", "update", f"partitionname={partition}", f"gracetime={grace_s}")
     slurm.run("sbatch", "-p", "urgent", "-w", node, "--exclusive", "--output=/dev/null", "--wrap=sleep 1")
 
 
-def _set_down(slurm: HomeCluster, node: str) -> None:
+def _set_down(slurm: PrivateCluster, node: str) -> None:
     slurm.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")  # at once, not when it is missed
 
 
-def _set_up(slurm: HomeCluster, node: str) -> None:
+def _set_up(slurm: PrivateCluster, node: str) -> None:
     with contextlib.suppress(HomeError):  # it is back by itself
         slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
 

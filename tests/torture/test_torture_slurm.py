@@ -36,7 +36,7 @@ from slurm_interruptions import (
 from slurm_runs import folder_of
 from torture_fixtures import Torture
 
-from slurm.private_cluster.cluster import HomeCluster
+from slurm.private_cluster.cluster import PrivateCluster
 from trainer.records.checkpoint_file import list_checkpoints
 from trainer.records.run import RunFolder
 
@@ -131,7 +131,7 @@ class Victim:
         assert not self.folder.result.exists(), "was done before it was interrupted"
         return found[0]
 
-    def interrupt(self, slurm: HomeCluster, watch: Watch, cost: Cost) -> None:
+    def interrupt(self, slurm: PrivateCluster, watch: Watch, cost: Cost) -> None:
         """Do to the run all that is to be done, one after the other."""
         try:
             for number, kind in enumerate(self.kinds):
@@ -145,14 +145,14 @@ class Victim:
 
 
 @pytest.fixture
-def graced(slurm: HomeCluster) -> Iterator[HomeCluster]:
+def graced(slurm: PrivateCluster) -> Iterator[PrivateCluster]:
     """The session's cluster, whose partition p100 has its grace time again afterwards."""
     yield slurm
     slurm.run("scontrol", "update", "partitionname=p100", "gracetime=10")
 
 
 def test_what_slurm_interrupts_at_any_instant_ends_by_itself_as_if_nothing_had_happened(
-    graced: HomeCluster, on_slurm: Command, trainer: Command, data: Path, tmp_path: Path, torture: Torture
+    graced: PrivateCluster, on_slurm: Command, trainer: Command, data: Path, tmp_path: Path, torture: Torture
 ) -> None:
     """Requeued, on a node that dies or is cut off, preempted, at the time limit: done without another `submit`, with
     the undisturbed history, in attempts that follow on each other; `verify` finds nothing."""
