@@ -13,7 +13,6 @@ from pathlib import Path
 from analysis.errors import AnalysisError
 from analysis.export.runs import described, ended, epoch_ends, epochs_of, in_plan_order, measured, settings, started
 from analysis.export.surroundings import surroundings
-from analysis.export.wandb_file import read_when_whole
 from analysis.load import variant_of
 from analysis.study import Study
 from trainer.records.result import Result
@@ -29,6 +28,10 @@ def contents(study: Study, folder: Path, tick: Callable[[], None]) -> Generator[
     with tempfile.TemporaryDirectory() as scratch, surroundings("WANDB_", _variables(scratch)):
         import wandb
 
+        if wandb.run is not None:
+            raise AnalysisError(
+                "export to wandb-offline: this process has a wandb run open; finish it, then export again"
+            )
         results = in_plan_order(study)
         try:
             for result in results:
@@ -37,11 +40,10 @@ def contents(study: Study, folder: Path, tick: Callable[[], None]) -> Generator[
         except wandb.Error as error:
             raise AnalysisError(f"export to wandb-offline: {error}") from error
         finally:
-            if wandb.run is None:  # in a notebook there may be one of the reader's, which this would end
-                wandb.teardown()
+            wandb.teardown()  # waits for wandb's process, which writes the last records after `finish` has returned
         for result in results:
             (path,) = Path(scratch).glob(f"wandb/offline-run-*/run-{_identity(study.name, result)}.wandb")
-            yield read_when_whole(path, result.history.epochs)
+            yield path.read_bytes()
 
 
 def _variables(scratch: str) -> dict[str, str]:

@@ -38,7 +38,7 @@ KINDS = (*RECORDS, NEWEST, OLDER, BOTH)
 # One process for all the cases, so that torch is imported once. What its claims call silence is made short.
 CHILD = """
 import json, os, sys
-from trainer import claim
+from trainer.records import claim
 from trainer.__main__ import main
 claim.SILENCE_S = 0.2
 for line in sys.stdin:
