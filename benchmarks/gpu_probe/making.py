@@ -19,13 +19,12 @@ def make(
     images: int | None = None,
     capture: bool = True,
     device: str | None = None,
-    kind: type[Trainer] = Trainer,
 ) -> Trainer:
     """Put a run together over the first images of the middle set (all of them unless said)."""
     dataset = open_dataset(setting.data(setting.some), one.dataset)
     place = choose_device(device or setting.device)
     train = dataset.read("train", np.arange(images or setting.some))
-    return kind(
+    return Trainer(
         architecture=one.architecture,
         dataset=DATASETS[one.dataset],
         classes=len(dataset.manifest.classes),

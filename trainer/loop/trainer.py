@@ -20,19 +20,13 @@ from trainer.data.augment import Boxes, augment, normalise
 from trainer.data.catalog import Dataset
 from trainer.data.draws import EpochDraws, draw_epoch
 from trainer.data.order import draw_seed
-from trainer.loop.device import autocast
+from trainer.loop.device import autocast, choose_memory_format, fix_arithmetic, images_at_once
 from trainer.loop.group import Alone, Tick, agreed, together
 from trainer.loop.optimizer import MOMENTS, FusedAdamW, forget_broken_step
 from trainer.loop.step import WORTH_RECORDING, CapturedStep, CudaGraphs, EagerStep, Execution
 from trainer.models.build import build_model
-from trainer.models.replicas import ReplicaBatchNorm2d
 from trainer.records.recipe import Recipe, replica_batch
 from trainer.records.result import History
-
-EVALUATION_BATCH = 500
-# Fills a GPU with less memory than a step needs, and divides both validation sets: one shape to find algorithms for.
-GPU_EVALUATION_BATCH = 2500
-CACHED = 64  # images of a transformer whose activations a CPU's caches hold, more or less
 
 
 class DivergedError(Exception):
@@ -95,12 +89,12 @@ class Trainer:
         self.group = group or Alone()
         self.replicas = recipe.replicas // self.group.size
         self.batch, self.steps = replica_batch(len(train.labels), recipe)
-        # Ampere and later would round the convolutions of fp32 to 10 bits; fp32 is the reference everywhere.
-        torch.backends.cudnn.allow_tf32 = precision != "fp32"
+        self.memory_format = choose_memory_format(self.device, precision)
+        fix_arithmetic(precision)
         torch.manual_seed(draw_seed(seed, 0, "weights"))
         mine = recipe.model_copy(update={"replicas": self.replicas})
         model = build_model(architecture, classes, train.images.shape[-1], mine)
-        self.model: nn.Module = model.to(self.device).to(memory_format=self._memory_format())  # type: ignore[call-overload]
+        self.model: nn.Module = model.to(self.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
         self.images_per_pass, self.evaluation_batch = images_at_once(
             self.model, self.batch * self.replicas, self.device
         )
@@ -113,11 +107,6 @@ class Trainer:
         self.scaler = GradScaler(self.device.type, enabled=precision == "fp16")
         alone = self.group.size == 1  # what processes tell each other is not recorded
         captured = capture and alone and self.device.type == "cuda" and recipe.epochs * self.steps >= WORTH_RECORDING
-        # A run that goes on must find the convolutions it began with, in every process: no search by time, whose winner
-        # changes, and none whose sums come in any order. ResNet-18's steps take 0 to 3 % longer in bf16 for that, 8 to
-        # 14 % in fp32 (H200, torch 2.11, n = 1), and it begins some seconds sooner.
-        torch.backends.cudnn.benchmark = False
-        torch.backends.cudnn.deterministic = True
         # None of these knows the trainer: a cycle would keep the GPU's memory from the next run.
         self.execution: Execution = EagerStep(self.device)
         if captured:
@@ -267,18 +256,13 @@ class Trainer:
 
     def _inputs(self, images: Tensor) -> Tensor:
         """Give images (N, 3, S, S), 0 to 255, as the network takes them."""
-        return normalise(self.dataset, images).contiguous(memory_format=self._memory_format())
+        return normalise(self.dataset, images).contiguous(memory_format=self.memory_format)
 
     def _forward(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Score normalised images (N, 3, S, S). Returns the mean loss and the scores (N, classes)."""
         with autocast(self.device, self.precision):
             scores = self.model(inputs)
         return F.cross_entropy(scores.float(), labels), scores
-
-    def _memory_format(self) -> torch.memory_format:
-        """Channels last pays on a CPU and with reduced precision; fp32 on a V100 is slower that way."""
-        pays = self.device.type == "cpu" or self.precision != "fp32"
-        return torch.channels_last if pays else torch.contiguous_format
 
 
 def train(trainer: Trainer, tick: Tick, after_epoch: Callable[[], None]) -> None:
@@ -290,18 +274,3 @@ def train(trainer: Trainer, tick: Tick, after_epoch: Callable[[], None]) -> None
     while trainer.epoch < trainer.recipe.epochs:
         trainer.run_epoch(agreed(tick, group, trainer.device))
         together(after_epoch, group)
-
-
-def images_at_once(model: nn.Module, batch: int, device: torch.device) -> tuple[int, int]:
-    """Choose how many of a step's images are executed in one pass, and how many of an evaluation.
-
-    The gradients of a step's passes add up to the same. Where there are batch statistics, a step is one pass, in
-    groups. Without them a CPU has smaller ones, whose activations stay near (ViT, two cores of a 2023 Xeon, bf16, n = 1
-    or 2: passes of 64 instead of 500 evaluate a fifth faster; they train within 4 % of passes of 128, at 64×64 pixels
-    in fp32 with 0.6 GiB less; passes of 32 are a tenth slower).
-    """
-    if device.type != "cpu":
-        return batch, GPU_EVALUATION_BATCH
-    if any(isinstance(module, ReplicaBatchNorm2d) for module in model.modules()):
-        return batch, EVALUATION_BATCH
-    return min(batch, CACHED), CACHED

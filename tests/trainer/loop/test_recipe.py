@@ -15,7 +15,8 @@ from training_fixtures import make_trainer, no_tick, random_split, train_epochs
 from trainer.data.augment import normalise
 from trainer.data.catalog import DATASETS
 from trainer.data.order import epoch_order
-from trainer.loop.trainer import EVALUATION_BATCH, DivergedError, Trainer
+from trainer.loop.device import EVALUATION_BATCH
+from trainer.loop.trainer import DivergedError, Trainer
 from trainer.records.recipe import Recipe
 
 pytestmark = pytest.mark.slow
