@@ -5,6 +5,7 @@ scale and captured step as on one device, no hooks, no buffers sent at every for
 backward pass is one exchange of the gradients (ResNet-18: 45 MB). Imported only where there are several processes.
 """
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -42,6 +43,10 @@ class Together(Alone):
         self.rank = rank
         self.size = size
         self.connected = False
+        # gloo's threads let go of a tensor some time after its exchange. Should they be the last to, they need Python's
+        # lock, which the end of the group holds while it waits for these threads: for ever (torch 2.7). So what was
+        # exchanged last stays here.
+        self._exchanged: deque[Tensor] = deque(maxlen=4)
 
     def connect(self, store: Store) -> None:
         """Meet the others, who find each other in the store. Raises LostError."""
@@ -71,29 +76,28 @@ class Together(Alone):
         _exchange(tensors, dist.all_reduce)
 
     def copy_first(self, tensors: Sequence[Tensor]) -> None:
-        _exchange(tensors, _broadcast)
+        _exchange(tensors, lambda flat: dist.broadcast(flat, src=0))
 
     def share(self, words: str | None = None) -> str | None:
         content = (words or "").encode()
         length = torch.tensor([NOTHING if words is None else len(content)])
-        with reaching():
-            _broadcast(length)
-            if length.item() == NOTHING:
-                return None
-            letters = torch.tensor(list(content), dtype=torch.uint8)
-            whole = letters if self.rank == 0 else torch.empty(int(length.item()), dtype=torch.uint8)
-            _broadcast(whole)
+        self._broadcast(length)
+        if length.item() == NOTHING:
+            return None
+        letters = torch.tensor(list(content), dtype=torch.uint8)
+        whole = letters if self.rank == 0 else torch.empty(int(length.item()), dtype=torch.uint8)
+        self._broadcast(whole)
         return bytes(whole.tolist()).decode()
 
     def agree(self, stop: bool = False) -> bool:
         answer = torch.tensor([stop], dtype=torch.uint8)
-        with reaching():
-            _broadcast(answer)
+        self._broadcast(answer)
         return bool(answer.item())
 
-
-def _broadcast(tensor: Tensor) -> None:
-    dist.broadcast(tensor, src=0)
+    def _broadcast(self, tensor: Tensor) -> None:
+        self._exchanged.append(tensor)
+        with reaching():
+            dist.broadcast(tensor, src=0)
 
 
 def _exchange(tensors: Sequence[Tensor], exchange: Callable[[Tensor], object]) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -128,6 +130,45 @@ def test_a_process_that_fails_says_why(data: Path, tmp_path: Path) -> None:
         trainer.end()
     error = read(tmp_path / "run" / "error.json")
     assert (error["cause"], error["message"]) == ("host_oom", "process 2 of 2: MemoryError: no room for the images")
+
+
+MEETINGS = 60
+MEET_AND_PART = """
+import os, sys
+from datetime import timedelta
+from torch._C._distributed_c10d import PrefixStore, TCPStore
+from trainer.distributed.process_group import Together
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+rank, port, meetings = (int(word) for word in sys.argv[1:])
+if rank == 0:
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=timedelta(seconds=60))
+    print(store.port, flush=True)
+else:
+    store = TCPStore("127.0.0.1", port, is_master=False, timeout=timedelta(seconds=60))
+for number in range(meetings):
+    group = Together(rank, 2)
+    group.connect(PrefixStore(str(number), store))
+    group.agree()
+    assert group.share() is None
+    group.leave()
+store.set(f"through-{rank}", "")
+store.wait(["through-0", "through-1"])
+"""
+
+
+@pytest.mark.slow
+def test_processes_part_as_soon_as_they_have_spoken() -> None:
+    """On one core, where gloo's threads are always late: an exchange still being put away holds nobody for ever."""
+    command = [sys.executable, "-c", MEET_AND_PART]
+    first = subprocess.Popen([*command, "0", "0", str(MEETINGS)], stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None
+    processes = [first, subprocess.Popen([*command, "1", first.stdout.readline().strip(), str(MEETINGS)])]
+    try:
+        assert [process.wait(2 * ENDED_S) for process in processes] == [0, 0]
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
 
 
 @pytest.fixture
