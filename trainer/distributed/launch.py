@@ -17,8 +17,9 @@ from torch._C._distributed_c10d import Store, TCPStore
 
 from trainer.distributed.process_group import FAILURE, PATIENCE, Failure, Together, meeting_place, ready
 from trainer.loop.group import FellowError, LostError
+from trainer.loop.trainer import DivergedError
 from trainer.records.attempt import Cause, ExitCode
-from trainer.stop import Interrupted, StopSignal
+from trainer.stop import Interrupted, Stopped, StopSignal
 
 log = logging.getLogger("trainer")
 
@@ -42,12 +43,42 @@ class Others:
         self._children: list[subprocess.Popen[bytes]] = []
         self._over = threading.Event()
 
-    def gather(self) -> None:
-        """Be together with them. Raises LostError, and Interrupted if a signal comes first."""
+    def gather(self) -> Together:
+        """Be together with them in one group. Raises LostError, and Interrupted if a signal comes first."""
         if not self.group.connected:
             self._gather(self.stop)
+        return self.group
 
-    def explain(self, error: Exception) -> Exception:
+    def part(self, error: BaseException) -> None:
+        """Leave the others, after what ended a run, where they wait for the next; or end them wherever they are.
+
+        Raises what is behind it where they could not be reached.
+        """
+        if isinstance(error, Stopped | DivergedError):  # which all of them left together
+            return
+        try:
+            if isinstance(error, LostError):
+                raise self._explain(error) from error
+        finally:
+            self._abandon()
+
+    def dismiss(self) -> None:
+        """Send the others home."""
+        self._over.set()
+        try:
+            if self.started and not self.group.connected:
+                self._gather(StopSignal())  # they wait for a word, whatever signal has come
+            if self.group.connected:
+                self.group.share(None)
+                self.group.leave()
+                deadline = time.monotonic() + END_S
+                for child in self._children:
+                    child.wait(max(0.0, deadline - time.monotonic()))
+        except (LostError, subprocess.TimeoutExpired) as error:
+            log.warning("the run's other processes did not end by themselves: %s", error)
+        self._abandon()
+
+    def _explain(self, error: Exception) -> Exception:
         """Say why the others cannot be reached: one failed and says of what, or one is gone."""
         deadline = time.monotonic() + LAST_WORDS_S
         while time.monotonic() < deadline:
@@ -63,7 +94,7 @@ class Others:
             time.sleep(POLL_S)
         return Interrupted(f"cut off from the run's other processes ({error})")
 
-    def abandon(self) -> None:
+    def _abandon(self) -> None:
         """End the others wherever they are; the next run starts new ones."""
         self._over.set()
         for child in self._children:
@@ -80,22 +111,6 @@ class Others:
         if not self.started:
             self._store = None
         self.group = Together(0, self.group.size)
-
-    def dismiss(self) -> None:
-        """Send the others home."""
-        self._over.set()
-        try:
-            if self.started and not self.group.connected:
-                self._gather(StopSignal())  # they wait for a word, whatever signal has come
-            if self.group.connected:
-                self.group.share(None)
-                self.group.leave()
-                deadline = time.monotonic() + END_S
-                for child in self._children:
-                    child.wait(max(0.0, deadline - time.monotonic()))
-        except (LostError, subprocess.TimeoutExpired) as error:
-            log.warning("the run's other processes did not end by themselves: %s", error)
-        self.abandon()
 
     def _gather(self, stop: StopSignal) -> None:
         """Meet the others. To find that one is not coming takes torch its whole patience, so each is awaited first."""

@@ -11,7 +11,8 @@ from trainer.records.attempt import ExitCode
 from trainer.records.claim import StoodBack, take
 from trainer.records.recipe import sharing_problem
 from trainer.records.run import Commitment, Options, RunFolder, RunSpec
-from trainer.run.attempt import Assignment, OneAttempt
+from trainer.run.assignment import Assignment
+from trainer.run.attempt import OneAttempt
 from trainer.run.checks import UsageError, check_commitment, is_done
 from trainer.run.early_exit import Job, answer_at_once
 from trainer.run.failure import log_file, record_failure

@@ -8,29 +8,21 @@ from pathlib import Path
 
 import torch
 
-from trainer.data.prepared import PreparedDataset
 from trainer.loop.device import gpu_names
 from trainer.loop.environment import cpu_name, git_state
 from trainer.loop.trainer import Trainer
 from trainer.models.build import parameter_count
 from trainer.records.attempt import Attempt
 from trainer.records.base import now
-from trainer.records.claim import Claim
 from trainer.records.files import create_exclusive, patiently, to_json
 from trainer.records.result import Best, DataRecord, Environment, Hardware, Result, Stretch, Timing
-from trainer.records.run import Commitment, RunFolder
+from trainer.records.run import RunFolder
+from trainer.run.assignment import Assignment
 
 
-def make_result(
-    commitment: Commitment,
-    claim: Claim,
-    trainer: Trainer,
-    dataset: PreparedDataset,
-    stretches: list[Stretch],
-    pool: str,
-) -> Result:
+def make_result(what: Assignment, trainer: Trainer, stretches: list[Stretch]) -> Result:
     """Describe a run whose last epoch is done, with the attempt under way as its last."""
-    manifest = dataset.manifest
+    commitment, claim, manifest = what.commitment, what.claim, what.dataset.manifest
     record = claim.record
     this = record.summary().model_copy(update={"outcome": "done", "end_epoch": trainer.epoch, "ended": now()})
     attempts = [*(earlier.summary() for earlier in claim.earlier()), this]
@@ -57,7 +49,7 @@ def make_result(
             host=record.host,
             cpu=cpu_name(),
             gpus=gpu_names(trainer.device, trainer.group.size),
-            pool=pool,
+            pool=what.pool,
             device=str(trainer.device) if trainer.group.size == 1 else trainer.device.type,
             precision=trainer.precision,
             stretches=stretches,
@@ -95,7 +87,7 @@ def write_result(folder: RunFolder, result: Result) -> bool:
 
 
 def _version(package: str) -> str:
-    """Give the version of a package that is not worth its import."""
+    """The version of a package that is not worth its import."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
