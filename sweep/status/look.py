@@ -16,8 +16,8 @@ from sweep.errors import MachineError
 from sweep.status.evidence import Evidence
 from sweep.status.folder import SweepFolder
 from sweep.status.state import Carrier, Jobs, RunStatus, State, run_status
+from trainer.records.alive import SUBMITTING_S, at_work, silent
 from trainer.records.base import now
-from trainer.records.claim import SUBMITTING_S, at_work, silent
 from trainer.records.files import RecordError, read_json, write_json
 from trainer.records.process import is_alive
 from trainer.records.result import Result

@@ -18,8 +18,9 @@ from sweep.status.folder import SweepFolder
 from sweep.status.look import Look
 from sweep.status.state import State
 from sweep.submit.batches import Batch, bundles
+from trainer.records.alive import at_work
 from trainer.records.base import now
-from trainer.records.claim import at_work, close_dead
+from trainer.records.claim import close_dead
 from trainer.records.files import write_json
 from trainer.records.process import this_process
 from trainer.records.run import other_work

@@ -16,8 +16,8 @@ from sweep.status.folder import SweepFolder
 from sweep.status.state import NO_JOBS, State, run_status
 from sweep.upkeep.unfinished import abandoned, find_leftovers, lies_within, regular
 from sweep.upkeep.verify import SET_ASIDE
+from trainer.records.alive import ABANDONED_S
 from trainer.records.checkpoint_file import checkpoint_name, list_checkpoints
-from trainer.records.claim import ABANDONED_S
 from trainer.records.run import RunFolder
 
 

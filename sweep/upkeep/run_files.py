@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 from sweep.upkeep.problems import NEWER, Unusable, list_folder, read_or_say, say
 from sweep.upkeep.unfinished import passing
+from trainer.records.alive import at_work
 from trainer.records.attempt import AttemptRecord
 from trainer.records.checkpoint_file import CheckpointError, CheckpointInfo, NewerCheckpointError, inspect
-from trainer.records.claim import at_work
 from trainer.records.result import Result
 from trainer.records.run import CancelRequest, Commitment, RunFolder
 from trainer.records.status import ErrorRecord, Progress

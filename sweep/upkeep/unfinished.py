@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sweep.status.folder import SweepFolder
+from trainer.records.alive import ABANDONED_S, at_work, silent
 from trainer.records.attempt import AttemptRecord
-from trainer.records.claim import ABANDONED_S, at_work, silent
 from trainer.records.files import UNFINISHED, RecordError, read_json
 from trainer.records.run import RunFolder
 from trainer.records.status import Progress

@@ -15,8 +15,8 @@ from sweep.upkeep.problems import Finding, Kind, Unusable, list_folder, read_byt
 from sweep.upkeep.run_files import read_run
 from sweep.upkeep.unfinished import OUTPUTS, find_leftovers, passing
 from sweep.upkeep.verify_run import judge_run
+from trainer.records.alive import IN_FLIGHT_S
 from trainer.records.checkpoint_file import list_checkpoints
-from trainer.records.claim import IN_FLIGHT_S
 from trainer.records.plan import PlanRecord
 from trainer.records.run import Bundle
 

@@ -6,25 +6,14 @@ writes. Nothing here relies on file locks or on clocks that agree.
 
 import errno
 import os
-import time
-from datetime import datetime, timedelta
 
+from trainer.records.alive import heartbeat, owner_lives, shows_life
 from trainer.records.attempt import AttemptRecord, Cause, Outcome
 from trainer.records.base import now
 from trainer.records.files import RecordError, create_exclusive, patiently, read_json, to_json, write_json
 from trainer.records.process import is_alive, node_name, this_process
 from trainer.records.run import RunFolder
-from trainer.records.status import Progress
 from trainer.stop import ClaimLost
-
-HEARTBEAT_S = 5.0
-
-# What silence means of a process that the kernel here cannot tell of.
-FRESH_S = 60.0  # a heartbeat this close to our clock is taken as a living owner's
-SILENCE_S = 4 * HEARTBEAT_S  # watched this long without a change, an owner on another host is dead
-SUBMITTING_S = 600.0  # a submission takes seconds: one that is older and not through was cut off
-ABANDONED_S = 3600.0  # after as long without a sign nobody comes back, on whatever host
-IN_FLIGHT_S = 60.0  # the writing of a file takes less: one that is older and unfinished has no writer
 
 
 class StoodBack(Exception):
@@ -118,7 +107,7 @@ def look(folder: RunFolder, *, run_id: str, job: str, submission: str | None, re
 def _stand_back(
     folder: RunFolder, *, run_id: str, job: str, submission: str | None, restarts: int, watch: bool
 ) -> AttemptRecord | None:
-    """Raise StoodBack if the newest attempt leaves no room for another; give that attempt.
+    """Raise StoodBack if the newest attempt leaves no room for another; returns that attempt.
 
     Within one submission a run is attempted once: a worker that finds it attempted by a fellow worker stands back too.
     A job that Slurm has started anew goes on with what it was cut off from: a job is one process tree, so its former
@@ -129,7 +118,7 @@ def _stand_back(
         return None
     newest = _read(folder, numbers[-1])
     if newest is None:
-        if _shows_life(folder, numbers[-1], None, watch=watch):
+        if shows_life(folder, numbers[-1], None, watch=watch):
             raise StoodBack(f"{folder.attempt(numbers[-1])} cannot be read, and its owner gives signs of life")
         return None
     same_job = submission is not None and newest.submission == submission and newest.job == job
@@ -140,50 +129,6 @@ def _stand_back(
         owner = newest.process
         raise StoodBack(f"{run_id} is being trained by process {owner.pid} on {owner.host} ({newest.job})")
     return newest
-
-
-def owner_lives(folder: RunFolder, record: AttemptRecord, *, watch: bool = True) -> bool:
-    """Tell whether the process of an open attempt still works.
-
-    On its own host the kernel knows. From elsewhere only heartbeats can be seen: a recent one counts, and one that
-    changes while watched counts whatever the clocks say.
-    """
-    alive = is_alive(record.process)
-    return _shows_life(folder, record.number, record.started, watch=watch) if alive is None else alive
-
-
-def at_work(record: AttemptRecord | None) -> bool | None:
-    """Tell whether an attempt's process works on it; None where only its own host can tell."""
-    return is_alive(record.process) if record and record.outcome is None else False
-
-
-def silent(last_sign: datetime, longer_than_s: float) -> bool:
-    """Tell whether the last sign of life is older than a process like that is ever silent."""
-    return now() - last_sign > timedelta(seconds=longer_than_s)
-
-
-def _shows_life(folder: RunFolder, number: int, started: datetime | None, *, watch: bool) -> bool:
-    first = heartbeat(folder, number)
-    last_sign = first.heartbeat if first else started
-    if last_sign and abs((now() - last_sign).total_seconds()) < FRESH_S:
-        return True
-    if not watch:
-        return False
-    deadline = time.monotonic() + SILENCE_S
-    while time.monotonic() < deadline:
-        time.sleep(1)
-        if heartbeat(folder, number) != first:
-            return True
-    return False
-
-
-def heartbeat(folder: RunFolder, number: int) -> Progress | None:
-    """Give the newest progress if it is of this attempt and readable."""
-    try:
-        progress = read_json(folder.progress, Progress)
-    except RecordError:
-        return None
-    return progress if progress and progress.attempt == number else None
 
 
 def close_dead(
@@ -211,7 +156,7 @@ def close_dead(
 
 
 def close_done(folder: RunFolder, epochs: int) -> bool:
-    """Close the attempt of an owner that died after it wrote the run's result; tell whether the owner is dead.
+    """Close the attempt of an owner that died after it wrote the run's result. Returns whether the owner is dead.
 
     epochs: of the recipe. Where the owner was on another host it cannot be known, and False is the answer.
     """
@@ -228,7 +173,7 @@ def close_done(folder: RunFolder, epochs: int) -> bool:
 
 
 def _reached(folder: RunFolder, record: AttemptRecord) -> int:
-    """Give the epochs an attempt had completed, as far as its files say."""
+    """The epochs an attempt had completed, as far as its files say."""
     last = heartbeat(folder, record.number)
     return max(record.end_epoch, last.epoch if last else 0)
 

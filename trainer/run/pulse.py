@@ -5,8 +5,9 @@ import math
 import time
 
 from trainer.loop.trainer import Trainer
+from trainer.records.alive import HEARTBEAT_S
 from trainer.records.base import now
-from trainer.records.claim import HEARTBEAT_S, Claim
+from trainer.records.claim import Claim
 from trainer.records.files import write_json
 from trainer.records.run import RunFolder
 from trainer.records.status import Progress
@@ -26,7 +27,7 @@ class Pulse:
         self._last = -math.inf
 
     def note(self, words: str) -> None:
-        """Say something in log and progress that the reader of the result should know."""
+        """Put into log and progress what the reader of the result should know."""
         self._notes.append(words)
         log.warning("%s", words)
 

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 import pytest
 
-from trainer.records import claim
+from trainer.records import alive
 from trainer.records.attempt import AttemptRecord, Cause
 from trainer.records.base import now
 from trainer.records.claim import Claim, StoodBack, take
@@ -272,11 +272,11 @@ def test_withdrawing_leaves_no_attempt(folder: RunFolder) -> None:
 def test_an_owner_on_another_host_with_a_recent_heartbeat_is_respected(folder: RunFolder) -> None:
     """Where no process can be looked up, a heartbeat of the last minute is a living owner's, and asked only once."""
     open_attempt(folder, process=ELSEWHERE)
-    beat(folder, now() - timedelta(seconds=claim.FRESH_S / 2))
+    beat(folder, now() - timedelta(seconds=alive.FRESH_S / 2))
     started = time.monotonic()
     with pytest.raises(StoodBack, match="process 4242 on a-host-that-is-not-this-one"):
         claim_it(folder)
-    assert time.monotonic() - started < claim.SILENCE_S  # what watching it would take
+    assert time.monotonic() - started < alive.SILENCE_S  # what watching it would take
 
 
 def test_an_owner_on_another_host_that_has_just_begun_is_respected(folder: RunFolder) -> None:
@@ -288,7 +288,7 @@ def test_an_owner_on_another_host_that_has_just_begun_is_respected(folder: RunFo
 
 def test_a_silent_owner_on_another_host_is_succeeded(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Watched without a change for as long as four heartbeats, it is dead, and closed at its last heartbeat."""
-    monkeypatch.setattr(claim, "SILENCE_S", 1.5)
+    monkeypatch.setattr(alive, "SILENCE_S", 1.5)
     last = now() - timedelta(hours=2)
     open_attempt(folder, process=ELSEWHERE)
     beat(folder, last)
@@ -306,18 +306,18 @@ def test_an_owner_whose_clock_is_wrong_is_respected_while_its_heartbeats_change(
     """Clocks need not agree: a heartbeat that moves while watched is a living owner's, hours off or not."""
     open_attempt(folder, process=ELSEWHERE)
     beat(folder, now() + wrong_by)
-    alive = threading.Timer(0.5, lambda: beat(folder, now() + wrong_by))
-    alive.start()
+    beating = threading.Timer(0.5, lambda: beat(folder, now() + wrong_by))
+    beating.start()
     with pytest.raises(StoodBack):
         claim_it(folder)
-    alive.join()
+    beating.join()
 
 
 def test_an_owner_that_ends_while_it_is_watched_keeps_its_own_last_word(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An attempt that was closed as failed while someone looked whether it lives stays failed, with its cause."""
-    monkeypatch.setattr(claim, "SILENCE_S", 1.5)
+    monkeypatch.setattr(alive, "SILENCE_S", 1.5)
     last_word = {"outcome": "failed", "cause": Cause.CUDA_OOM, "message": "too big", "ended": now(), "end_epoch": 9}
     record = open_attempt(folder, process=ELSEWHERE)
     beat(folder, now() - timedelta(hours=2))
@@ -334,7 +334,7 @@ def test_an_owner_whose_record_cannot_be_read_is_judged_by_its_heartbeat(
     folder: RunFolder, monkeypatch: pytest.MonkeyPatch, content: str
 ) -> None:
     """A damaged record, or a newer program's, does not set a living owner's run free; a silent one's it does."""
-    monkeypatch.setattr(claim, "SILENCE_S", 1.0)
+    monkeypatch.setattr(alive, "SILENCE_S", 1.0)
     open_attempt(folder, process=ELSEWHERE)
     folder.attempt(1).write_text(content)
     beat(folder, now())
