@@ -31,7 +31,7 @@ log = logging.getLogger("trainer")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Parse the call, train, and give the exit code."""
+    """Parse the call and train. Returns the exit code."""
     settle_libraries(own_cores="SLURM_JOB_ID" in os.environ)
     stop = StopSignal().install()  # before torch's second of imports, so that no signal is lost
     faulthandler.enable()

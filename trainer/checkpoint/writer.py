@@ -54,7 +54,7 @@ class CheckpointWriter:
         )
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait so long for the write in flight; tell whether it is over. Raises OSError, or what may_write raised."""
+        """Wait so long for the write in flight. Returns whether it is over. Raises OSError, and what may_write does."""
         if self._writing is None:
             return True
         started = time.perf_counter()

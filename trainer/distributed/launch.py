@@ -79,7 +79,7 @@ class Others:
         self._abandon()
 
     def _explain(self, error: Exception) -> Exception:
-        """Say why the others cannot be reached: one failed and says of what, or one is gone."""
+        """Find why the others cannot be reached: one failed and says of what, or one is gone."""
         deadline = time.monotonic() + LAST_WORDS_S
         while time.monotonic() < deadline:
             if self._store is not None and self._has(FAILURE):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def cpu_name() -> str:
-    """Give the processor's name as the kernel prints it."""
+    """The processor's name as the kernel prints it."""
     for line in _cpu_info():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
@@ -14,7 +14,7 @@ def cpu_name() -> str:
 
 
 def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """Give (commit, has uncommitted changes) of the checkout a folder is in, (None, None) outside of one."""
+    """(commit, has uncommitted changes) of the checkout a folder is in, (None, None) outside of one."""
     commit = _git(folder, "rev-parse", "HEAD")
     if not commit:
         return None, None

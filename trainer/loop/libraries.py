@@ -24,7 +24,7 @@ _MMAP_MAX = -4
 
 
 def settle_libraries(*, own_cores: bool) -> None:
-    """Tell them, for this process's life and its children's. To be called before torch is imported.
+    """Tell the libraries, for this process's life and its children's. To be called before torch is imported.
 
     own_cores: no other process uses the cores of this one.
     """

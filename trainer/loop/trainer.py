@@ -151,14 +151,14 @@ class Trainer:
         self.evaluation_seconds += ended - between
 
     def state(self) -> dict[str, Tensor]:
-        """Give every tensor that the next epoch depends on, by name."""
+        """Every tensor that the next epoch depends on, by name."""
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         for name, state in self.optimizer.state.items():
             tensors |= {f"optimizer.{name}.{key}": value for key, value in state.items()}
         return tensors
 
     def scaler_state(self) -> dict[str, int | float]:
-        """Give the state of fp16's loss scale, empty in other formats."""
+        """The state of fp16's loss scale, empty in other formats."""
         return dict(self.scaler.state_dict())
 
     def restore(
@@ -255,7 +255,7 @@ class Trainer:
         return EpochMetrics(loss_sum.item() / samples, correct.item() / samples)
 
     def _inputs(self, images: Tensor) -> Tensor:
-        """Give images (N, 3, S, S), 0 to 255, as the network takes them."""
+        """Images (N, 3, S, S), 0 to 255, as the network takes them."""
         return normalise(self.dataset, images).contiguous(memory_format=self.memory_format)
 
     def _forward(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

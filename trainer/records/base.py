@@ -11,7 +11,7 @@ Finite = Annotated[float, Field(allow_inf_nan=False)]
 
 
 def now() -> datetime:
-    """Give the present moment, UTC, to the millisecond."""
+    """The present moment, UTC, to the millisecond."""
     moment = datetime.now(timezone.utc)
     return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 

@@ -83,7 +83,7 @@ def checkpoint_name(epochs: int) -> str:
 
 
 def epochs_in(path: Path) -> int:
-    """Give the epochs that a checkpoint's name says; 0 where it says none."""
+    """The epochs that a checkpoint's name says; 0 where it says none."""
     number = path.stem.removeprefix("epoch-")
     return int(number) if number.isdecimal() else 0
 
@@ -103,7 +103,7 @@ def remove_needless(folder: Path, keep: KeepCheckpoints, epochs: int) -> None:
 
 
 def inspect(path: Path) -> CheckpointInfo:
-    """Verify a checkpoint's checksum and give what it says of itself, a megabyte in memory at a time.
+    """Verify a checkpoint's checksum and read what it says of itself, a megabyte in memory at a time.
 
     Raises CheckpointError, and NewerCheckpointError for one that is whole but of a newer schema.
     """
@@ -122,12 +122,12 @@ def inspect(path: Path) -> CheckpointInfo:
 
 
 def part_header(name: str, dtype: str, shape: tuple[int, ...]) -> bytes:
-    """Give what the checksum covers of a tensor besides its bytes."""
+    """What the checksum covers of a tensor besides its bytes."""
     return f"{name} {dtype} {shape}".encode()
 
 
 def _verified(path: Path) -> str:
-    """Give the description that the checksum covers. Raises CheckpointError if it does not match, and OSError."""
+    """Read the description that the checksum covers. Raises CheckpointError if it does not match, and OSError."""
     with path.open("rb") as file:
         try:
             metadata, parts, data = _read_header(file)

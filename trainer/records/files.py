@@ -106,7 +106,7 @@ def write_json(path: Path, record: BaseModel) -> None:
 
 
 def to_json(record: BaseModel) -> bytes:
-    """Give a record as UTF-8 JSON: keys in the order of the schema, no NaN or Infinity.
+    """Turn a record into UTF-8 JSON: keys in the order of the schema, no NaN or Infinity.
 
     The first line holds the checksum of all that follows it: a number that was changed would still be a number.
     """
@@ -145,7 +145,7 @@ def read_json(path: Path, schema: type[Model]) -> Model | None:
 
 
 def first_problem(error: ValidationError) -> str:
-    """Say in words the first thing that does not fit a schema, and where."""
+    """In words, the first thing that does not fit a schema, and where."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     return f"{where}: {reason(first)}" if where else reason(first)
@@ -166,7 +166,7 @@ def schema_version(content: bytes | str) -> int | None:
 
 
 def disk_trouble(error: BaseException, folder: Path) -> str | None:
-    """Say in words what is wrong with the disk a folder is on; None for an error that is not that disk's."""
+    """In words, what is wrong with the disk a folder is on; None for an error that is not that disk's."""
     if not isinstance(error, OSError) or not isinstance(error.filename, str):
         return None
     if error.errno not in DISK_TROUBLE or not Path(error.filename).is_relative_to(folder):
@@ -186,7 +186,7 @@ class Reserve:
         self.path = _write_beside(folder / "reserve", os.urandom(self.SIZE))  # not zeros, which some disks do not store
 
     def release(self) -> None:
-        """Give the room back."""
+        """Let go of the room."""
         with contextlib.suppress(OSError):
             self.path.unlink()
 

@@ -31,7 +31,7 @@ def describe(pid: int) -> Process:
 
 
 def is_alive(process: Process) -> bool | None:
-    """Tell whether a process still runs; None when it belongs to another host, where this one cannot look."""
+    """Whether a process still runs; None when it belongs to another host, where this one cannot look."""
     if process.host != socket.gethostname():
         return None
     try:
@@ -52,12 +52,12 @@ def job_name() -> str:
 
 
 def restarts() -> int:
-    """Tell how often Slurm has started this job anew, after preemption or a node's failure."""
+    """How often Slurm has started this job anew, after preemption or a node's failure."""
     return int(os.environ.get("SLURM_RESTART_COUNT") or 0)
 
 
 def of_torchrun(environment: Mapping[str, str] = os.environ) -> tuple[int, int]:
-    """Give (rank, size) of this process among those that torchrun started; (0, 1) when it was started otherwise."""
+    """(rank, size) of this process among those that torchrun started; (0, 1) when it was started otherwise."""
     if not all(name in environment for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")):
         return 0, 1
     return int(environment["RANK"]), int(environment["WORLD_SIZE"])

@@ -48,12 +48,12 @@ class Recipe(BaseModel):
         return hashlib.sha256(canonical.encode()).hexdigest()
 
     def learning_rate_at(self, epoch: int) -> float:
-        """Give the learning rate of an epoch (counted from 0): MultiStepLR's closed form."""
+        """The learning rate of an epoch (counted from 0): MultiStepLR's closed form."""
         return self.learning_rate * self.lr_decay ** sum(epoch >= milestone for milestone in self.lr_milestones)
 
 
 def replica_batch(train_samples: int, recipe: Recipe) -> tuple[int, int]:
-    """Give (images a replica takes each step, steps an epoch), the last short batch dropped.
+    """(images a replica takes each step, steps an epoch), the last short batch dropped.
 
     A permutation is padded to a multiple of the replicas and dealt out, as DistributedSampler does. A replica that
     holds fewer images than batch_size takes them all in one step (the thesis took no step at all there).
@@ -64,7 +64,7 @@ def replica_batch(train_samples: int, recipe: Recipe) -> tuple[int, int]:
 
 
 def replica_problem(train_samples: int, recipe: Recipe) -> str | None:
-    """Say why this many images cannot feed the recipe's replicas, None if they can."""
+    """Why this many images cannot feed the recipe's replicas, None if they can."""
     batch, _ = replica_batch(train_samples, recipe)
     if batch >= 2:
         return None
@@ -75,7 +75,7 @@ def replica_problem(train_samples: int, recipe: Recipe) -> str | None:
 
 
 def sharing_problem(recipe: Recipe, processes: int) -> str | None:
-    """Say why so many processes, or GPUs, cannot share the recipe's replicas; None if they can."""
+    """Why so many processes, or GPUs, cannot share the recipe's replicas; None if they can."""
     if recipe.replicas % processes == 0:
         return None
     fitting = [str(count) for count in range(1, recipe.replicas + 1) if recipe.replicas % count == 0]

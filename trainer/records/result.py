@@ -92,7 +92,7 @@ class Stretch(Record):
     torch: str
 
     def like(self, other: "Stretch") -> bool:
-        """Tell whether both compute the same bits, as far as can be known."""
+        """Whether both compute the same bits, as far as can be known."""
         return self.model_copy(update={"epoch": other.epoch}) == other
 
     def __str__(self) -> str:

@@ -43,7 +43,7 @@ class Other(str, Enum):
 
 
 def other_work(found: Commitment, wanted: RunSpec, fingerprint: str | None) -> Other | None:
-    """Tell whether what was found is of the same work as is wanted: None if it is, else the first thing that differs.
+    """What tells the work that was found from the work that is wanted, the first such thing; None if nothing does.
 
     fingerprint: of the data wanted; None where it is not known or does not matter, which differs from nothing.
     """

@@ -15,7 +15,7 @@ class UsageError(Exception):
 
 
 def is_done(folder: RunFolder, spec: RunSpec) -> bool:
-    """Tell whether the folder holds the run's result. Raises UsageError if it is damaged or another run's."""
+    """Whether the folder holds the run's result. Raises UsageError if it is damaged or another run's."""
     try:
         result = read_json(folder.result, Result)
     except RecordError as error:

@@ -26,7 +26,7 @@ class Job(NamedTuple):
 
 
 def answer_at_once(spec: RunSpec, folder: RunFolder, job: Job, options: Options) -> ExitCode | None:
-    """Give the answer for a run that is done, or that someone is at; None where it takes more than a look.
+    """The answer for a run that is done, or that someone is at; None where it takes more than a look.
 
     What an owner left that was killed after the result is tidied up. Raises UsageError for a folder that holds
     something else, and OSError.
@@ -47,7 +47,7 @@ def answer_at_once(spec: RunSpec, folder: RunFolder, job: Job, options: Options)
 
 
 def all_settled(bundle: Bundle, task: int, job: Job) -> bool:
-    """Tell whether each run of a task is done, cancelled, or someone else's."""
+    """Whether each run of a task is done, cancelled, or someone else's."""
     folders = ((spec, RunFolder(bundle.runs_folder / spec.run.id)) for spec in bundle.tasks[task])
     return all(_is_settled(spec, folder, job, bundle.options) for spec, folder in folders)
 

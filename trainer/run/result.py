@@ -68,7 +68,7 @@ def make_result(what: Assignment, trainer: Trainer, stretches: list[Stretch]) ->
 
 
 def write_result(folder: RunFolder, result: Result) -> bool:
-    """Write a run's result unless another attempt has written one; tell whether it did.
+    """Write a run's result unless another attempt has written one. Returns whether it did.
 
     Raises OSError, also where what is read back is not what was written.
     """

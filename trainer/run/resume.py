@@ -14,7 +14,7 @@ from trainer.run.saving import Saving
 
 
 def resume(what: Assignment, trainer: Trainer, pulse: Pulse) -> Saving:
-    """Bring a trainer to where its run goes on, and give what saves it from there. pulse: told what is of note.
+    """Bring a trainer to where its run goes on. Returns what saves it from there. pulse: told what is of note.
 
     Raises CheckpointError where there is a whole checkpoint that this run cannot go on from.
     """

@@ -31,7 +31,7 @@ class Saving:
         self._last = time.monotonic()
 
     def due(self, epoch_s: float) -> bool:
-        """Tell whether to save now: after another epoch and its write more than the interval would be at stake."""
+        """Whether to save now: after another epoch and its write more than the interval would be at stake."""
         return time.monotonic() - self._last + epoch_s + self.writer.write_s > self._interval_s
 
     def save(self, trainer: Trainer, look_around: Callable[[], None]) -> None:
