@@ -108,28 +108,50 @@ def test_processes_killed_and_stopped_resume_to_the_same_result(trainer: Command
     assert len(read(folder / "result.json")["attempts"]) == 4
 
 
-FAULT = """
-import sys
+# Of the processes that follow, the first fails as it loads, the second at its first step; the third does well.
+FAULTS = """
+import pathlib, sys
 if "--follow" in sys.orig_argv:
     import numpy
+    lives = pathlib.Path(__file__).with_name("lives")
+    life = lives.stat().st_size if lives.exists() else 0
+    lives.write_text("." * (life + 1))
+    well = numpy.load
     def load(*arguments, **named):
-        raise MemoryError("no room for the images")
+        import torch
+        from trainer.loop.trainer import Trainer
+        def update(*arguments):
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        if life == 0:
+            raise MemoryError("no room for the images")
+        if life == 1:
+            Trainer._update = update
+        return well(*arguments, **named)
     numpy.load = load
 """
 
 
 @pytest.mark.slow
-def test_a_process_that_fails_says_why(data: Path, tmp_path: Path) -> None:
-    """The run has failed of what that process did, in process 0's own words and records."""
-    (tmp_path / "sitecustomize.py").write_text(FAULT)
+def test_a_process_that_fails_says_why_and_the_next_run_has_another(data: Path, tmp_path: Path) -> None:
+    """A run has failed of what any process did, in process 0's records; the bundle goes on with fresh processes."""
+    (tmp_path / "sitecustomize.py").write_text(FAULTS)
     path = os.pathsep.join([str(tmp_path), ONE_THREAD.get("PYTHONPATH", "")])
+    run = Run(id="", architecture="resnet18", dataset="cifar10", ratio=0.5, seed=42)
+    recipe = Recipe(epochs=1, batch_size=4)
+    specs = [RunSpec(run=run.model_copy(update={"id": name}), training=recipe) for name in ("load", "step", "well")]
+    parts = {"submission": "word-0001", "pool": "local", "data": data, "runs_folder": tmp_path}
+    write_json(tmp_path / "bundle.json", Bundle(**parts, options=Options(device="cpu", processes=2), tasks=[specs]))
     trainer = Command("trainer", tmp_path, {"PYTHONPATH": path})
     try:
-        trainer(*call(data, tmp_path / "run", "--processes", 2), expect=1)
+        trainer("--bundle", tmp_path / "bundle.json", expect=1)
     finally:
         trainer.end()
-    error = read(tmp_path / "run" / "error.json")
-    assert (error["cause"], error["message"]) == ("host_oom", "process 2 of 2: MemoryError: no room for the images")
+    errors = [read(tmp_path / name / "error.json") for name in ("load", "step")]
+    assert [(error["cause"], error["message"]) for error in errors] == [
+        ("host_oom", "process 2 of 2: MemoryError: no room for the images"),
+        ("cuda_oom", "process 2 of 2: OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB."),
+    ]
+    assert read(tmp_path / "well" / "attempts" / "0001.json")["outcome"] == "done"
 
 
 MEETINGS = 60
