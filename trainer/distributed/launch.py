@@ -15,7 +15,7 @@ import time
 
 from torch._C._distributed_c10d import Store, TCPStore
 
-from trainer.distributed.process_group import FAILURE, PATIENCE, Failure, Together, meeting_place, ready
+from trainer.distributed.process_group import FAILURE, PATIENCE, Failure, ProcessGroup, meeting_place, ready
 from trainer.loop.group import FellowError, LostError
 from trainer.loop.trainer import DivergedError
 from trainer.records.attempt import Cause, ExitCode
@@ -38,12 +38,12 @@ class Others:
         """started: torchrun has started them."""
         self.stop = stop
         self.started = started
-        self.group = Together(0, size)
+        self.group = ProcessGroup(0, size)
         self._store: Store | None = None
         self._children: list[subprocess.Popen[bytes]] = []
         self._over = threading.Event()
 
-    def gather(self) -> Together:
+    def gather(self) -> ProcessGroup:
         """Be together with them in one group. Raises LostError, and Interrupted if a signal comes first."""
         if not self.group.connected:
             self._gather(self.stop)
@@ -69,7 +69,7 @@ class Others:
             if self.started and not self.group.connected:
                 self._gather(StopSignal())  # they wait for a word, whatever signal has come
             if self.group.connected:
-                self.group.share(None)
+                self.group.broadcast_words(None)
                 self.group.leave()
                 deadline = time.monotonic() + END_S
                 for child in self._children:
@@ -110,7 +110,7 @@ class Others:
             log.debug("%s", error)
         if not self.started:
             self._store = None
-        self.group = Together(0, self.group.size)
+        self.group = ProcessGroup(0, self.group.size)
 
     def _gather(self, stop: StopSignal) -> None:
         """Meet the others. To find that one is not coming takes torch its whole patience, so each is awaited first."""

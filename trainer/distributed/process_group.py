@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch._C._distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from trainer.loop.group import Alone, LostError
+from trainer.loop.group import Group, LostError
 from trainer.records.attempt import Cause
 from trainer.records.base import Record
 
@@ -36,7 +36,7 @@ class Failure(Record):
     traceback: str
 
 
-class Together(Alone):
+class ProcessGroup(Group):
     """One of the processes that share a run's replicas."""
 
     def __init__(self, rank: int, size: int) -> None:
@@ -72,13 +72,13 @@ class Together(Alone):
         gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
         _exchange(gradients, mean)
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         _exchange(tensors, dist.all_reduce)
 
-    def copy_first(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
         _exchange(tensors, lambda flat: dist.broadcast(flat, src=0))
 
-    def share(self, words: str | None = None) -> str | None:
+    def broadcast_words(self, words: str | None = None) -> str | None:
         content = (words or "").encode()
         length = torch.tensor([NOTHING if words is None else len(content)])
         self._broadcast(length)

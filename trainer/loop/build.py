@@ -10,7 +10,7 @@ from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError, PreparedDataset
 from trainer.data.subset import draw_subset
 from trainer.loop.device import resolve_precision
-from trainer.loop.group import Alone
+from trainer.loop.group import Group
 from trainer.loop.trainer import Split, Trainer
 from trainer.records.base import Record
 from trainer.records.recipe import replica_problem
@@ -36,7 +36,7 @@ class ResumePoint(Record):
 
 
 def make_trainer(
-    spec: RunSpec, dataset: PreparedDataset, kept: npt.NDArray[np.int64], device: torch.device, group: Alone
+    spec: RunSpec, dataset: PreparedDataset, kept: npt.NDArray[np.int64], device: torch.device, group: Group
 ) -> Trainer:
     """Put a run together as it begins, with its images on the device."""
     if group.size > 1 and device.type == "cuda":
@@ -67,10 +67,10 @@ def choose_images(spec: RunSpec, dataset: PreparedDataset) -> npt.NDArray[np.int
     return kept
 
 
-def start_alike(trainer: Trainer, point: ResumePoint | None = None) -> None:
+def broadcast_state(trainer: Trainer, point: ResumePoint | None = None) -> None:
     """Have every process that shares the run go on from process 0's state; point: given there alone."""
     group = trainer.group
-    words = group.share(point.model_dump_json() if point else None)
+    words = group.broadcast_words(point.model_dump_json() if point else None)
     if point is None:
         assert words is not None
         point = ResumePoint.model_validate_json(words)
@@ -80,4 +80,4 @@ def start_alike(trainer: Trainer, point: ResumePoint | None = None) -> None:
         trainer.history = point.history
         if trainer.scaler.is_enabled() and point.scaler:
             trainer.scaler.load_state_dict(point.scaler)
-    group.copy_first(list(trainer.state().values()))
+    group.broadcast(list(trainer.state().values()))

@@ -1,7 +1,7 @@
-"""The processes that share a run's replicas: whose part is computed here, what all add up, what process 0 decides.
+"""The processes that share a run's replicas: whose part is computed here, what is reduced, what process 0 decides.
 
-`Alone` is one process that executes all replicas; `trainer.distributed.process_group` is several. All run the same loop
-on their part. Only process 0 knows of files and signals: it decides, and the others hear of it at agreed points.
+`Group` is one process that executes all replicas, `trainer.distributed.process_group` several. All run the same loop on
+their part. Only process 0 knows of files and signals: it decides, and the others hear of it at agreed points.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,8 +16,8 @@ AGREE_EVERY = {"cpu": 1, "cuda": 16}  # steps; the word goes from CPU to CPU, so
 Tick = Callable[[int, int], None]
 
 
-class Alone:
-    """All replicas of a run in one process: nothing to add up, nobody to agree with."""
+class Group:
+    """One process that executes all replicas of a run: nothing to reduce, nobody to agree with."""
 
     rank = 0
     size = 1
@@ -25,13 +25,13 @@ class Alone:
     def average_gradients(self, model: nn.Module) -> None:
         """Replace each gradient by its mean over the processes."""
 
-    def add_up(self, tensors: Sequence[Tensor]) -> None:
+    def all_reduce(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by their sum over the processes."""
 
-    def copy_first(self, tensors: Sequence[Tensor]) -> None:
+    def broadcast(self, tensors: Sequence[Tensor]) -> None:
         """Replace tensors by those of process 0."""
 
-    def share(self, words: str | None = None) -> str | None:
+    def broadcast_words(self, words: str | None = None) -> str | None:
         """Process 0's words, which it alone gives."""
         return words
 
@@ -52,11 +52,11 @@ class FellowError(Exception):
         self.cause = cause
 
 
-class Left(Stopped):
+class StoppedByRank0(Stopped):
     """Process 0 stops here, and this one with it."""
 
 
-def agreed(tick: Tick, group: Alone, device: torch.device) -> Tick:
+def agreed(tick: Tick, group: Group, device: torch.device) -> Tick:
     """Hold back what stops the run in `tick` until a step at which all processes stop together."""
     if group.size == 1:
         return tick
@@ -76,7 +76,7 @@ def agreed(tick: Tick, group: Alone, device: torch.device) -> Tick:
     return look
 
 
-def together(act: Callable[[], None], group: Alone) -> None:
+def together(act: Callable[[], None], group: Group) -> None:
     """Act; where that stops the run, all processes stop there."""
     if group.size == 1:
         act()
@@ -89,6 +89,6 @@ def together(act: Callable[[], None], group: Alone) -> None:
     _stop_together(held, group)
 
 
-def _stop_together(held: Stopped | None, group: Alone) -> None:
+def _stop_together(held: Stopped | None, group: Group) -> None:
     if group.agree(held is not None):
-        raise held or Left
+        raise held or StoppedByRank0

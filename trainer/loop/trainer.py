@@ -21,7 +21,7 @@ from trainer.data.catalog import Dataset
 from trainer.data.draws import EpochDraws, draw_epoch
 from trainer.data.order import draw_seed
 from trainer.loop.device import autocast, choose_memory_format, fix_arithmetic, images_at_once
-from trainer.loop.group import Alone, Tick, agreed, together
+from trainer.loop.group import Group, Tick, agreed, together
 from trainer.loop.optimizer import MOMENTS, FusedAdamW, forget_broken_step
 from trainer.loop.step import WORTH_RECORDING, CapturedStep, CudaGraphs, EagerStep, Execution
 from trainer.models.build import build_model
@@ -76,7 +76,7 @@ class Trainer:
         precision: str,
         train: Split,
         val: Split,
-        group: Alone | None = None,
+        group: Group | None = None,
         capture: bool = True,
     ) -> None:
         self.dataset = dataset
@@ -86,7 +86,7 @@ class Trainer:
         self.train = train
         self.val = val
         self.device = train.images.device
-        self.group = group or Alone()
+        self.group = group or Group()
         self.replicas = recipe.replicas // self.group.size
         self.batch, self.steps = replica_batch(len(train.labels), recipe)
         self.memory_format = choose_memory_format(self.device, precision)
@@ -208,7 +208,7 @@ class Trainer:
         for step in range(self.steps):
             self.execution(step, self._update)
             tick(step + 1, self.steps)
-        self.group.add_up([self._loss_sum, self._correct])
+        self.group.all_reduce([self._loss_sum, self._correct])
         images = self.steps * self.batch * self.recipe.replicas
         return EpochMetrics((self._loss_sum / images).item(), self._correct.item() / images)
 
@@ -236,7 +236,7 @@ class Trainer:
 
     def _evaluate(self, tick: Tick) -> EpochMetrics:
         """Measure loss and accuracy on the whole validation set, of which each process takes every size-th batch."""
-        self.group.copy_first(list(self.model.buffers()))  # the running statistics are replica 0's
+        self.group.broadcast(list(self.model.buffers()))  # the running statistics are replica 0's
         loss_sum = torch.zeros((), dtype=torch.float64, device=self.device)
         correct = torch.zeros((), dtype=torch.int64, device=self.device)
         batch = self.evaluation_batch
@@ -250,7 +250,7 @@ class Trainer:
                     loss_sum += loss.double() * len(labels)
                     correct += (scores.argmax(1) == labels).sum()
                 tick(self.steps, self.steps)
-        self.group.add_up([loss_sum, correct])
+        self.group.all_reduce([loss_sum, correct])
         samples = len(self.val.labels)
         return EpochMetrics(loss_sum.item() / samples, correct.item() / samples)
 

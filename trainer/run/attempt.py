@@ -8,7 +8,7 @@ from functools import partial
 
 from trainer.distributed.launch import Others
 from trainer.loop.build import Work, make_trainer
-from trainer.loop.group import Alone
+from trainer.loop.group import Group
 from trainer.loop.trainer import Trainer, train
 from trainer.records.attempt import ExitCode
 from trainer.records.checkpoint_file import remove_needless
@@ -25,7 +25,7 @@ from trainer.stop import ClaimLost, StopSignal
 log = logging.getLogger("trainer")
 
 
-class OneAttempt:
+class RunningAttempt:
     """An attempt while it lasts. others: the processes that share the run's replicas with this one."""
 
     def __init__(self, what: Assignment, stop: StopSignal, others: Others | None) -> None:
@@ -84,11 +84,11 @@ class OneAttempt:
 
     def _put_together(self) -> Trainer:
         """Put the run together as it begins, in all of its processes."""
-        what, group = self.what, Alone()
+        what, group = self.what, Group()
         if self.others:
             group = self.others.gather()
             work = Work(spec=what.commitment, data=what.dataset.folder.parent, device=what.device.type)
-            group.share(work.model_dump_json())
+            group.broadcast_words(work.model_dump_json())
         return make_trainer(what.commitment, what.dataset, what.kept, what.device, group)
 
     def _tick(self, trainer: Trainer, saving: Saving, step: int, steps: int) -> None:

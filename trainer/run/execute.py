@@ -12,7 +12,7 @@ from trainer.records.claim import StoodBack, take
 from trainer.records.recipe import sharing_problem
 from trainer.records.run import Commitment, Options, RunFolder, RunSpec
 from trainer.run.assignment import Assignment
-from trainer.run.attempt import OneAttempt
+from trainer.run.attempt import RunningAttempt
 from trainer.run.checks import UsageError, check_commitment, is_done
 from trainer.run.early_exit import Job, answer_at_once
 from trainer.run.failure import log_file, record_failure
@@ -59,7 +59,7 @@ def execute(
         return ExitCode.DONE
     with log_file(folder.log(claim.record.number)):
         what = Assignment(commitment, folder, claim, dataset, kept, device, job.pool, options)
-        return OneAttempt(what, stop, others).run()
+        return RunningAttempt(what, stop, others).run()
 
 
 def record_refusal(spec: RunSpec, folder: RunFolder, job: Job, error: Exception) -> None:

@@ -7,11 +7,11 @@ import threading
 import traceback
 
 from trainer.data.prepared import open_dataset
-from trainer.distributed.process_group import FAILURE, Failure, Together, meeting_place
-from trainer.loop.build import Work, choose_images, make_trainer, start_alike
+from trainer.distributed.process_group import FAILURE, Failure, ProcessGroup, meeting_place
+from trainer.loop.build import Work, broadcast_state, choose_images, make_trainer
 from trainer.loop.cause import cause_of
 from trainer.loop.device import choose_device
-from trainer.loop.group import Left, LostError
+from trainer.loop.group import LostError, StoppedByRank0
 from trainer.loop.trainer import DivergedError, train
 from trainer.records.attempt import ExitCode
 from trainer.stop import StopSignal
@@ -30,12 +30,12 @@ def follow(rank: int, size: int, stop: StopSignal, *, child: bool) -> ExitCode:
         threading.Thread(target=_end_with_parent, daemon=True).start()
     else:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    group = Together(rank, size)
+    group = ProcessGroup(rank, size)
     try:
         store = meeting_place()
         group.connect(store)
         try:
-            while (work := group.share()) is not None:
+            while (work := group.broadcast_words()) is not None:
                 stop.install()
                 _train_part(Work.model_validate_json(work), group)
         except LostError:
@@ -52,14 +52,14 @@ def follow(rank: int, size: int, stop: StopSignal, *, child: bool) -> ExitCode:
     return ExitCode.DONE
 
 
-def _train_part(work: Work, group: Together) -> None:
+def _train_part(work: Work, group: ProcessGroup) -> None:
     device = choose_device(work.device, rank=group.rank, processes=group.size)
     dataset = open_dataset(work.data, work.spec.run.dataset)
     trainer = make_trainer(work.spec, dataset, choose_images(work.spec, dataset), device, group)
-    start_alike(trainer)
+    broadcast_state(trainer)
     try:
         train(trainer, lambda step, steps: None, lambda: None)
-    except (Left, DivergedError) as reason:
+    except (StoppedByRank0, DivergedError) as reason:
         log.debug("left the run: %s", reason)
 
 

@@ -4,7 +4,7 @@ import torch
 
 from trainer.checkpoint.tensors import Checkpoint, newest_good
 from trainer.checkpoint.writer import CheckpointWriter
-from trainer.loop.build import ResumePoint, start_alike
+from trainer.loop.build import ResumePoint, broadcast_state
 from trainer.loop.trainer import StateError, Trainer
 from trainer.records.checkpoint_file import CheckpointError
 from trainer.run.assignment import Assignment
@@ -33,7 +33,7 @@ def resume(what: Assignment, trainer: Trainer, pulse: Pulse) -> Saving:
         moments=bool(trainer.optimizer.state),
         threads=torch.get_num_threads(),
     )
-    start_alike(trainer, point)
+    broadcast_state(trainer, point)
     writer = CheckpointWriter(what.folder.checkpoints, what.claim.check, saved=trainer.epoch, passed_over=passed_over)
     interval_s = what.options.checkpoint_interval_s
     return Saving(what.commitment, what.claim.record.number, computing, writer, interval_s)

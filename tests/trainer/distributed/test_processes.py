@@ -159,7 +159,7 @@ MEET_AND_PART = """
 import os, sys
 from datetime import timedelta
 from torch._C._distributed_c10d import PrefixStore, TCPStore
-from trainer.distributed.process_group import Together
+from trainer.distributed.process_group import ProcessGroup
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 rank, port, meetings = (int(word) for word in sys.argv[1:])
 if rank == 0:
@@ -168,10 +168,10 @@ if rank == 0:
 else:
     store = TCPStore("127.0.0.1", port, is_master=False, timeout=timedelta(seconds=60))
 for number in range(meetings):
-    group = Together(rank, 2)
+    group = ProcessGroup(rank, 2)
     group.connect(PrefixStore(str(number), store))
     group.agree()
-    assert group.share() is None
+    assert group.broadcast_words() is None
     group.leave()
 store.set(f"through-{rank}", "")
 store.wait(["through-0", "through-1"])
