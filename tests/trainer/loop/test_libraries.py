@@ -9,7 +9,7 @@ import pytest
 
 PROGRAM = """
 import resource, sys
-from trainer.libraries import settle_libraries
+from trainer.loop.libraries import settle_libraries
 if sys.argv[1] == "keep":
     settle_libraries(own_cores=True)
 import torch
