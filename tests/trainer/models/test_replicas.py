@@ -69,26 +69,30 @@ def separate_passes(model: nn.Module, images: Tensor, labels: Tensor, replicas: 
 
 @pytest.mark.slow
 def test_one_pass_in_groups_equals_separate_passes_of_the_replicas() -> None:
-    """Loss, every gradient and the running statistics agree over several steps, in double precision to 1e-6."""
+    """Loss, every gradient and the running statistics agree up to rounding in double precision, in each of three steps.
+
+    Every step begins with the same state: normalisation over three images magnifies rounding from step to step.
+    """
     torch.manual_seed(0)
     plain = resnet18(num_classes=10).double()
     ours = grouped(plain, 4)
-    optimizers = [torch.optim.AdamW(model.parameters(), lr=3e-4) for model in (plain, ours)]
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=3e-4)
+    bound = rounding(torch.float64, terms=CONVOLUTION, depth=2 * RESNET_LAYERS)  # there and back
     for images, labels in batches(3, 4 * 3, torch.float64):
-        expected = separate_passes(plain, images, labels, 4)
-        loss = F.cross_entropy(ours(images), labels)
-        loss.backward()
-        torch.testing.assert_close(loss.detach(), expected, atol=1e-8, rtol=1e-8)
-        for (name, found), reference in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        expected = {"loss": separate_passes(plain, images, labels, 4)}
+        found = {"loss": F.cross_entropy(ours(images), labels)}
+        found["loss"].backward()
+        for model, all_ in ((plain, expected), (ours, found)):
+            all_.update((name, buffer) for name, buffer in model.named_buffers() if buffer.is_floating_point())
+            all_.update((f"gradient of {name}", weight.grad) for name, weight in model.named_parameters())
+        for name, value in expected.items():
             torch.testing.assert_close(
-                found.grad, reference.grad, atol=1e-8, rtol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+                found[name], value, atol=bound * value.abs().max().item(), rtol=0, msg=lambda m, n=name: f"{n}: {m}"
             )
-        for (name, found), reference in zip(ours.named_buffers(), plain.buffers(), strict=True):
-            if not name.endswith("num_batches_tracked"):
-                torch.testing.assert_close(found, reference, atol=1e-8, rtol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
+        ours.zero_grad()
+        ours.load_state_dict(plain.state_dict())
 
 
 def test_one_replica_is_plain_batch_normalisation() -> None:
