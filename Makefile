@@ -101,6 +101,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.10 --no-annotat
 requirements:
 	printf 'torch==2.7.1\ntorchvision==0.22.1\n' > $(VENV)/pins.txt
 	$(COMPILE) --constraint $(VENV)/pins.txt --custom-compile-command "make requirements" --output-file requirements.txt
+	cat requirements.txt requirements-dev.txt > $(VENV)/all.txt  # uv keeps the versions that it finds there
 	$(COMPILE) --extra dev --constraint requirements.txt --no-header --output-file $(VENV)/all.txt
 	echo "# What 'make test' adds to requirements.txt; 'make requirements' writes both." > requirements-dev.txt
 	grep -vxFf requirements.txt $(VENV)/all.txt >> requirements-dev.txt

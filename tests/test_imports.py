@@ -1,8 +1,10 @@
 """The layout's promises: who may import whom, and that looking at a sweep costs no torch."""
 
 import ast
+import re
 import subprocess
 import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,10 @@ FLOORS = {
 }
 
 
+# What one kind of export imports; the others need none of it.
+OF_EXPORTS = {"pyarrow", "tensorboard", "google", "wandb", "mlflow"}
+
+
 def imports(path: Path) -> list[str]:
     """List the modules a file imports, wherever in it."""
     found = []
@@ -117,6 +123,19 @@ def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
         ground = {module for module, below in left.items() if not below & left.keys()}
         assert ground, f"in circles: {sorted(left)}"
         left = {module: below for module, below in left.items() if module not in ground}
+
+
+@pytest.mark.parametrize("package", ["sweep", "slurm", "trainer", "analysis"])
+def test_running_imports_only_what_a_user_installs(package: str) -> None:
+    """Everything is the standard library's, ours or in requirements.txt; what exports and tests need is not there."""
+    users = set(re.findall(r"^([a-z0-9-]+)==", (REPOSITORY / "requirements.txt").read_text(), re.MULTILINE))
+    assert "torch" in users
+    assert not users & {"mlflow-skinny", "mypy", "playwright", "pyarrow", "pytest", "tensorboard", "wandb"}
+    owners = packages_distributions()
+    for path in sorted((REPOSITORY / package).rglob("*.py")):
+        known = {*sys.stdlib_module_names, *PACKAGES, *(OF_EXPORTS if path.parent.name == "export" else ())}
+        for name in {name.split(".")[0] for name in imports(path)} - known:
+            assert {owner.lower() for owner in owners[name]} & users, f"{path.relative_to(REPOSITORY)} imports {name}"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,10 @@
 """A checkpoint as a file: what it says of itself, and whether it is whole, found out without torch.
 
 Owns the names of the files, their description and their checksum. `trainer.checkpoint.tensors` turns them into tensors.
+
+The header is read here, not by safetensors (0.8): `safe_open` gives no tensor's bytes, without torch no bfloat16 at
+all, maps the file, so that a failing file server kills the process, and its OSError has no errno to be patient by;
+`deserialize` wants the whole file in memory, copies it once more and leaves out the metadata.
 """
 
 import contextlib

@@ -397,7 +397,8 @@ def test_wandb_runs_hold_every_number_and_can_be_synced(folder: Path, tmp_path: 
 
 def test_a_wandb_run_of_the_reader_is_left_alone(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """While one is open in the process, the export would end it: it says so instead, and writes nothing."""
-    wandb = pytest.importorskip("wandb")
+    import wandb
+
     monkeypatch.setattr(wandb, "run", object())
     with pytest.raises(AnalysisError, match="has a wandb run open; finish it, then export again"):
         export(study_of(folder), "wandb-offline", tmp_path / "out")

@@ -13,12 +13,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 import torch.nn.functional as F
-from rounding import rounding
+from rounding import CONVOLUTION, HIDDEN, RESNET_LAYERS, VIT_LAYERS, rounding
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torchvision.models import resnet18
-from training_fixtures import make_trainer, random_split, train_epochs
+from training_fixtures import in_double, make_trainer, random_split, train_epochs
 
 from trainer.data.catalog import DATASETS
 from trainer.data.order import epoch_order
@@ -69,26 +69,30 @@ def separate_passes(model: nn.Module, images: Tensor, labels: Tensor, replicas: 
 
 @pytest.mark.slow
 def test_one_pass_in_groups_equals_separate_passes_of_the_replicas() -> None:
-    """Loss, every gradient and the running statistics agree over several steps, in double precision to 1e-6."""
+    """Loss, every gradient and the running statistics agree up to rounding in double precision, in each of three steps.
+
+    Every step begins with the same state: normalisation over three images magnifies rounding from step to step.
+    """
     torch.manual_seed(0)
     plain = resnet18(num_classes=10).double()
     ours = grouped(plain, 4)
-    optimizers = [torch.optim.AdamW(model.parameters(), lr=3e-4) for model in (plain, ours)]
+    optimizer = torch.optim.AdamW(plain.parameters(), lr=3e-4)
+    bound = rounding(torch.float64, terms=CONVOLUTION, depth=2 * RESNET_LAYERS)  # there and back
     for images, labels in batches(3, 4 * 3, torch.float64):
-        expected = separate_passes(plain, images, labels, 4)
-        loss = F.cross_entropy(ours(images), labels)
-        loss.backward()
-        torch.testing.assert_close(loss.detach(), expected, atol=1e-8, rtol=1e-8)
-        for (name, found), reference in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        expected = {"loss": separate_passes(plain, images, labels, 4)}
+        found = {"loss": F.cross_entropy(ours(images), labels)}
+        found["loss"].backward()
+        for model, all_ in ((plain, expected), (ours, found)):
+            all_.update((name, buffer) for name, buffer in model.named_buffers() if buffer.is_floating_point())
+            all_.update((f"gradient of {name}", weight.grad) for name, weight in model.named_parameters())
+        for name, value in expected.items():
             torch.testing.assert_close(
-                found.grad, reference.grad, atol=1e-8, rtol=1e-6, msg=lambda m, n=name: f"{n}: {m}"
+                found[name], value, atol=bound * value.abs().max().item(), rtol=0, msg=lambda m, n=name: f"{n}: {m}"
             )
-        for (name, found), reference in zip(ours.named_buffers(), plain.buffers(), strict=True):
-            if not name.endswith("num_batches_tracked"):
-                torch.testing.assert_close(found, reference, atol=1e-8, rtol=1e-6, msg=lambda m, n=name: f"{n}: {m}")
-        for optimizer in optimizers:
-            optimizer.step()
-            optimizer.zero_grad()
+        optimizer.step()
+        optimizer.zero_grad()
+        ours.zero_grad()
+        ours.load_state_dict(plain.state_dict())
 
 
 def test_one_replica_is_plain_batch_normalisation() -> None:
@@ -116,8 +120,9 @@ def test_a_step_in_uneven_passes_is_a_step_in_one() -> None:
         trainer.images_per_pass = at_once
         runs.append(train_epochs(trainer, 2))
     one, uneven = runs
+    tolerance = rounding(torch.float32, terms=HIDDEN, depth=2 * 2 * VIT_LAYERS)  # there and back, twice
     for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
-        assert getattr(uneven.history, name) == pytest.approx(getattr(one.history, name), rel=1e-4), name
+        assert getattr(uneven.history, name) == pytest.approx(getattr(one.history, name), rel=tolerance), name
 
 
 def test_a_batch_that_does_not_divide_is_refused() -> None:
@@ -163,28 +168,27 @@ def test_evaluation_takes_any_batch_and_does_not_group() -> None:
     """In evaluation an image's score does not depend on its batch, nor on the number of replicas."""
     torch.manual_seed(0)
     four = grouped(resnet18(num_classes=10), 4)
-    four(batches(1, 16)[0][0])
+    four.double()(batches(1, 16, torch.double)[0][0])
     one = grouped(four, 1)
     four.eval()
     one.eval()
-    [(images, _)] = batches(1, 7)
+    [(images, _)] = batches(1, 7, torch.double)
     with torch.inference_mode():
         assert torch.equal(four(images), one(images))
-        tolerance = rounding(torch.float32, 9 * 512)  # the longest sum: a 3×3 kernel over 512 channels
-        torch.testing.assert_close(four(images[2:3]), four(images)[2:3], atol=tolerance, rtol=tolerance)
+        scores = four(images)[2:3]
+        tolerance = rounding(scores.dtype, terms=CONVOLUTION, depth=RESNET_LAYERS, scale=scores.abs().max().item())
+        torch.testing.assert_close(four(images[2:3]), scores, atol=tolerance, rtol=0)
 
 
 def ddp_recipe(architecture: str) -> dict[str, Any]:
     """Give the recipe of the comparison with processes.
 
     Dropout must be 0 there: each process draws its own masks from its own generator, one pass draws one mask for all
-    replicas. Both are the recipe's dropout, and no common seed makes them equal. The learning rate is a tenth of the
-    study's because AdamW's first steps are as long for a gradient that is all rounding as for any other.
+    replicas. Both are the recipe's dropout, and no common seed makes them equal.
     """
     return {
         "replicas": REPLICAS,
         "batch_size": BATCHES[architecture],
-        "learning_rate": 3e-5,
         "dropout": 0.0,
         "augmentation": False,
     }
@@ -211,7 +215,7 @@ def ddp_history(architecture: str, rank: int, folder: Path) -> dict[str, list[fl
     recipe = Recipe(**ddp_recipe(architecture))
     model = resnet18(num_classes=10) if architecture == "resnet18" else VisionTransformer(10, 32, recipe.dropout)
     model.load_state_dict(load_file(folder / f"{architecture}.safetensors"))
-    replica = DistributedDataParallel(model.to(memory_format=torch.channels_last))
+    replica = DistributedDataParallel(model.double().to(memory_format=torch.channels_last))
     optimizer = torch.optim.AdamW(replica.parameters(), lr=recipe.learning_rate)
     train, val = comparison_data(architecture)
     dataset = DATASETS["cifar10"]
@@ -220,7 +224,8 @@ def ddp_history(architecture: str, rank: int, folder: Path) -> dict[str, list[fl
     for epoch in range(STEPS):
         share = epoch_order(len(train.labels), REPLICAS, recipe.batch_size, 1, SEED, epoch)[0].chunk(REPLICAS)[rank]
         model.train()
-        loss = F.cross_entropy(replica(channels_last((train.images[share] / 255 - mean) / std)), train.labels[share])
+        scores = replica(channels_last((train.images[share] / 255 - mean) / std).double())
+        loss = F.cross_entropy(scores.float(), train.labels[share])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -229,7 +234,8 @@ def ddp_history(architecture: str, rank: int, folder: Path) -> dict[str, list[fl
         train_loss.append(total.item() / REPLICAS)
         model.eval()
         with torch.inference_mode():
-            val_loss.append(F.cross_entropy(model(channels_last((val.images / 255 - mean) / std)), val.labels).item())
+            scores = model(channels_last((val.images / 255 - mean) / std).double())
+            val_loss.append(F.cross_entropy(scores.float(), val.labels).item())
     return {"train_loss": train_loss, "val_loss": val_loss}
 
 
@@ -243,15 +249,15 @@ def comparison_data(architecture: str) -> tuple[Any, Any]:
 
 @pytest.mark.slow
 def test_replicas_on_one_device_equal_processes_with_distributed_data_parallel(tmp_path: Path) -> None:
-    """Step by step, the loss of two replicas in one pass is that of two real processes with torch's own DDP to 1e-4.
+    """Step by step, the loss of two replicas in one pass is that of two real processes with torch's own DDP.
 
     So is the validation loss after each step, which rank 0's running statistics decide. From the same weights, with
-    torchvision's ResNet-18 and the ViT, plain AdamW, gloo.
+    torchvision's ResNet-18 and the ViT, plain AdamW, gloo, the networks in double precision.
     """
     trainers = {}
     for name in BATCHES:
         train, val = comparison_data(name)
-        trainers[name] = make_trainer(name, train=train, val=val, seed=SEED, **ddp_recipe(name))
+        trainers[name] = in_double(make_trainer(name, train=train, val=val, seed=SEED, **ddp_recipe(name)))
     for name, trainer in trainers.items():
         weights = {key: tensor.contiguous() for key, tensor in trainer.model.state_dict().items()}
         save_file(weights, tmp_path / f"{name}.safetensors")
@@ -267,7 +273,8 @@ def test_replicas_on_one_device_equal_processes_with_distributed_data_parallel(t
         for process in processes.processes:
             process.kill()
     histories = json.loads((tmp_path / "losses.json").read_text())
+    tolerance = rounding(torch.float32, terms=REPLICAS * max(BATCHES.values()), depth=STEPS)
     for name, trainer in trainers.items():
         for metric, expected in histories[name].items():
-            assert getattr(trainer.history, metric) == pytest.approx(expected, abs=1e-4), (name, metric)
+            assert getattr(trainer.history, metric) == pytest.approx(expected, rel=tolerance), (name, metric)
         assert max(histories[name]["train_loss"]) - min(histories[name]["train_loss"]) > 0.05, "nothing was learnt"
