@@ -1,14 +1,14 @@
-"""How far two correct computations of the same number may lie apart."""
+"""How far two correct computations of the same number may differ."""
 
 import torch
 
 
 def rounding(dtype: torch.dtype, roundings: int) -> float:
-    """Bound the difference between two orders of computing a number of size one that is rounded so often on its way.
+    """Bound the difference of two computations of a number of size one, each with this many roundings.
 
     Each rounding changes it by at most half a unit in the last place, eps / 2, and both computations round (Higham,
     "Accuracy and Stability of Numerical Algorithms", 2002, section 3.1). A sum of n products rounds n times in its
-    format; one that is accumulated in a wider format rounds once, where it is stored. It holds on any processor,
-    whatever its vector width and the order it adds in; a wrong coefficient is off by far more.
+    format, or once when stored if accumulated in a wider format. The bound holds for any processor, vector width and
+    order of summation; a wrong coefficient exceeds it by far.
     """
     return roundings * torch.finfo(dtype).eps
