@@ -1,10 +1,10 @@
-"""From result files to what a reader sees: `analysis.load("runs/thesis")` gives the finished runs as a DataFrame,
-`analysis.load_history` their epochs.
+"""From result files to tables, figures and pages. `analysis.load("runs/thesis")` returns the finished runs as a
+DataFrame, `analysis.load_history` their epochs.
 
-Reads records, never torch, submitit, sweep or slurm. Importing this does not import pandas.
+Imports the trainer's records, never torch, submitit, sweep or slurm; pandas only when a DataFrame is asked for.
 """
 
-# Bound here, not on first use: `analysis.load` stays the function also after someone imported the module of that name.
+# Bound here, not on first use, so that importing the module `analysis.load` does not replace the function.
 from analysis.errors import AnalysisError
 from analysis.load import load, load_history
 

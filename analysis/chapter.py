@@ -1,7 +1,7 @@
-"""The chapter's own words: how it titles architectures and datasets, orders them, numbers its tables, captions them.
+"""The chapter's titles, order, numbers and captions of tables and figures.
 
-Owns no number of a result. What the chapter does not know keeps its name, comes after what it knows, and is numbered on
-from 4.9.
+Holds no results. Architectures and datasets that the thesis does not have keep their names and come after its own;
+their tables are numbered from 4.9, their figures from 4.18.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from trainer.data.catalog import DATASETS
 from trainer.models.catalog import ARCHITECTURES
 
-# Written out as in a caption, where that differs from the title.
+# As written in captions, where that differs from the title.
 ARCHITECTURE_NAMES: dict[str, str] = {"vit": "Vision Transformer"}
 
 # Table 4.1 lists CIFAR-10 first, tables 4.2 and 4.3 list TinyImageNet first.
@@ -28,23 +28,21 @@ FIRST_FREE_TABLE = 9
 
 
 def architecture_title(architecture: str) -> str:
-    """Give an architecture as a heading names it."""
     return ARCHITECTURES[architecture].title if architecture in ARCHITECTURES else architecture
 
 
 def dataset_title(dataset: str) -> str:
-    """Give a dataset as the chapter names it."""
     return DATASETS[dataset].title if dataset in DATASETS else dataset
 
 
 def in_order(names: Iterable[str], chapter: Sequence[str]) -> list[str]:
-    """Put distinct names in the chapter's order, then the others in their own."""
+    """List distinct names: those of the chapter in its order, then the others as they first occur."""
     distinct = list(dict.fromkeys(names))
     return [name for name in chapter if name in distinct] + [name for name in distinct if name not in chapter]
 
 
 def number_pairs(pairs: Iterable[tuple[str, str]]) -> dict[tuple[str, str], int]:
-    """Number the table 4.N of each (architecture, dataset), in table order; pairs: in plan order."""
+    """Return the N of table 4.N by (architecture, dataset), in table order; pairs: in plan order."""
     distinct = list(dict.fromkeys(pairs))
     own = [pair for pair in distinct if pair not in METRIC_TABLES]
     numbers = METRIC_TABLES | {pair: FIRST_FREE_TABLE + position for position, pair in enumerate(own)}
@@ -76,7 +74,7 @@ def hardware_caption() -> str:
 
 
 def metrics_caption(architecture: str, dataset: str, variant: str, seeds: int) -> str:
-    """Caption tables 4.5 and on; variant: "" or the axes beyond the four; seeds: how many."""
+    """Caption table 4.5 or a later one. variant: "" or the axes beyond the four; seeds: how many."""
     name = ARCHITECTURE_NAMES.get(architecture, architecture_title(architecture))
     caption = (
         f"Best training and validation metrics for different subset ratios of the {dataset_title(dataset)} dataset "
@@ -87,7 +85,7 @@ def metrics_caption(architecture: str, dataset: str, variant: str, seeds: int) -
 
 
 def means_caption(architecture: str, dataset: str, variant: str, seeds: int) -> str:
-    """Caption the means of a table; arguments as for metrics_caption."""
+    """Caption the means of a metrics table; arguments as for metrics_caption."""
     caption = (
         f"Mean and sample standard deviation over {f'{seeds} random seeds' if seeds > 1 else 'one random seed'} of the "
         f"best training and validation metrics of {architecture_title(architecture)} on {dataset_title(dataset)}, for "
@@ -109,7 +107,7 @@ def _listed(titles: Sequence[str]) -> str:
     return " and ".join(part for part in (", ".join(titles[:-1]), titles[-1]) if part)
 
 
-# The surface of a pair; its curves of validation and of training are the next two figures.
+# The surface of each pair; its validation and training curves are the next two figures.
 PAIR_FIGURES: dict[tuple[str, str], int] = {
     ("resnet18", "cifar10"): 2,
     ("vit", "cifar10"): 5,
@@ -123,7 +121,7 @@ ARCHITECTURE_ORDER: tuple[str, ...] = ("resnet18", "vit")
 
 
 class FigureNumbers(NamedTuple):
-    """The N of each figure 4.N. pairs: of the surface; side_by_side: of datasets with several architectures."""
+    """The N of each figure 4.N. pairs: the surfaces. side_by_side: only datasets with several architectures."""
 
     pairs: dict[tuple[str, str], int]
     side_by_side: dict[str, int]
@@ -131,9 +129,9 @@ class FigureNumbers(NamedTuple):
 
 
 def number_figures(pairs: Iterable[tuple[str, str]]) -> FigureNumbers:
-    """Number the figures from 4.2 on, others than the thesis's from 4.18; pairs: (architecture, dataset) in plan order.
+    """Number the figures after 4.1, which shows all pairs; those that the thesis does not have from 4.18.
 
-    Figure 4.1 is one for all. The numbers depend on the plan alone, not on what has finished.
+    pairs: (architecture, dataset), in plan order. The numbers depend on the plan alone, not on what has finished.
     """
     distinct = list(dict.fromkeys(pairs))
     datasets = list(dict.fromkeys(dataset for _, dataset in distinct))
@@ -143,18 +141,18 @@ def number_figures(pairs: Iterable[tuple[str, str]]) -> FigureNumbers:
     for pair in distinct:
         numbers.pairs[pair] = PAIR_FIGURES.get(pair, free)
         free += 0 if pair in PAIR_FIGURES else 3
-    for names, known, given in (
+    for names, known, numbered in (
         (compared, SIDE_BY_SIDE_FIGURES, numbers.side_by_side),
         (datasets, SCALING_FIGURES, numbers.scaling),
     ):
         for name in names:
-            given[name] = known.get(name, free)
+            numbered[name] = known.get(name, free)
             free += 0 if name in known else 1
     return numbers
 
 
 def training_time_caption(datasets: Sequence[str], variant: str) -> str:
-    """Caption figure 4.1; datasets: of its panels, from top to bottom."""
+    """Caption figure 4.1; datasets: its panels from top to bottom."""
     caption = "Training time as a function of dataset ratio for each architecture/dataset combination."
     titles = [dataset_title(dataset) for dataset in datasets]
     if len(titles) == 2:
@@ -165,7 +163,7 @@ def training_time_caption(datasets: Sequence[str], variant: str) -> str:
 
 
 def surface_caption(architecture: str, dataset: str, variant: str) -> str:
-    """Caption figures 4.2, 4.5, 4.8, 4.11 and on."""
+    """Caption the surfaces: figures 4.2, 4.5, 4.8, 4.11 and their like."""
     name = ARCHITECTURE_NAMES.get(architecture, architecture_title(architecture))
     return _with_variant(
         f"Surface plot of training and validation accuracy and loss of {name} on {dataset_title(dataset)} across "
@@ -175,7 +173,7 @@ def surface_caption(architecture: str, dataset: str, variant: str) -> str:
 
 
 def curves_caption(architecture: str, dataset: str, variant: str, phase: str) -> str:
-    """Caption the two-dimensional figures; phase: "validation" or "training"."""
+    """Caption the curves; phase: "validation" or "training"."""
     return _with_variant(
         f"Two-dimensional plot of {phase} accuracy and loss of {architecture_title(architecture)} on "
         f"{dataset_title(dataset)} across different dataset subset sizes.",

@@ -1,5 +1,5 @@
-"""What can go wrong here."""
+"""The errors of this package."""
 
 
 class AnalysisError(Exception):
-    """What there is cannot be made into what was asked for; the base of every error of this package."""
+    """Results cannot become the table, figure or page asked for; base of every error of this package."""

@@ -1,4 +1,4 @@
-"""The folder of one kind of output: written whole, and without what an earlier call left there."""
+"""Write a folder of output files and remove what an earlier call left there."""
 
 import re
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ from trainer.records.files import write_atomic
 
 
 def write_folder(folder: Path, files: Mapping[str, bytes], ours: re.Pattern[str]) -> list[Path]:
-    """Write files by name into a folder, making it; give their paths in the same order.
+    """Write files by name into a folder, created if needed, and return their paths in the same order.
 
-    What else is there and has a name of ours (ours matches it whole) is of an earlier call, and removed; the user's own
-    files stay. Raises OSError.
+    Other files whose whole name matches `ours` are left from an earlier call and removed; the user's own files stay.
+    Raises OSError.
     """
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / name for name in files]

@@ -1,7 +1,7 @@
-"""A finished table as CSV, Markdown and LaTeX.
+"""A table as CSV, Markdown and LaTeX.
 
-Owns escaping and layout; knows nothing of runs. The three hold the same cells. Markdown and LaTeX add the caption and
-the notes; CSV is header and rows alone, so that any reader of CSV takes it (thousands are grouped by commas, as
+Owns escaping and layout; knows nothing of runs. All three formats hold the same cells. Markdown and LaTeX add caption
+and notes; CSV is header and rows alone, so that any CSV reader accepts it (thousands are grouped by commas, as
 printed: `pandas.read_csv(path, thousands=",")`).
 """
 
@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 PREAMBLE = r"% Needs \usepackage{booktabs} and \usepackage{graphicx}."
-# Shrinks a table that is wider than the text, and leaves the others as they are; \resizebox alone would also enlarge.
+# Shrinks tables wider than the text and leaves the others; \resizebox alone would also enlarge.
 FIT_TEXT_WIDTH = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
-MANY_COLUMNS = 8  # closer together from here on, so that the letters need not shrink as much
+MANY_COLUMNS = 8  # wider tables get narrower gaps, so that their letters shrink less
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -32,7 +32,7 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "`": r"{}`",  # "?`" and "!`" are Spanish punctuation
-    '"': r"\char34{}",  # babel makes umlauts of it in German
+    '"': r"\char34{}",  # in German, babel turns it into umlauts
     "–": r"\textendash{}",
     "—": r"\textemdash{}",
     "‘": r"\textquoteleft{}",
@@ -50,10 +50,10 @@ _COMBINING_ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0308\u030a\u030c\u0327
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as they are printed, and what stands under them.
+    """Cells as printed, with caption and notes.
 
-    name: of its files, without ending. number: as in "Table 4.5". text_columns: how many, from the left, hold words;
-    the others hold numbers and are set flush right.
+    name: of its files, without extension. number: as in "Table 4.5". text_columns: how many columns from the left hold
+    text; the others hold numbers and are right-aligned.
     """
 
     name: str
@@ -66,19 +66,19 @@ class Table:
 
 
 def csv_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Give header and rows as CSV, lines ended by a newline; None is an empty field."""
+    """Format header and rows as CSV with newline line endings; None is an empty field."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([header, *rows])
     return text.getvalue()
 
 
 def to_csv(table: Table) -> str:
-    """Give header and rows alone."""
+    """Format header and rows, without caption and notes."""
     return csv_text(table.header, table.rows)
 
 
 def to_markdown(table: Table) -> str:
-    """Give a GitHub-flavoured table with its columns aligned in the source too, the caption and the notes under it."""
+    """Format a GitHub-flavoured table, aligned in the source too, with caption and notes under it."""
     grid = [[escape_markdown(cell) for cell in row] for row in (table.header, *table.rows)]
     widths = [max(3, *(len(row[column]) for row in grid)) for column in range(len(table.header))]
 
@@ -98,9 +98,9 @@ def to_markdown(table: Table) -> str:
 
 
 def to_latex(table: Table) -> str:
-    r"""Give a table environment to \input: booktabs, the caption and the notes under it, \label{tab:4.5}.
+    r"""Format a table environment to \input: booktabs, caption and notes under it, \label{tab:4.5}.
 
-    LaTeX numbers it. Any text compiles, with pdfLaTeX too: a character beyond its fonts is printed as its code point.
+    LaTeX numbers it. Any text compiles, with pdfLaTeX too: characters outside its fonts are printed as code points.
     """
     columns = "l" * table.text_columns + "r" * (len(table.header) - table.text_columns)
     lines = [
@@ -124,18 +124,18 @@ def to_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-# By file ending, in the order the files are written.
+# By file extension, in the order written.
 FORMATS: dict[str, Callable[[Table], str]] = {"csv": to_csv, "md": to_markdown, "tex": to_latex}
 
 
 def escape_markdown(text: str) -> str:
-    """Escape what a Markdown renderer would take for markup or HTML; an underscore inside a word is none."""
+    """Escape what Markdown reads as markup or HTML; an underscore inside a word is not."""
     text = re.sub(r"[\\`*<|&~$]|\](?=\()", r"\\\g<0>", text)
     return re.sub(r"(?<![^\W_])_|_(?![^\W_])", r"\\_", text)
 
 
 def escape_latex(text: str) -> str:
-    """Escape text for LaTeX, so that it is printed as it reads and never ends or breaks the compilation."""
+    """Escape text so that LaTeX prints it literally and never fails on it."""
     escaped = "".join(_LATEX.get(character) or _latex_character(character) for character in text)
     return re.sub("-(?=-)", "-{}", escaped)  # --yes is an option, not a dash
 
@@ -151,7 +151,7 @@ def _latex_character(character: str) -> str:
 
 def _latex_row(cells: Sequence[str]) -> str:
     row = " & ".join(map(escape_latex, cells)) + r" \\"
-    # After \\ and \toprule an opening bracket is an argument, after \\ a star as well.
+    # LaTeX takes an opening bracket after \\ or \toprule, and a star after \\, as an argument.
     return "{}" + row if row.startswith(("[", "*")) else row
 
 

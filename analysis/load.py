@@ -1,7 +1,7 @@
-"""Result files read back: one as a record, all of a sweep as a DataFrame, a row a run or a row a run and epoch.
+"""Read result files: one as a record, a sweep's as a DataFrame with a row per run or per run and epoch.
 
-Owns which result.json counts, that none is passed over in silence, and what the columns are. Whether a result is stale
-is the planner's to say.
+Owns which result.json is accepted, the errors for damaged ones, and the columns. The planner decides which results
+are stale.
 """
 
 from collections import Counter
@@ -34,21 +34,21 @@ NAMED_IN_AN_ERROR = 10
 
 
 def load(path: str | Path) -> "pandas.DataFrame":
-    """Give one row a finished run: the best of each metric, its epoch, sizes, times, hardware.
+    """Load a row per finished run: best value and epoch of each metric, sizes, times, hardware.
 
-    path: <output>/<sweep>, as in `analysis.load("runs/thesis")`. The rows are every run that has a result.json, also
-    one that the plan no longer holds; training_hash and data_fingerprint tell such apart. Raises AnalysisError if path
-    is no sweep's folder, and if results are damaged, naming them: a row absent in silence makes a wrong mean.
+    path: <output>/<sweep>, as in `analysis.load("runs/thesis")`. Every run with a result.json has a row, even if the
+    plan no longer holds it; training_hash and data_fingerprint tell such rows apart. Raises AnalysisError if path is
+    not a sweep's folder or results are damaged, naming them: a row silently absent would make the means wrong.
     """
-    import pandas  # here: it takes 0.3 s to import, and who reads single results does without
+    import pandas  # here: takes 0.3 s to import, and reading single results does not need it
 
     return pandas.DataFrame([run_row(result) for result in _results(path)], columns=list(COLUMNS))
 
 
 def load_history(path: str | Path) -> "pandas.DataFrame":
-    """Give one row a finished run and epoch: losses, accuracies, learning rate, seconds.
+    """Load a row per epoch of each finished run: losses, accuracies, learning rate, seconds.
 
-    path, rows and errors: as of load().
+    path, runs and errors: as for load().
     """
     import pandas
 
@@ -56,12 +56,12 @@ def load_history(path: str | Path) -> "pandas.DataFrame":
 
 
 def identity_row(result: Result) -> dict[str, object]:
-    """Give the columns that name a run."""
+    """Return the columns that identify a run."""
     return {**result.run.model_dump(), "variant": variant_of(result.run)}
 
 
 def run_row(result: Result) -> dict[str, object]:
-    """Give a run's row, the values of COLUMNS by name."""
+    """Return a run's values of COLUMNS, by name."""
     hardware, environment = result.hardware, result.environment
     last = result.attempts[-1] if result.attempts else None
     row: dict[str, object] = {
@@ -91,8 +91,8 @@ def run_row(result: Result) -> dict[str, object]:
 
 
 def history_columns(results: Iterable[Result]) -> dict[str, list[object]]:
-    """Give the histories of runs, one after the other, as the values of each of HISTORY_COLUMNS."""
-    # Made a run and column at a time: a row at a time takes three times as long.
+    """Concatenate the histories of runs, as the values of each of HISTORY_COLUMNS."""
+    # Column by column for each run: row by row takes three times as long.
     columns: dict[str, list[object]] = {name: [] for name in HISTORY_COLUMNS}
     for result in results:
         for name, value in identity_row(result).items():
@@ -104,12 +104,12 @@ def history_columns(results: Iterable[Result]) -> dict[str, list[object]]:
 
 
 def gpu_names(gpus: Sequence[str]) -> str:
-    """Write a node's GPUs as the thesis does, "4x Tesla V100-PCIE-16GB"; "" if there are none."""
+    """Format a node's GPUs as the thesis does, "4x Tesla V100-PCIE-16GB"; "" if there are none."""
     return ", ".join(f"{count}x {name}" for name, count in Counter(gpus).items())
 
 
 def variant_of(run: Run) -> str:
-    """Give what a run's id says beyond architecture, dataset, ratio and seed; "" normally."""
+    """Return the part of a run's id after architecture, dataset, ratio and seed; normally ""."""
     beyond_names = run.id.removeprefix(f"{run.architecture}-{run.dataset}-")
     _, _, beyond_seed = beyond_names.partition(f"-s{run.seed}")
     return beyond_seed.removeprefix("-")
@@ -118,13 +118,13 @@ def variant_of(run: Run) -> str:
 def read_result(folder: RunFolder, expected: Run | None) -> tuple[Result | None, str | None]:
     """Read one run's result: (result, None), (None, what is wrong with it), or (None, None) if there is none.
 
-    expected: the run it must be; without one, its id must be the folder's name.
+    expected: the run it must describe; with None, its id must be the folder's name.
     """
     path = folder.result
     try:
         result = read_json(path, Result)
     except RecordError as error:
-        # The run is named beside the reason; the folder would differ from machine to machine.
+        # No folder: the caller names the run, and paths differ from machine to machine.
         return None, f"result.json {error.reason}"
     if result is None:
         return None, None
@@ -136,7 +136,7 @@ def read_result(folder: RunFolder, expected: Run | None) -> tuple[Result | None,
 
 
 def _results(path: str | Path) -> list[Result]:
-    """Read every result of a sweep's folder, by architecture, dataset, ratio, seed."""
+    """Read every result in a sweep's folder, sorted by architecture, dataset, ratio, seed."""
     runs = Path(path) / "runs"
     if not runs.is_dir():
         raise AnalysisError(f"{path}: no folder 'runs' in it; expected the folder of a sweep, <output>/<sweep>")

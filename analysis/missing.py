@@ -1,4 +1,4 @@
-"""The words for runs that have no usable result: which, and why."""
+"""The note that names runs without a usable result, and why."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ REASON_CHARACTERS = 240
 
 
 def missing_note(runs: Sequence[PlannedRun], missing: Mapping[str, str]) -> tuple[str, ...]:
-    """Say which of these runs are missing and why, equal reasons together; no note if none is."""
+    """Name the missing ones of these runs, grouped by reason; no note if none is missing."""
     by_reason: dict[str, list[str]] = {}
     for run in runs:
         if run.run.id in missing:

@@ -1,7 +1,7 @@
-"""Results that do not belong in one table: of different recipes, data, precisions or states of the code.
+"""Results that do not belong in one table: different recipes, data, precisions or states of the code.
 
-A result of another recipe or dataset than the plan's never gets here: it is stale, and missing. What the plan does not
-say (the code, the precision that `auto` became, data that is not prepared on this machine) is compared here.
+Results of another recipe or dataset than planned are stale, so they are missing and never reach this module. It
+compares what the plan does not fix: the code, the precision that `auto` chose, data not prepared on this machine.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,16 +10,16 @@ from analysis.errors import AnalysisError
 from analysis.study import Study
 from trainer.records.result import Environment, Result
 
-NAMED = 5  # runs of the rarer kinds that an error or a footnote spells out
+NAMED = 5  # run ids listed for each of the rarer kinds
 MARK = "†"
 
 
 class MixedError(AnalysisError):
-    """Results of one table differ in what must be equal."""
+    """Results of one table differ in an aspect that must be equal."""
 
 
 def git_state(environment: Environment) -> str:
-    """Name the state of the code a run was trained with: commit, and whether it had changes."""
+    """Name the code a run was trained with: its commit, and whether it had changes."""
     if environment.git_commit is None:
         return "unknown"
     return environment.git_commit[:12] + (" with changes" if environment.git_dirty else "")
@@ -34,7 +34,7 @@ ASPECTS: dict[str, Callable[[Result], str]] = {
 
 
 def mixtures(results: Iterable[Result]) -> list[str]:
-    """Say in what these results differ, a sentence an aspect; nothing if they belong together."""
+    """Describe each aspect in which these results differ, a sentence each; empty if they belong together."""
     results = list(results)
     sentences = []
     for aspect, kind_of in ASPECTS.items():
@@ -50,13 +50,13 @@ def mixtures(results: Iterable[Result]) -> list[str]:
 
 
 def mixed_note(results: Iterable[Result]) -> tuple[str, ...]:
-    """Give the footnote of a table or figure made of these results; none if they belong together."""
+    """Return the footnote for a table or figure of these results; none if they belong together."""
     sentences = mixtures(results)
     return (f"{MARK} Mixed: {'; '.join(sentences)}.",) if sentences else ()
 
 
 def refuse_mixed(study: Study) -> None:
-    """Raise MixedError if results that are set side by side, those of one dataset and variant, differ in an aspect."""
+    """Raise MixedError if results of one dataset and variant, which are shown side by side, differ in an aspect."""
     together: dict[tuple[str, str], list[Result]] = {}
     for group, runs in study.groups.items():
         of_group = [study.results[run.run.id] for run in runs if run.run.id in study.results]
@@ -68,12 +68,12 @@ def refuse_mixed(study: Study) -> None:
     if found:
         lines = [f"{' and '.join(where)}: {sentence}" for sentence, where in found.items()]
         raise MixedError(
-            "results that must not be mixed in one table; train the odd ones anew, or pass '--allow-mixed' to have "
+            "results that must not be mixed in one table; train the odd ones again, or pass '--allow-mixed' to have "
             "them marked\n  " + "\n  ".join(lines)
         )
 
 
 def named(runs: list[str]) -> str:
-    """List runs, the first few by their ids."""
+    """List the first few runs by id, and count the rest."""
     beyond = len(runs) - NAMED
     return ", ".join(runs[:NAMED]) + (f" and {beyond} more" if beyond > 0 else "")

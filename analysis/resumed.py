@@ -1,13 +1,13 @@
-"""Runs that went on on something else than they began on: another GPU, format, number of threads, version of torch."""
+"""Runs that resumed on different hardware or software: another GPU, precision, number of threads, torch version."""
 
 from trainer.records.result import Result
 
 
 def crossed(result: Result) -> bool:
-    """Tell whether a run's last bits may differ from those of one that stayed where it was."""
+    """Tell whether a run changed hardware or software, so that its last bits may differ from an uninterrupted run's."""
     return len(result.hardware.stretches) > 1
 
 
 def stretches(result: Result) -> str:
-    """Say what computed a run's epochs, each from which epoch on."""
+    """Describe what computed a run's epochs, from which epoch on."""
     return "; ".join(f"from epoch {stretch.epoch}: {stretch}" for stretch in result.hardware.stretches)

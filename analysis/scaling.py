@@ -1,22 +1,22 @@
-"""Data scaling: how a run's error falls with the number of its training images, and how two architectures compare.
+"""Data scaling: how a run's error falls with its number of training images, and how two architectures compare.
 
-Pure: numbers in, numbers out; what counts as an error (1 - accuracy, or the loss) is the caller's to say.
+Pure: numbers in, numbers out. The caller chooses the error: 1 - accuracy, or the loss.
 
 **The curve** is error(n) = e_inf + a n^-b, the power law with a floor of Hestness et al. 2017 ("Deep Learning Scaling
 is Predictable, Empirically", arXiv:1712.00409) and Rosenfeld et al. 2020 ("A Constructive Prediction of the
-Generalization Error Across Scales", arXiv:1909.12673), fitted by least squares to the single runs. Small data is not in
-that power law's reach: between guessing and it lies a "small data region" (Hestness, figure 6), where each doubling of
-the images gains more than the one before. The thesis's own numbers lie there. So the signs of a and b are left free:
-with b <= 0 the same formula follows that bend, describes the range of the data, and `has_floor` says that it promises
-nothing beyond. It is fitted as its values at the fewest and the most images and a bend between them, because e_inf, a
-and b can hardly be told apart by such data, while these three can.
+Generalization Error Across Scales", arXiv:1909.12673), fitted by least squares to the single runs. The power law does
+not hold for small data: below it lies a "small data region" (Hestness, figure 6), where each doubling of the images
+gains more than the one before. The thesis's own numbers lie there. So the signs of a and b are free: with b <= 0 the
+same formula follows that bend and describes the range of the data only, which `has_floor` tells. The parameters fitted
+are the values at the fewest and the most images and a bend between them: such data hardly identify e_inf, a and b,
+but do identify these three.
 
-**The interval** is that of the least squares: parameters drawn from the multivariate t distribution around the fit,
-with the residuals' variance and degrees of freedom. Resampling the runs within each ratio is not used: of three seeds
-it keeps, in expectation, two thirds of the variance, and of one seed none, so its interval is too narrow just where
-little is known. Residuals pool the seeds of all ratios, so a sweep with one seed has an interval too. Where the means
-of the ratios lie further from the curve than their seeds explain (F test of lack of fit, 5 %), the interval takes its
-variance and degrees of freedom from that lack of fit, and `lacks_fit` says so. The spread is taken to be alike at all
+**The interval** comes from the least squares: parameters drawn from the multivariate t distribution around the fit,
+with the residuals' variance and degrees of freedom. The runs within each ratio are not resampled: that keeps, in
+expectation, two thirds of the variance of three seeds and none of one seed's, so the interval would be too narrow just
+where little is known. Residuals pool the seeds of all ratios, so a sweep with one seed has an interval too. Where the
+means of the ratios lie further from the curve than their seeds explain (F test of lack of fit, 5 %), the interval takes
+its variance and degrees of freedom from that lack of fit, and `lacks_fit` is set. The spread is assumed equal at all
 sizes.
 """
 
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from analysis.errors import AnalysisError
 
-MIN_SIZES = 4  # three parameters, and one more to see how well they do
+MIN_SIZES = 4  # three parameters, and one more to judge the fit
 DRAWS = 2000
 SEED = 20240601
 LEVEL = 0.95
@@ -40,14 +40,14 @@ Floats = NDArray[np.float64]
 
 
 class FitError(AnalysisError):
-    """These runs cannot carry a scaling curve; the message says why, to follow a name and a colon."""
+    """These runs do not determine a scaling curve; the message says why and is printed after a name and a colon."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScalingFit:
     """A fitted curve over the range of images it was fitted on.
 
-    values: error at the fewest images, error at the most, bend. draws: (DRAWS, 3), as plausible as the data make them.
+    values: error at the fewest images, error at the most, bend. draws: (DRAWS, 3), parameters from their distribution.
     lacks_fit: the interval is widened because the curve does not follow the means.
     """
 
@@ -59,35 +59,35 @@ class ScalingFit:
 
     @property
     def exponent(self) -> float:
-        """Give b; above 0, error falls as a power law towards a floor."""
+        """The curve's b; above 0, the error falls as a power law towards a floor."""
         return float(2 * self.values[2] / np.log(self.most / self.fewest))
 
     @property
     def floor(self) -> float:
-        """Give e_inf, the error with images without end, if `has_floor`."""
+        """The curve's e_inf: the error with infinitely many images, if `has_floor`."""
         first, last, bend = self.values
         return float(first - (first - last) / -np.expm1(-2 * bend)) if bend else float("-inf")
 
     @property
     def scale(self) -> float:
-        """Give a."""
+        """The curve's a."""
         return float((self.values[0] - self.floor) * self.fewest**self.exponent)
 
     @property
     def has_floor(self) -> bool:
-        """Tell whether the curve is the power law of the literature: b > 0 and e_inf >= 0."""
+        """Whether the curve is the power law of the literature: b > 0 and e_inf >= 0."""
         return self.exponent > 0 and self.floor >= 0
 
     def error(self, images: Sequence[float] | Floats) -> Floats:
-        """Give the fitted error at these numbers of images."""
+        """Evaluate the fitted error at these numbers of images."""
         return np.asarray(_errors(self.values[None], self._share(images))[0])
 
     def interval(self, images: Sequence[float] | Floats) -> tuple[Floats, Floats]:
-        """Give the 95 % interval of the curve (of the mean, not of a run) at these numbers of images."""
+        """Return the 95 % interval of the curve (the mean, not a single run) at these numbers of images."""
         return _bounds(_errors(self.draws, self._share(images)))
 
     def images_for(self, errors: Sequence[float] | Floats) -> Floats:
-        """Give the images the curve needs for these errors: 0 if it starts below, infinity if it never gets there."""
+        """Return the images needed for these errors: 0 if the curve starts below, infinity if it never gets there."""
         return _exp(self._log_images(self.values[None], errors)[0])
 
     def _share(self, images: Sequence[float] | Floats) -> Floats:
@@ -99,7 +99,7 @@ class ScalingFit:
 
 
 class DataRatio(NamedTuple):
-    """How many times the images of the first curve the second needs, error by error, with its 95 % interval."""
+    """The images the second curve needs as a multiple of the first's, for each error, with its 95 % interval."""
 
     errors: Floats
     ratio: Floats
@@ -108,7 +108,7 @@ class DataRatio(NamedTuple):
 
 
 class Crossing(NamedTuple):
-    """The images at which two curves are equal; low, high: where they can be told apart, None beyond the data."""
+    """The images at which two curves are equal; low, high: the nearest that tell them apart, None beyond the data."""
 
     images: float
     low: float | None
@@ -116,7 +116,7 @@ class Crossing(NamedTuple):
 
 
 def fit_scaling(images: Sequence[float], errors: Sequence[float]) -> ScalingFit:
-    """Fit the curve to runs: images and error of each. Raises FitError if they cannot carry one."""
+    """Fit the curve to runs, given the images and error of each. Raises FitError if they do not determine one."""
     from scipy import optimize  # here: takes 0.2 s to import
 
     sizes, values = np.asarray(images, dtype=float), np.asarray(errors, dtype=float)
@@ -150,18 +150,18 @@ def fit_scaling(images: Sequence[float], errors: Sequence[float]) -> ScalingFit:
 
 
 def common_errors(first: ScalingFit, second: ScalingFit) -> tuple[float, float] | None:
-    """Give (lowest, highest) error that both curves take within their data; None if there is none."""
+    """Return the (lowest, highest) error that both curves take within their data; None if there is none."""
     low, high = max(first.values[1], second.values[1]), min(first.values[0], second.values[0])
     return (float(low), float(high)) if low < high else None
 
 
 def data_ratio(first: ScalingFit, second: ScalingFit, errors: Sequence[float] | Floats) -> DataRatio:
-    """Say how many times the images of the first curve the second needs for each of these errors.
+    """Compute the images the second curve needs for each of these errors, as a multiple of the first's.
 
-    The runs of the two are taken as independent; subsets shared through the seed make the interval a little too wide.
+    The runs of the two are treated as independent; sharing subsets by seed makes the interval slightly too wide.
     """
     errors = np.asarray(errors, dtype=float)
-    with np.errstate(invalid="ignore"):  # infinity less infinity: neither curve gets there, and _bounds takes it so
+    with np.errstate(invalid="ignore"):  # infinity - infinity where neither curve gets there; _bounds handles the NaN
         logs = second._log_images(_shifted(second.draws), errors) - first._log_images(first.draws, errors)
     low, high = _bounds(logs)
     return DataRatio(errors, second.images_for(errors) / first.images_for(errors), _exp(low), _exp(high))
@@ -170,7 +170,7 @@ def data_ratio(first: ScalingFit, second: ScalingFit, errors: Sequence[float] | 
 def crossings(first: ScalingFit, second: ScalingFit) -> list[Crossing]:
     """Find where the curves cross within the images both were fitted on, fewest images first.
 
-    The interval holds the images around a crossing at which the difference's 95 % interval includes none.
+    Within a crossing's interval, the 95 % interval of the difference contains zero.
     """
     fewest, most = max(first.fewest, second.fewest), min(first.most, second.most)
     if fewest >= most:
@@ -197,7 +197,7 @@ def crossings(first: ScalingFit, second: ScalingFit) -> list[Crossing]:
 
 
 def _errors(values: Floats, share: Floats) -> Floats:
-    """Evaluate curves, (curves, 3), at shares of the way from fewest to most images, on the log scale."""
+    """Evaluate curves at shares of the way from fewest to most images, on the log scale. values: (curves, 3)."""
     first, last, bend = (values[:, column : column + 1] for column in range(3))
     straight = np.abs(bend) < 1e-12
     safe = np.where(straight, 1.0, bend)
@@ -213,18 +213,18 @@ def _shares(values: Floats, errors: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         way = (errors - first) / (last - first)
         inside = way * np.expm1(-2 * safe)
-        # Past the floor no number of images is enough; before the start of a falling bend none is few enough.
+        # Below the floor no number of images is enough; above the start of a falling bend none is few enough.
         bent = np.where(inside > -1, np.log1p(inside) / (-2 * safe), np.where(safe > 0, np.inf, -np.inf))
     return np.asarray(np.where(straight, way, bent))
 
 
 def _exp(logs: Floats) -> Floats:
-    with np.errstate(over="ignore"):  # far out of reach is as good as infinitely many
+    with np.errstate(over="ignore"):  # an overflow means out of reach: infinitely many
         return np.asarray(np.exp(logs))
 
 
 def _best_line(share: Floats, values: Floats, bend: float) -> Floats:
-    """Give the best curve of a given bend: the other two parameters are linear."""
+    """Fit the other two parameters, which are linear, for a given bend."""
     way = _errors(np.array([[0.0, 1.0, bend]]), share)[0]
     slope = float(np.cov(way, values, bias=True)[0, 1] / np.var(way))
     first = float(values.mean() - slope * way.mean())
@@ -232,7 +232,7 @@ def _best_line(share: Floats, values: Floats, bend: float) -> Floats:
 
 
 def _variance(sizes: Floats, values: Floats, residuals: Floats) -> tuple[float, int, bool]:
-    """Give the variance of a run about the curve, its degrees of freedom, and whether it is that of lack of fit."""
+    """Estimate a run's variance about the curve, its degrees of freedom, and whether it comes from lack of fit."""
     from scipy import stats
 
     distinct = np.unique(sizes)
@@ -249,7 +249,7 @@ def _draws(center: Floats, covariance: Floats, freedom: int) -> Floats:
     generator = np.random.default_rng(SEED)
     normal = generator.standard_normal((DRAWS, 3))
     stretch = np.sqrt(freedom / generator.chisquare(freedom, (DRAWS, 1)))
-    # Residuals of zero leave nothing to draw; the tiny diagonal keeps the factorisation alive.
+    # The tiny diagonal lets the factorisation succeed with residuals of zero.
     factor = np.linalg.cholesky(covariance + 1e-18 * np.eye(3))
     draws = center + stretch * (normal @ factor.T)
     draws[:, 2] = np.clip(draws[:, 2], -MAX_BEND, MAX_BEND)
@@ -257,12 +257,12 @@ def _draws(center: Floats, covariance: Floats, freedom: int) -> Floats:
 
 
 def _shifted(draws: Floats) -> Floats:
-    """Pair each draw of one curve with another's of a second: both come from the same random numbers."""
+    """Shift the draws by one: both curves use the same random numbers, so equal positions are not independent."""
     return np.roll(draws, 1, axis=0)
 
 
 def _bounds(draws: Floats) -> tuple[Floats, Floats]:
-    """Give the 95 % interval of each column. Picked, not interpolated: values may be infinite; NaN may be anything."""
+    """Return the 95 % interval of each column, NaN as unknown. Not interpolated, as values may be infinite."""
     tail = round((1 - LEVEL) / 2 * len(draws))
     unknown = np.isnan(draws)
     low = np.partition(np.where(unknown, -np.inf, draws), tail, axis=0)[tail]

@@ -1,4 +1,4 @@
-"""The spread of a metric over seeds: mean, sample standard deviation, and of how many."""
+"""The spread of a metric over seeds: count, mean and sample standard deviation."""
 
 import statistics
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: Sequence[float]) -> Spread:
-    """Summarise the values of some seeds. Raises ValueError without any."""
+    """Summarise the values of several seeds. Raises ValueError if there are none."""
     if not values:
         raise ValueError("no values to summarise")
     std = statistics.stdev(values) if len(values) > 1 else None

@@ -1,7 +1,7 @@
-"""A sweep as its readers see it: what was planned, the results that count, and why the others do not.
+"""A sweep as its readers see it: the planned runs, the results that count, and why the others are missing.
 
-Tables, figures, comparison and report are functions of a `Study`. Whether a result is stale is the planner's to say; it
-puts such a run among the missing.
+Tables, figures, comparison and report are functions of a `Study`. The planner decides which results are stale and
+lists their runs as missing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from trainer.records.result import Metric, Result
 
 
 class Group(NamedTuple):
-    """What one table 4.5 and on, one surface, one page of curves shows; variant: "" or the axes beyond the four."""
+    """The runs shown in one metrics table, surface or curves figure. variant: "" or the axes beyond the four."""
 
     architecture: str
     dataset: str
@@ -25,15 +25,15 @@ class Group(NamedTuple):
 
     @property
     def title(self) -> str:
-        """Name it as a heading does: "ResNet-18 / CIFAR-10"."""
+        """The heading: "ResNet-18 / CIFAR-10"."""
         names = (chapter.architecture_title(self.architecture), chapter.dataset_title(self.dataset), self.variant)
         return " / ".join(name for name in names if name)
 
 
 class Standing(NamedTuple):
-    """How one run stands: what the report shows of the planner's status, in plain words.
+    """A run's status as the report shows it.
 
-    epoch counts completed ones. log: a path. updated: the last sign of life.
+    epoch: how many are completed. log: a path. updated: when the run last reported.
     """
 
     id: str
@@ -52,7 +52,7 @@ class Standing(NamedTuple):
 
 @dataclass(frozen=True)
 class Cell:
-    """One ratio of a group: a planned run a seed, and those of them that have a result; both by seed."""
+    """One ratio of a group: a planned run per seed, and the results there are; both sorted by seed."""
 
     ratio: float
     planned: tuple[PlannedRun, ...]
@@ -60,30 +60,30 @@ class Cell:
 
     @property
     def complete(self) -> bool:
-        """Tell whether every planned seed has a result."""
+        """Whether every planned seed has a result."""
         return len(self.results) == len(self.planned)
 
     @property
     def seeds(self) -> str:
-        """Say how many of its seeds there are: "3 seeds", "2 of 3 seeds"."""
-        of = "" if self.complete else f"{len(self.results)} of "
-        return f"{of}{len(self.planned)} seed{'s' if len(self.planned) > 1 else ''}"
+        """How many seeds have results, in words: "3 seeds", "2 present 3 seeds"."""
+        present = "" if self.complete else f"{len(self.results)} of "
+        return f"{present}{len(self.planned)} seed{'s' if len(self.planned) > 1 else ''}"
 
     @property
     def train_samples(self) -> int:
-        """Give the training images: of the results where there is one, else as planned."""
+        """The number of training images: from a result if there is one, else as planned."""
         return self.results[0].data.train_samples if self.results else self.planned[0].train_samples
 
     def best(self, metric: Metric) -> list[float]:
-        """Give the best value of each result."""
+        """List each result's best value."""
         return [getattr(result.best, metric).value for result in self.results]
 
     def best_epochs(self, metric: Metric) -> list[int]:
-        """Give the epoch of each result's best value."""
+        """List the epoch of each result's best value."""
         return [getattr(result.best, metric).epoch for result in self.results]
 
     def curves(self, metric: Metric) -> list[list[float]]:
-        """Give each result's history, (results, epochs); cut to the shortest where recipes are mixed."""
+        """List each result's history, (results, epochs); cut to the shortest where recipes are mixed."""
         histories: list[list[float]] = [getattr(result.history, metric) for result in self.results]
         epochs = min(map(len, histories), default=0)
         return [history[:epochs] for history in histories]
@@ -91,9 +91,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """The runs of a plan, in its order, beside their results.
+    """The runs of a plan, in its order, and their results.
 
-    results: by run id, those that count. missing: by run id, why there is none; every planned run is in one of the two.
+    results: those that count, by run id. missing: why there is none, by run id. Every planned run is in one of the two.
     """
 
     name: str
@@ -107,7 +107,7 @@ class Study:
 
     @cached_property
     def groups(self) -> dict[Group, list[PlannedRun]]:
-        """Give the planned runs of each architecture, dataset and variant, in the chapter's order of tables."""
+        """The planned runs by architecture, dataset and variant, in the chapter's table order."""
         pairs = chapter.number_pairs((run.run.architecture, run.run.dataset) for run in self.planned)
         found: dict[Group, list[PlannedRun]] = {}
         for architecture, dataset in pairs:
@@ -117,7 +117,7 @@ class Study:
         return found
 
     def cells(self, group: Group) -> list[Cell]:
-        """Give the cells of a group, ratios rising. Raises AnalysisError if two runs share ratio and seed."""
+        """Collect a group's cells, ratios ascending. Raises AnalysisError if two runs share ratio and seed."""
         by_ratio: dict[float, dict[int, PlannedRun]] = {}
         for run in self.groups[group]:
             of_ratio = by_ratio.setdefault(run.run.ratio, {})

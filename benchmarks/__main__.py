@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: measure, write the numbers, the table and the picture."""
+"""`python -m benchmarks`: measure, and write the numbers, the report and the plot."""
 
 import argparse
 import re
@@ -28,7 +28,7 @@ NO_LIGHTNING = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line asks. Returns the exit code: 0 done, 1 could not be measured, 130 interrupted."""
+    """Run the command line. Returns the exit code: 0 done, 1 could not be measured, 130 interrupted."""
     call = _parser().parse_args(arguments)
     try:
         results = _results_of(call.render) if call.render else _measure(call)
@@ -43,14 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write(results: Results, folder: Path, *, measured: bool = True) -> None:
-    """Write <device>.json, .md and .png, and print the table."""
-    from benchmarks.plot import picture  # matplotlib takes longer to import than --help may
+    """Write <device>.json (if just measured), .md and .png, and print the report."""
+    from benchmarks.plot import picture  # slow to import, and --help does not need it
     from benchmarks.report import markdown
 
     folder.mkdir(parents=True, exist_ok=True)
     name = file_name(results)
     if measured:
-        write_json(folder / f"{name}.json", results)  # first: hours of measuring outlive a mistake in drawing
+        write_json(folder / f"{name}.json", results)  # first: a mistake in plotting must not lose hours of measuring
     report = markdown(results, load_sweep(STUDY).runs, f"{name}.png")
     write_atomic(folder / f"{name}.md", report.encode())
     write_atomic(folder / f"{name}.png", picture(results))
@@ -59,7 +59,7 @@ def write(results: Results, folder: Path, *, measured: bool = True) -> None:
 
 
 def file_name(results: Results) -> str:
-    """Name the files by the device, quick looks apart: they replace no record."""
+    """Name the files after the device; quick results get names of their own, so that they replace no full ones."""
     machine = results.machine
     words = machine.gpu or f"{machine.cpu} {machine.cores} cores"
     plain = re.sub(r"\((?:r|tm)\)", "", words, flags=re.IGNORECASE)
@@ -71,7 +71,7 @@ def _measure(call: argparse.Namespace) -> Results:
         raise BenchmarkError(NO_LIGHTNING)
     if call.images and call.images % cases.STEP:
         raise BenchmarkError(
-            f"--images {call.images} is no multiple of {cases.STEP}, a step of the recipe; the sides would train "
+            f"--images {call.images} is not a multiple of {cases.STEP}, a step of the recipe; the sides would train "
             "different images"
         )
     machine = look(call.device, call.work)
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         "--work", type=Path, default=REPOSITORY / "data" / "benchmarks", metavar="DIR", help="images, logs"
     )
     where.add_argument(
-        "--render", type=Path, metavar="FILE", help="measure nothing: write FILE's table and picture anew"
+        "--render", type=Path, metavar="FILE", help="measure nothing: write FILE's report and plot again"
     )
     return parser
 
@@ -168,5 +168,5 @@ def _count(text: str) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # through what ends the measured processes
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that `finally` ends the processes
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""What is measured unless the user says: how many images and epochs give a steady number, and which variants. Pure."""
+"""The defaults: how many images and epochs give stable numbers, and which variants of the peer to try. Pure."""
 
 from typing import NamedTuple
 
@@ -6,16 +6,16 @@ from benchmarks.records import LIGHTNING, OURS, Shape, Side
 from trainer.models.catalog import ARCHITECTURES
 
 DATASET_OF_SIZE = {32: "cifar10", 64: "tinyimagenet"}
-BATCH = 128  # the recipe's, of one replica; ours takes four of them a step
+BATCH = 128  # of one replica of the recipe; ours has four replicas
 STEP = 4 * BATCH
-PEER_BATCHES = (BATCH, STEP)  # one device in the place of one replica, or of all four
+PEER_BATCHES = (BATCH, STEP)  # the peer as one replica, or as all four
 
 
 class Extent(NamedTuple):
-    """How much is measured. images: by architecture, trained and validated an epoch, multiples of a step of 512.
+    """How much to measure. images: by architecture, trained and validated per epoch.
 
-    With a multiple of 512 neither side drops a last batch, so both train the same images. growth: the most images for
-    which growth is measured, by architecture.
+    Multiples of a step of 512, so that neither side drops a last batch and both train the same images. growth: by
+    architecture, the most images for which growth is measured.
     """
 
     images: dict[str, int]
@@ -25,7 +25,7 @@ class Extent(NamedTuple):
 
 
 def extent(gpu: bool, quick: bool) -> Extent:
-    """Choose so that the slower side's epoch takes seconds: on 2 cores ResNet-18 passes 600 images/s, the ViT 60."""
+    """Choose so that the slower side's epoch takes seconds: 2 cores do 600 images/s with ResNet-18, 60 with the ViT."""
     if gpu:
         images = dict.fromkeys(ARCHITECTURES, 10_240 if quick else 20_480)
         return Extent(images, epochs=2 if quick else 5, rounds=1 if quick else 5, growth=images)
@@ -35,7 +35,6 @@ def extent(gpu: bool, quick: bool) -> Extent:
 
 
 def shapes(architectures: list[str], sizes: list[int]) -> list[Shape]:
-    """Give every architecture at every image size."""
     return [
         Shape(architecture=architecture, dataset=DATASET_OF_SIZE[size])
         for size in sizes
@@ -44,14 +43,13 @@ def shapes(architectures: list[str], sizes: list[int]) -> list[Shape]:
 
 
 def ours(precision: str) -> Side:
-    """Give our side: the recipe's four replicas."""
     return Side(program=OURS, precision=precision, batch=BATCH)
 
 
 def peer_variants(precision: str, gpu: bool, cores: int) -> list[Side]:
-    """Give the ways to run the peer that its user might choose between, the one to take untried first.
+    """List the ways a user might run the peer, the default first.
 
-    On a CPU, loader processes compete with the training for the cores; a GPU waits without them.
+    On a CPU, loader processes compete with the training for cores; a GPU would wait without them.
     """
     workers = (min(cores, 16), max(cores // 2, 1)) if gpu else (0, cores)
     return [
@@ -62,11 +60,11 @@ def peer_variants(precision: str, gpu: bool, cores: int) -> list[Side]:
 
 
 def growth_images(images: int) -> list[int]:
-    """Give numbers of images from a small ratio's to all, each a multiple of a step's 512."""
+    """List numbers of images from an eighth to all, in multiples of 512."""
     return sorted({max(images * part // 8 // STEP, 1) * STEP for part in (1, 2, 4, 8)})
 
 
 def side_by_side(gpu: bool, cores: int) -> list[int]:
-    """Give how many processes share the device: on a CPU up to one a core, on a GPU up to four."""
+    """List numbers of processes to share the device: on a CPU up to one per core, on a GPU up to four."""
     most = min(4, cores) if gpu else cores
     return [count for count in (1, 2, 4, 8, 16, 32, 64, 128) if count <= most]

@@ -1,4 +1,4 @@
-"""What can go wrong here."""
+"""The errors of this package."""
 
 
 class BenchmarkError(Exception):

@@ -1,4 +1,4 @@
-"""How our time grows: with the images of a ratio, and with the processes that share a device."""
+"""How our time grows with the number of images, and with the processes that share a device."""
 
 from benchmarks.cases import growth_images, ours, side_by_side
 from benchmarks.launch import Bench
@@ -8,7 +8,7 @@ from benchmarks.summary import combined_images_per_second
 
 
 def with_images(bench: Bench, shape: Shape, precision: str, images: int, say: Say) -> list[GrowthSample]:
-    """Measure fewer and fewer of the images, as smaller ratios have them."""
+    """Measure growing parts of the images, as of growing ratios."""
     samples: list[GrowthSample] = []
     counts = growth_images(images)
     for count in counts if len(counts) > 1 else ():
@@ -19,7 +19,7 @@ def with_images(bench: Bench, shape: Shape, precision: str, images: int, say: Sa
 
 
 def with_processes(bench: Bench, shape: Shape, precision: str, images: int, gpu: bool, say: Say) -> list[GrowthSample]:
-    """Measure one process, then several at once."""
+    """Measure one process, then several concurrently."""
     samples: list[GrowthSample] = []
     counts = side_by_side(gpu, bench.cores)
     for count in counts if len(counts) > 1 else ():

@@ -1,4 +1,4 @@
-"""One process a measurement: start it, wait, read its answer. Also the images they all read."""
+"""Draw the images and run each measurement in a process of its own."""
 
 import os
 import shutil
@@ -26,9 +26,9 @@ BUSY_S = 0.3
 
 
 class Bench:
-    """Where measurements are made: the device, its cores, and the folder for images, answers and logs.
+    """Runs measurements on a device, with a folder for images, answers and logs.
 
-    Images stay for the next benchmark; answers and logs have a folder of their own, which `tidy` removes.
+    The images stay for the next benchmark; `tidy` removes answers and logs.
     """
 
     def __init__(self, folder: Path, *, device: str, cores: int, epochs: int) -> None:
@@ -42,7 +42,7 @@ class Bench:
         self.busy_cores = 0.0
 
     def draw(self, dataset: str, images: int) -> None:
-        """Draw so many training and so many validation images, unless they are there."""
+        """Draw `images` training and as many validation images, unless they exist."""
         manifest = read_manifest(self._data(images), dataset)
         if manifest is None:
             archive = synthesize(dataset, self.folder / "archives", train=images, val=images)
@@ -50,22 +50,22 @@ class Bench:
             archive.unlink()
 
     def measure(self, shape: Shape, side: Side, images: int, *, drawn: int) -> Measurement:
-        """Measure one side alone on the device, with all cores, over the first `images` of those drawn.
+        """Measure one side alone on the device, with all cores, over the first `images` of `drawn`.
 
-        Of fewer images more epochs are measured, for as long a time.
+        Fewer images get more epochs, so that the time stays the same.
         """
         assignment = self._assignment(shape, side, images, drawn, self.cores, None)
         return self._run([assignment.model_copy(update={"epochs": self.epochs * drawn // images})])[0]
 
     def measure_beside(self, shape: Shape, side: Side, images: int, processes: int) -> list[Measurement]:
-        """Measure so many at once, the cores shared out; they start their epochs together."""
+        """Measure several processes at once, which share the cores and start their epochs together."""
         gate = self.answers / f"gate-{self.count}"
         gate.mkdir()
         threads = max(self.cores // processes, 1)
         return self._run([self._assignment(shape, side, images, images, threads, gate)] * processes, gate)
 
     def tidy(self) -> None:
-        """Remove answers and logs; after a failure they stay, to be read."""
+        """Remove answers and logs. Not called after a failure, so that they can be read."""
         shutil.rmtree(self.answers)
 
     def _data(self, images: int) -> Path:
@@ -103,21 +103,21 @@ class Bench:
 
 
 def cores_in_use() -> float:
-    """Measure how many of this process's cores are at work, while it does nothing itself."""
+    """Measure how many of this process's cores others use; it is idle meanwhile."""
     mine = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
     shares = psutil.cpu_percent(interval=BUSY_S, percpu=True)
     return float(sum(shares[core] for core in mine if core < len(shares))) / 100
 
 
 def look(device: str, folder: Path) -> Machine:
-    """Describe the machine and what "auto" means on it."""
+    """Describe the machine and which precision "auto" chooses on it."""
     folder.mkdir(parents=True, exist_ok=True)
     answer = folder / "machine.json"
     call = [sys.executable, "-m", "benchmarks.probe", device, str(answer)]
-    found = subprocess.run(call, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
-    machine = read_json(answer, Machine) if found.returncode == 0 else None
+    process = subprocess.run(call, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    machine = read_json(answer, Machine) if process.returncode == 0 else None
     if machine is None:
-        raise BenchmarkError((found.stderr.strip().splitlines() or ["the machine could not be looked at"])[-1])
+        raise BenchmarkError((process.stderr.strip().splitlines() or ["the machine could not be examined"])[-1])
     return machine
 
 
@@ -127,7 +127,7 @@ def _environment(**more: str) -> dict[str, str]:
 
 
 def _start(assignment: Assignment, answer: Path) -> "subprocess.Popen[bytes]":
-    launched = assignment.model_copy(update={"launched": time.monotonic()})  # one clock for every process of a machine
+    launched = assignment.model_copy(update={"launched": time.monotonic()})  # the clock is shared by all processes
     with answer.with_suffix(".log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", MODULES[assignment.side.program], launched.model_dump_json(), str(answer)],
@@ -139,25 +139,25 @@ def _start(assignment: Assignment, answer: Path) -> "subprocess.Popen[bytes]":
 
 
 def _wait(processes: "Sequence[subprocess.Popen[bytes]]", gate: Path | None) -> None:
-    """Wait for all; open the gate once each has come to it. One that failed ends the waiting."""
-    patience = time.monotonic() + PATIENCE_S
+    """Wait for all processes, or until one fails; open the gate once all have reached it."""
+    deadline = time.monotonic() + PATIENCE_S
     while any(process.poll() is None for process in processes):
         if any(process.returncode for process in processes):
             return
         if gate and len(list(gate.glob("ready-*"))) == len(processes):
             (gate / "go").touch()
             gate = None
-        if time.monotonic() > patience:
+        if time.monotonic() > deadline:
             raise BenchmarkError(f"a measurement took longer than {PATIENCE_S / 3600:.0f} h; try --images 512")
         time.sleep(POLL_S)
 
 
 def _read(code: int, answer: Path) -> Measurement:
-    found = read_json(answer, Measurement) if code == 0 else None
-    if found is None:
+    measurement = read_json(answer, Measurement) if code == 0 else None
+    if measurement is None:
         log = answer.with_suffix(".log")
         lines = log.read_text(errors="replace").strip().splitlines()
         raise BenchmarkError(
-            f"a measured process ended with code {code}: {lines[-1] if lines else 'no word'}; see {log}"
+            f"a measured process ended with code {code}: {lines[-1] if lines else 'no output'}; see {log}"
         )
-    return found
+    return measurement

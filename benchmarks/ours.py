@@ -1,13 +1,13 @@
-"""Our side: the study's trainer over the images, as an attempt runs it, without its records and checkpoints.
+"""Our side: the study's trainer as an attempt runs it, without records and checkpoints.
 
-A process of its own: `python -m benchmarks.ours ASSIGNMENT ANSWER`, which `benchmarks.launch` calls.
+`benchmarks.launch` calls `python -m benchmarks.ours ASSIGNMENT ANSWER`.
 """
 
 import sys
 
 from trainer.loop.libraries import settle_libraries
 
-settle_libraries(own_cores=True)  # as in a job of its own, before torch is imported
+settle_libraries(own_cores=True)  # as in a job with its own cores, before torch is imported
 
 from benchmarks.records import Assignment, Measurement  # noqa: E402
 from benchmarks.watch import Watch, answer, read_assignment  # noqa: E402
@@ -19,7 +19,7 @@ SEED = 42
 
 
 def measure(assignment: Assignment) -> Measurement:
-    """Train with the recipe's four replicas, one epoch to warm up and the assignment's."""
+    """Train with the recipe's four replicas: one epoch to warm up, then the assignment's."""
     watch = Watch(assignment)
     images = watch.images()
     recipe = Recipe(epochs=1 + assignment.epochs, batch_size=assignment.side.batch)

@@ -1,11 +1,11 @@
-"""The peer: the thesis's pipeline as its user would write it with Lightning, on one device.
+"""The peer: the thesis's pipeline as a user would write it with Lightning, on one device.
 
-Images are decoded by no one: each item is a PIL image made from an array, as torchvision's CIFAR10 makes it, so a
-TinyImageNet of JPEG files would be slower. The Trainer is the default one but for its logger, progress bar and
-checkpoints, which ours does not have in this measurement either. The ViT is made of torch's own layers, its attention
-without weights, which is the faster way to call it. All three favour the peer.
+No image is decoded: each item is a PIL image made from an array, as in torchvision's CIFAR10; TinyImageNet's JPEG files
+would be slower. The Trainer is the default without logger, progress bar and checkpoints, which ours lacks here too.
+The ViT consists of torch's own layers, its attention called without weights, which is faster. All three favour the
+peer.
 
-A process of its own: `python -m benchmarks.peer_lightning ASSIGNMENT ANSWER`, which `benchmarks.launch` calls.
+`benchmarks.launch` calls `python -m benchmarks.peer_lightning ASSIGNMENT ANSWER`.
 """
 
 import sys
@@ -36,7 +36,7 @@ SEED = 42
 
 
 class PictureDataset(Dataset[tuple[Tensor, int]]):
-    """Images (N, 3, S, S) uint8 and labels (N,) as PIL images through a transform."""
+    """Images (N, 3, S, S) uint8 and labels (N,); items are transformed PIL images and labels."""
 
     def __init__(self, images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64], transform: Any) -> None:
         self.images = np.ascontiguousarray(images.transpose(0, 2, 3, 1))
@@ -51,19 +51,19 @@ class PictureDataset(Dataset[tuple[Tensor, int]]):
 
 
 class Attention(nn.MultiheadAttention):
-    """Self-attention as torch has it."""
+    """torch's own self-attention."""
 
     def __init__(self) -> None:
         super().__init__(WIDTH, HEADS, batch_first=True)
 
     def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
-        """Attend among tokens. x: (N, T, width). Returns the same shape."""
+        """Mix the tokens of x: (N, T, width). Returns the same shape."""
         mixed, _ = super().forward(x, x, x, need_weights=False)
         return mixed
 
 
 class Pipeline(lightning.LightningModule):  # type: ignore[misc]  # Lightning is not there when types are checked
-    """The network, its loss, its metrics once an epoch, its optimiser and schedule."""
+    """The network with loss, metrics per epoch, optimiser and schedule."""
 
     def __init__(self, model: nn.Module, recipe: Recipe) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class Pipeline(lightning.LightningModule):  # type: ignore[misc]  # Lightning is
 
 
 class Timing(lightning.Callback):  # type: ignore[misc]  # Lightning is not there when types are checked
-    """Calls the watch; an epoch ends after its validation."""
+    """Reports steps and epochs to the watch; an epoch includes its validation."""
 
     def __init__(self, watch: Watch) -> None:
         self.watch = watch
@@ -119,7 +119,7 @@ class Timing(lightning.Callback):  # type: ignore[misc]  # Lightning is not ther
 
 
 def augmentation(facts: Facts) -> Any:
-    """Give the dataset's training transform, image by image."""
+    """Return the dataset's training transform of one image."""
     size = facts.image_size
     if facts.augmentation == "crop":
         crop: Any = transforms.RandomCrop(size, padding=PADDING)
@@ -129,12 +129,12 @@ def augmentation(facts: Facts) -> Any:
 
 
 def plain(facts: Facts) -> Any:
-    """Give the transform of validation images."""
+    """Return the transform of a validation image."""
     return transforms.Compose([transforms.ToTensor(), transforms.Normalize(facts.mean, facts.std)])
 
 
 def build(architecture: str, classes: int, image_size: int, recipe: Recipe) -> nn.Module:
-    """Build the network as the thesis names it."""
+    """Build the network from torch's and torchvision's own layers."""
     if architecture == "resnet18":
         return torchvision.models.resnet18(num_classes=classes)  # type: ignore[no-any-return]
     model = VisionTransformer(classes, image_size, recipe.dropout)
@@ -148,7 +148,7 @@ def build(architecture: str, classes: int, image_size: int, recipe: Recipe) -> n
 
 
 def measure(assignment: Assignment) -> Measurement:
-    """Fit one epoch to warm up and the assignment's."""
+    """Fit one epoch to warm up, then the assignment's."""
     watch = Watch(assignment)
     images, facts, recipe = watch.images(), DATASETS[assignment.shape.dataset], Recipe()
     lightning.seed_everything(SEED, workers=True)

@@ -1,4 +1,4 @@
-"""A benchmark as a picture: what each process reached, and how ours grows."""
+"""The plot of a benchmark: speeds of all processes, and how ours grows."""
 
 import io
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from benchmarks.summary import (
     images_per_second,
 )
 
-# analysis/figures/style.py's look, which is not imported: benchmarks know no results of sweeps.
+# Copied from analysis/figures/style.py, not imported: benchmarks do not depend on analysis.
 INK, FAINT = "#222222", "#767676"
 COLOURS: dict[Program, str] = {OURS: "#0072B2", LIGHTNING: "#E69F00"}
 MARKERS = ("o", "s", "^", "D")
@@ -58,7 +58,7 @@ WIDTH_MM, HEIGHT_MM, ROW_MM, DPI = 160.0, 62.0, 6.0, 200
 
 
 def picture(results: Results) -> bytes:
-    """Draw the results as a PNG, without date and version: equal results, equal bytes."""
+    """Draw the results as a PNG without date and version: equal results give equal bytes."""
     with matplotlib.style.context(["default", STYLE]):
         rows = sum(len(sides(results, shape)) for shape in shapes(results))
         grown = bool(results.growth)
@@ -76,7 +76,7 @@ def picture(results: Results) -> bytes:
 
 
 def _speeds(axes: Axes, results: Results) -> None:
-    """Draw a bar to each side's median and a point for each round."""
+    """Draw a bar for each side's median and a mark for each round."""
     labels: list[str] = []
     for shape in shapes(results):
         for side in sides(results, shape):
@@ -96,7 +96,7 @@ def _speeds(axes: Axes, results: Results) -> None:
 
 
 def _against_images(axes: Axes, growth: Sequence[GrowthSample]) -> None:
-    """Draw epochs as points and the straight line through them."""
+    """Draw the epochs' times as points, and the line fitted to them."""
     for place, ((shape, precision), group) in enumerate(grown(growth).items()):
         alone = by_images(group)
         if not alone:
@@ -117,7 +117,7 @@ def _against_images(axes: Axes, growth: Sequence[GrowthSample]) -> None:
 
 
 def _against_processes(axes: Axes, growth: Sequence[GrowthSample]) -> None:
-    """Draw what processes at once do together, as a multiple of one's."""
+    """Draw the combined speed of concurrent processes as a multiple of one's."""
     counts: set[int] = set()
     for place, ((shape, precision), group) in enumerate(grown(growth).items()):
         speeds = {count: combined_images_per_second(found) for count, found in by_processes(group).items()}
@@ -142,5 +142,5 @@ def _points(place: int) -> dict[str, Any]:
 
 
 def _room(axes: Axes) -> None:
-    """Begin at zero, and leave the legend room above what is drawn."""
+    """Start the axis at zero, and leave room for the legend above the data."""
     axes.set_ylim(0, 1.3 * axes.dataLim.ymax if axes.lines else 1)

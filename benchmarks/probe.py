@@ -1,6 +1,6 @@
-"""Look at the machine in a process of its own: the one that measures others holds no torch and no GPU.
+"""Describe the machine in a process of its own, so that the one that measures others needs no torch and no GPU.
 
-`python -m benchmarks.probe DEVICE ANSWER`, which `benchmarks.launch` calls.
+`benchmarks.launch` calls `python -m benchmarks.probe DEVICE ANSWER`.
 """
 
 import os

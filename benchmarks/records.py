@@ -1,4 +1,4 @@
-"""What one process is asked to measure, what it answers, and the file that a whole benchmark leaves. No torch."""
+"""What a process is asked to measure, what it answers, and the file of a whole benchmark. No torch."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,16 +11,16 @@ LIGHTNING: Program = "lightning"
 
 
 class Shape(Record):
-    """What is trained: an architecture on images of a dataset's size."""
+    """An architecture on images of a dataset's size."""
 
     architecture: str
     dataset: str
 
 
 class Side(Record):
-    """One of those that are compared. precision: fp32, bf16 or fp16.
+    """A program with its options. precision: fp32, bf16 or fp16.
 
-    batch: images a step (ours: a replica's, of which a step has four). loader_workers: the DataLoader's processes.
+    batch: images per step (ours: per replica, four per step). loader_workers: the DataLoader's processes.
     """
 
     program: Program
@@ -30,10 +30,10 @@ class Side(Record):
 
 
 class Assignment(Record):
-    """What one process measures: a first epoch to warm up, then `epochs`, each trains and validates `images`.
+    """What one process measures: an epoch to warm up, then `epochs`, each of which trains and validates `images`.
 
-    launched: the parent's time.monotonic() at the process's start. gate: a folder in which to say that the first epoch
-    is over and to wait for the others; None to go on at once.
+    launched: the parent's time.monotonic() at the start of the process. gate: a folder in which to report the end of
+    the first epoch and wait for the others; None to continue at once.
     """
 
     shape: Shape
@@ -50,10 +50,10 @@ class Assignment(Record):
 class Measurement(Record):
     """What one process measured; times in seconds.
 
-    startup_s: from the process's start to the end of its first step. first_epoch_s: likewise to the end of its first
-    epoch. train_seconds, validation_seconds: of each epoch after it; what lies between the two is training's. began,
-    ended: time.monotonic() around these epochs. matrix_peak: operations a second of matrix products in this precision,
-    in this process. memory_bytes: the most the process held; device_memory_bytes: on the GPU, None without one.
+    startup_s: from the start of the process to the end of its first step. first_epoch_s: from there to the end of its
+    first epoch. train_seconds, validation_seconds: of each epoch after it; time between the two counts as training.
+    began, ended: time.monotonic() around these epochs. matrix_peak: operations per second of matrix products in this
+    precision, in this process. memory_bytes: peak of the process; device_memory_bytes: on the GPU, None without one.
     """
 
     precision: str
@@ -75,7 +75,7 @@ class Measurement(Record):
 
 
 class Sample(Record):
-    """One measurement of a comparison. Samples of one round were taken one after another and are compared in pairs."""
+    """One measurement of a comparison. Samples of one round were measured in sequence and are compared in pairs."""
 
     shape: Shape
     side: Side
@@ -84,7 +84,7 @@ class Sample(Record):
 
 
 class GrowthSample(Record):
-    """One of our measurements at another number of images, or beside others; measurements has one a process."""
+    """Our measurements, one per process, at a number of images or with several processes at once."""
 
     shape: Shape
     precision: str
@@ -93,10 +93,7 @@ class GrowthSample(Record):
 
 
 class Machine(Record):
-    """What everything is measured on.
-
-    cores: those that are used. auto: the precision that "auto" means there. commit, dirty: of this checkout.
-    """
+    """The machine. cores: those used. auto: the precision that "auto" chooses. commit, dirty: of this checkout."""
 
     cpu: str
     cores: int
@@ -108,10 +105,10 @@ class Machine(Record):
 
 
 class Results(Versioned):
-    """A whole benchmark. busy_cores: the most that others were using when a process was about to start.
+    """A whole benchmark. busy_cores: the most that others used just before a process started.
 
-    images: by architecture, how many are trained and how many validated an epoch. search: the peer's variants, each
-    measured once to choose the one to compare with; empty when that was not done.
+    images: by architecture, trained and as many validated per epoch. search: the peer's variants, each measured once
+    to choose the one to compare with; empty if not searched.
     """
 
     date: str

@@ -1,4 +1,4 @@
-"""A benchmark as Markdown: a pure function of its results and the sweep's plan."""
+"""The report of a benchmark in Markdown: a pure function of its results and the sweep's runs."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,33 +28,31 @@ from trainer.models.catalog import ARCHITECTURES
 
 TITLES: dict[Program, str] = {OURS: "ours", LIGHTNING: "Lightning"}
 GIB = 2**30
-BUSY = 0.2  # of the cores, in use by others, above which the numbers say less
+BUSY = 0.2  # share of the cores used by others above which the report warns
 
 
 def markdown(results: Results, runs: Sequence[PlacedRun], plot: str) -> str:
-    """Write the report. runs: the sweep whose hours are projected. plot: the picture's file name."""
+    """Format the report. runs: the sweep whose hours are projected. plot: the plot's file name."""
     parts = [_head(results), _comparison(results), f"![Images a second of each process, and how they grow]({plot})"]
     parts += [_details(results), _hours(results, runs), _model(results), _growth(results), _how(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def sides(results: Results, shape: Shape) -> list[Side]:
-    """List the sides measured for a shape, in the order in which they were first measured."""
+    """List the sides measured for a shape, in order of their first measurement."""
     return list(dict.fromkeys(sample.side for sample in results.samples if sample.shape == shape))
 
 
 def shapes(results: Results) -> list[Shape]:
-    """List the shapes that were measured."""
     return list(dict.fromkeys(sample.shape for sample in results.samples))
 
 
 def measured(results: Results, shape: Shape, side: Side) -> list[Measurement]:
-    """List the measurements of one side of a shape."""
     return [sample.measurement for sample in results.samples if (sample.shape, sample.side) == (shape, side)]
 
 
 def pairs(results: Results, shape: Shape) -> Iterator[tuple[Side, Side]]:
-    """Give (ours, Lightning) in equal precision, then ours in the machine's own beside Lightning's default, fp32."""
+    """Yield (ours, Lightning) of equal precision, then ours in others beside Lightning's default, fp32."""
     mine = [side for side in sides(results, shape) if side.program == OURS]
     theirs = [side for side in sides(results, shape) if side.program == LIGHTNING]
     for across in (False, True):
@@ -65,20 +63,20 @@ def pairs(results: Results, shape: Shape) -> Iterator[tuple[Side, Side]]:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], words: int) -> str:
-    """Write a Markdown table whose first columns hold words and whose others hold numbers."""
+    """Format a Markdown table; words: how many columns from the left hold text, the others hold numbers."""
     rule = ["---"] * words + ["--:"] * (len(header) - words)
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
 
 
 def spread(value: Spread, form: str) -> str:
-    """Write a median with its least and greatest value, the latter only where there are several."""
+    """Format a median, with the range if there are several values."""
     if value.n == 1:
         return format(value.median, form)
     return f"{value.median:{form}} ({value.least:{form}}–{value.greatest:{form}})"
 
 
 def network(shape: Shape) -> list[str]:
-    """Name a shape in two cells."""
+    """Name a shape in two cells: network, image size."""
     size = DATASETS[shape.dataset].image_size
     return [ARCHITECTURES[shape.architecture].title, f"{size}×{size}"]
 
@@ -136,19 +134,19 @@ def _details(results: Results) -> str:
     rows = []
     for shape in shapes(results):
         for side in sides(results, shape):
-            found = measured(results, shape, side)
-            known = speed(found)
+            measurements = measured(results, shape, side)
+            medians = speed(measurements)
             numbers = [
-                f"{known.train:,.0f}",
-                f"{known.validation:,.0f}",
-                spread(Spread.of(100 * peak_share(shape, one) for one in found), ".0f") + " %",
-                f"{Spread.of(one.matrix_peak for one in found).median / 1e9:,.0f}",
-                spread(Spread.of(one.startup_s for one in found), ".1f"),
-                f"{known.outside_s:.1f}",
-                f"{max(one.memory_bytes for one in found) / GIB:.2f}",
+                f"{medians.train:,.0f}",
+                f"{medians.validation:,.0f}",
+                spread(Spread.of(100 * peak_share(shape, one) for one in measurements), ".0f") + " %",
+                f"{Spread.of(one.matrix_peak for one in measurements).median / 1e9:,.0f}",
+                spread(Spread.of(one.startup_s for one in measurements), ".1f"),
+                f"{medians.outside_s:.1f}",
+                f"{max(one.memory_bytes for one in measurements) / GIB:.2f}",
             ]
             if gpu:
-                numbers.append(f"{max(one.device_memory_bytes or 0 for one in found) / GIB:.2f}")
+                numbers.append(f"{max(one.device_memory_bytes or 0 for one in measurements) / GIB:.2f}")
             rows.append([*network(shape), TITLES[side.program], side.precision, *numbers])
     header = ["Network", "Images", "Program", "Precision", "Training: images/s", "Validation: images/s"]
     header += ["Share of peak", "Peak: GFLOP/s", "Start-up: s", "Besides epochs: s", "Memory: GiB"]
@@ -189,7 +187,7 @@ def _hours(results: Results, runs: Sequence[PlacedRun]) -> str:
 
 
 def model_hours(results: Results, runs: Sequence[PlacedRun]) -> float | None:
-    """Give what the cost model says of the sweep on this device, None for a GPU it does not know."""
+    """Return the cost model's hours of the sweep on this device, None for a GPU it does not know."""
     machine = results.machine
     kind = device_kind(machine.gpu)
     if kind is None:
@@ -199,7 +197,7 @@ def model_hours(results: Results, runs: Sequence[PlacedRun]) -> float | None:
 
 
 def _model(results: Results) -> str:
-    """Set the cost model's epochs beside the measured ones: by operations, and learned from the others."""
+    """Compare the cost model's epochs, by operations and learned from the others, with the measured ones."""
     machine = results.machine
     kind = device_kind(machine.gpu)
     groups = grown(results.growth)
@@ -226,8 +224,8 @@ def _model(results: Results) -> str:
 
 
 def _unmeasured(results: Results, runs: Sequence[PlacedRun]) -> set[str]:
-    there = {shape.dataset for shape in shapes(results)}
-    return {placed.spec.run.dataset for placed in runs} - there
+    measured_datasets = {shape.dataset for shape in shapes(results)}
+    return {placed.spec.run.dataset for placed in runs} - measured_datasets
 
 
 def _growth(results: Results) -> str:
@@ -288,7 +286,7 @@ def _how(results: Results) -> str:
 
 
 def _number(value: float) -> str:
-    """Write a number with three digits or so."""
+    """Format a number with about three significant digits."""
     return f"{value:,.{max(2 - math.floor(math.log10(max(value, 0.01))), 0)}f}"
 
 
@@ -301,5 +299,5 @@ def _tried(results: Results, shape: Shape, side: Side) -> str:
     tried: list[Sample] = [one for one in results.search if one.shape == shape and one.side.precision == side.precision]
     if not tried:
         return "; other batches and loaders were not tried"
-    said = (f"{_variant(one.side)}: {images_per_second(one.measurement):,.0f}" for one in tried)
-    return f", the fastest of those tried once (images/s: {'; '.join(said)})"
+    speeds = (f"{_variant(one.side)}: {images_per_second(one.measurement):,.0f}" for one in tried)
+    return f", the fastest of those tried once (images/s: {'; '.join(speeds)})"

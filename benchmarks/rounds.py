@@ -1,4 +1,4 @@
-"""In which order sides are measured: interleaved, so that what slows the machine for a while slows all of them."""
+"""The order of measurements: sides are interleaved, so that a temporary slowdown of the machine affects all."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,7 +10,7 @@ Say = Callable[[str], None]
 
 
 def interleave(sides: Sequence[Side], rounds: int) -> list[tuple[int, Side]]:
-    """Give (round, side) in the order to measure: every side once a round, every other round backwards."""
+    """List (round, side) in measuring order: every side once per round, every other round reversed."""
     return [
         (number, side) for number in range(rounds) for side in (sides if number % 2 == 0 else list(reversed(sides)))
     ]
@@ -19,7 +19,6 @@ def interleave(sides: Sequence[Side], rounds: int) -> list[tuple[int, Side]]:
 def compare(
     bench: Bench, shapes: Sequence[tuple[Shape, Sequence[Side]]], images: dict[str, int], rounds: int, say: Say
 ) -> list[Sample]:
-    """Measure every shape's sides, round by round."""
     samples = []
     for shape, sides in shapes:
         for number, side in interleave(sides, rounds):
@@ -29,7 +28,7 @@ def compare(
 
 
 def search(bench: Bench, shape: Shape, variants: Sequence[Side], images: int, say: Say) -> list[Sample]:
-    """Measure each variant of the peer once, to go on with the fastest."""
+    """Measure each variant of the peer once, to choose the fastest."""
     return [
         Sample(shape=shape, side=side, round=0, measurement=measure(bench, shape, side, images, "search", say))
         for side in variants
@@ -37,7 +36,7 @@ def search(bench: Bench, shape: Shape, variants: Sequence[Side], images: int, sa
 
 
 def measure(bench: Bench, shape: Shape, side: Side, images: int, what: str, say: Say) -> Measurement:
-    """Measure one side alone and say what came out."""
+    """Measure one side alone and report its speed."""
     found = bench.measure(shape, side, images, drawn=images)
     say(
         f"{what}: {shape.architecture} {shape.dataset} {side.program} {found.precision} batch {side.batch} "

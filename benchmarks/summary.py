@@ -1,4 +1,4 @@
-"""The arithmetic of a benchmark: measurements to speeds, ratios, shares of a peak, hours of a sweep. Pure."""
+"""The arithmetic of a benchmark: speeds, ratios, shares of the peak, hours of a sweep. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
@@ -15,7 +15,7 @@ from trainer.records.run import Run, RunSpec
 
 
 class Spread(NamedTuple):
-    """The median of n values, the least and the greatest."""
+    """Median and range of n values."""
 
     median: float
     least: float
@@ -24,7 +24,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread":
-        """Raises ValueError when there is none."""
+        """Summarise values. Raises ValueError if there are none."""
         found = list(values)
         if not found:
             raise ValueError("no values to take a median of")
@@ -32,7 +32,7 @@ class Spread(NamedTuple):
 
 
 class Speed(NamedTuple):
-    """Images a second of one side with one shape; outside_s: what a process takes besides its epochs."""
+    """Images per second of one side with one shape; outside_s: the time of a process outside its epochs."""
 
     train: float
     validation: float
@@ -47,36 +47,36 @@ class Fit(NamedTuple):
 
 
 def images_per_second(found: Measurement) -> float:
-    """Give images trained and validated over the time of both, of all epochs but the first."""
+    """Compute images trained and validated per second, over all epochs but the first."""
     return (found.trained + found.validated) / (_mean(found.train_seconds) + _mean(found.validation_seconds))
 
 
 def combined_images_per_second(found: Sequence[Measurement]) -> float:
-    """Give what several processes at once do together, from the first one's beginning to the last one's end."""
+    """Compute the combined speed of concurrent processes, from the first start to the last end."""
     images = sum((one.trained + one.validated) * len(one.train_seconds) for one in found)
     return images / (max(one.ended for one in found) - min(one.began for one in found))
 
 
 def operations(shape: Shape, trained: int, validated: int) -> float:
-    """Give the operations of training and validating so many images: a multiply-accumulate is two."""
+    """Count the operations of training and validating so many images; a multiply-accumulate is two."""
     macs = ARCHITECTURES[shape.architecture].forward_macs(DATASETS[shape.dataset].image_size)
     return (PASSES_TRAINING * trained + validated) * macs * OPERATIONS_PER_MAC
 
 
 def peak_share(shape: Shape, found: Measurement) -> float:
-    """Give the share of the matrix-product peak of the same process that its epochs reached."""
+    """Compute the share of the process's matrix-product peak that its epochs reached."""
     seconds = _mean(found.train_seconds) + _mean(found.validation_seconds)
     return operations(shape, found.trained, found.validated) / seconds / found.matrix_peak
 
 
 def outside_seconds(found: Measurement) -> float:
-    """Give the seconds a process takes besides epochs: its first epoch's end, less an epoch as the later ones are."""
+    """Compute a process's seconds outside epochs: the end of its first epoch, less the median later epoch."""
     later = [train + val for train, val in zip(found.train_seconds, found.validation_seconds, strict=True)]
     return max(found.first_epoch_s - median(later), 0.0)
 
 
 def ratios(samples: Sequence[Sample], shape: Shape, faster: Side, slower: Side) -> Spread:
-    """Give images/s of one side over another's, paired within rounds."""
+    """Divide the speeds of two sides within each round."""
     speeds = {
         side: {
             sample.round: images_per_second(sample.measurement)
@@ -90,12 +90,12 @@ def ratios(samples: Sequence[Sample], shape: Shape, faster: Side, slower: Side) 
 
 
 def fastest(samples: Sequence[Sample]) -> Side:
-    """Choose the side of the sample with the most images a second."""
+    """Choose the side of the sample with the most images per second."""
     return max(samples, key=lambda sample: images_per_second(sample.measurement)).side
 
 
 def speed(found: Sequence[Measurement]) -> Speed:
-    """Sum up one side's measurements of one shape by their medians."""
+    """Summarise one side's measurements of one shape by medians."""
     return Speed(
         train=median(one.trained / _mean(one.train_seconds) for one in found),
         validation=median(one.validated / _mean(one.validation_seconds) for one in found),
@@ -104,27 +104,27 @@ def speed(found: Sequence[Measurement]) -> Speed:
 
 
 def sweep_hours(runs: Sequence[PlacedRun], speeds: Mapping[Shape, Speed]) -> float | None:
-    """Project the hours of a sweep, one run after another on this device.
+    """Project the hours of a sweep whose runs execute sequentially on this device.
 
-    A shape without a speed has that of the same architecture, by the ratio of their operations; without that there is
-    no projection.
+    A shape without a speed gets that of another shape of the architecture, scaled by their operations. None if there is
+    no such shape.
     """
     seconds = 0.0
     for placed in runs:
         spec = placed.spec
         shape = Shape(architecture=spec.run.architecture, dataset=spec.run.dataset)
-        like = shape if shape in speeds else next((s for s in speeds if s.architecture == shape.architecture), None)
-        if like is None:
+        nearest = shape if shape in speeds else next((s for s in speeds if s.architecture == shape.architecture), None)
+        if nearest is None:
             return None
-        slower = operations(shape, 1, 1) / operations(like, 1, 1)
-        known = speeds[like]
-        epoch = placed.train_samples / known.train + placed.val_samples / known.validation
-        seconds += known.outside_s + spec.training.epochs * epoch * slower
+        scale = operations(shape, 1, 1) / operations(nearest, 1, 1)
+        rates = speeds[nearest]
+        epoch = placed.train_samples / rates.train + placed.val_samples / rates.validation
+        seconds += rates.outside_s + spec.training.epochs * epoch * scale
     return seconds / 3600
 
 
 def grown(growth: Sequence[GrowthSample]) -> dict[tuple[Shape, str], list[GrowthSample]]:
-    """Group what was measured by shape and precision."""
+    """Group samples by shape and precision."""
     groups: dict[tuple[Shape, str], list[GrowthSample]] = {}
     for sample in growth:
         groups.setdefault((sample.shape, sample.precision), []).append(sample)
@@ -132,7 +132,7 @@ def grown(growth: Sequence[GrowthSample]) -> dict[tuple[Shape, str], list[Growth
 
 
 def by_images(group: Sequence[GrowthSample]) -> dict[int, Measurement]:
-    """Give the measurement of one process alone at each number of images; none where there is only one number."""
+    """Return the measurement of a single process by number of images; empty if there is only one number."""
     found: dict[int, Measurement] = {}
     for sample in group:
         if len(sample.measurements) == 1:
@@ -141,14 +141,14 @@ def by_images(group: Sequence[GrowthSample]) -> dict[int, Measurement]:
 
 
 def by_processes(group: Sequence[GrowthSample]) -> dict[int, Sequence[Measurement]]:
-    """Give the measurements at each number of processes, all with the most images; none where there is only one."""
+    """Return the measurements with the most images by number of processes; empty if there is only one number."""
     most = max(sample.images for sample in group)
     found = {len(sample.measurements): sample.measurements for sample in group if sample.images == most}
     return dict(sorted(found.items())) if len(found) > 1 else {}
 
 
 def fit(found: Iterable[Measurement]) -> Fit:
-    """Fit the seconds of a training epoch to its images. Raises ValueError for fewer than two different numbers."""
+    """Fit a training epoch's seconds to its images. Raises ValueError for fewer than two numbers of images."""
     points = [(one.trained, median(one.train_seconds)) for one in found]
     if len({x for x, _ in points}) < 2:
         raise ValueError("a line needs two different numbers of images")
@@ -159,9 +159,9 @@ def fit(found: Iterable[Measurement]) -> Fit:
 
 
 def operations_errors(shape: Shape, found: Iterable[Measurement], device: str, cores: int) -> Spread:
-    """Give by how many percent the cost model's epochs, by operations alone, are longer than measured ones.
+    """Compute by how many percent the cost model's epochs, by operations alone, are longer than the measured ones.
 
-    cores: those that were used of a CPU, of which the model counts one; 1 for a GPU.
+    cores: used cores of a CPU, as the model's CPU has one; 1 for a GPU.
     """
 
     def error(one: Measurement) -> float:
@@ -174,7 +174,7 @@ def operations_errors(shape: Shape, found: Iterable[Measurement], device: str, c
 
 
 def learned_errors(shape: Shape, by_count: Mapping[int, Measurement]) -> Spread | None:
-    """Give the same of the model that learned from the measurements at other numbers of images; None without two."""
+    """Compute the same for a model that learned from the other numbers of images; None if there are none."""
     if len(by_count) < 2:
         return None
     errors = []
@@ -190,7 +190,7 @@ def _percent(estimated_s: float, found: Measurement) -> float:
 
 
 def _as_run(shape: Shape, found: Measurement, device: str) -> PlacedRun:
-    """Describe an epoch of a measurement as a run of one epoch."""
+    """Describe a measured epoch as a run of one epoch."""
     run = Run(id=str(found.trained), architecture=shape.architecture, dataset=shape.dataset, ratio=1.0, seed=0)
     recipe = Recipe.model_validate({"epochs": 1, "precision": found.precision})
     size = DATASETS[shape.dataset].image_size

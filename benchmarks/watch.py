@@ -1,4 +1,4 @@
-"""The clock inside a measured process, the same for both sides: start-up, epochs, memory, the device's own peak."""
+"""Timing inside a measured process, for both sides: start-up, epochs, memory, the device's peak."""
 
 import resource
 import sys
@@ -23,7 +23,7 @@ MATRIX = {"cpu": 2048, "cuda": 8192}
 
 
 class Images(NamedTuple):
-    """The images of both splits, (N, 3, S, S) uint8 and (N,) int64, in memory."""
+    """Images (N, 3, S, S) uint8 and labels (N,) int64 of both splits, in memory."""
 
     train: npt.NDArray[np.uint8]
     train_labels: npt.NDArray[np.int64]
@@ -33,7 +33,7 @@ class Images(NamedTuple):
 
 
 class Watch:
-    """Times one process. The sides call it after their first step and after every epoch."""
+    """Times one process. The sides call it after each step and epoch."""
 
     def __init__(self, assignment: Assignment) -> None:
         self.assignment = assignment
@@ -47,24 +47,24 @@ class Watch:
         self.validation_seconds: list[float] = []
 
     def images(self) -> Images:
-        """Read the images that are trained and validated."""
+        """Read the images to train on and validate."""
         dataset = open_dataset(self.assignment.data, self.assignment.shape.dataset)
         train, val = (dataset.read(split, np.arange(self.assignment.images)) for split in ("train", "val"))
         return Images(*train, *val, classes=len(dataset.manifest.classes))
 
     def now(self) -> float:
-        """Give the time at which the device has done all it was told."""
+        """Return the time after the device has finished its queued work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return time.monotonic()
 
     def step_ended(self) -> None:
-        """Take the time of the first step; the others cost a comparison."""
+        """Record the time of the first step; later calls cost one comparison."""
         if not self.startup_s:
             self.startup_s = self.now() - self.assignment.launched
 
     def epoch_ended(self, validation_s: float) -> None:
-        """Take the time of an epoch, of which so much was validation."""
+        """Record the time of an epoch, validation_s of which was validation."""
         ended = self.now()
         if not self.first_epoch_s:
             self.first_epoch_s = ended - self.assignment.launched
@@ -80,14 +80,14 @@ class Watch:
         if gate is None:
             return
         (gate / f"ready-{time.monotonic_ns()}").touch()
-        patience = time.monotonic() + GATE_PATIENCE_S
+        deadline = time.monotonic() + GATE_PATIENCE_S
         while not (gate / "go").exists():
-            if time.monotonic() > patience:
+            if time.monotonic() > deadline:
                 raise TimeoutError(f"the processes beside this one were not ready after {GATE_PATIENCE_S:.0f} s")
             time.sleep(0.005)
 
     def measurement(self, *, trained: int, validated: int, train_loss: float, val_accuracy: float) -> Measurement:
-        """Give what was measured; the memory first, for the matrix products need some of their own."""
+        """Build the measurement; reads the memory first, as matrix_peak allocates more."""
         cuda = self.device.type == "cuda"
         memory, device_memory = peak_memory_bytes(), torch.cuda.max_memory_reserved() if cuda else None
         return Measurement(
@@ -112,17 +112,17 @@ class Watch:
 
 
 def read_assignment(arguments: list[str]) -> tuple[Assignment, Path]:
-    """Read what the parent passes: the assignment as JSON, and the file to answer in."""
+    """Parse the parent's arguments: the assignment as JSON, and the answer's path."""
     return Assignment.model_validate_json(arguments[0]), Path(arguments[1])
 
 
 def answer(path: Path, measurement: Measurement) -> None:
-    """Leave the measurement for the parent."""
+    """Write the measurement for the parent."""
     write_json(path, measurement)
 
 
 def peak_memory_bytes() -> int:
-    """Give the most memory this process has held. Linux's ru_maxrss would include the parent's at the fork."""
+    """Read this process's peak memory. Not ru_maxrss, which on Linux includes the parent's at the fork."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -132,7 +132,7 @@ def peak_memory_bytes() -> int:
 
 @torch.inference_mode()
 def matrix_peak(device: torch.device, precision: str) -> float:
-    """Measure operations a second of square matrix products: the best of as many as fit the time."""
+    """Measure operations per second of square matrix products: the best of those that fit in PEAK_S."""
     size, dtype = MATRIX[device.type], AUTOCAST.get(precision, torch.float32)
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
     best, started = float("inf"), time.perf_counter()

@@ -1,1 +1,1 @@
-"""A sweep beside published numbers: what is compared with what, whether it differs, in words, files and a figure."""
+"""A sweep compared with published numbers: which cells match, whether they differ, in words, files and a figure."""

@@ -1,9 +1,8 @@
-"""Our results beside published ones: which cells belong together, what each side has, how far apart they are.
+"""Match our results with published ones, cell by cell, and compute how far apart they are.
 
-Owns the matching. Two cells are compared if architecture and dataset are the same and as many images were trained on:
-0.4 of 2,500 images is set against 0.02 of 50,000. Only where nobody can tell the images (a dataset that the catalogue
-does not know, in a file without the column train_samples) does the ratio decide. Pure; words are in `verdicts`, files
-in `files`.
+Two cells match if architecture, dataset and number of training images are equal: 0.4 of 2,500 images matches 0.02 of
+50,000. The ratio decides only where the images are unknown: a dataset outside the catalogue, in a file without the
+column train_samples. Pure; words are in `verdicts`, files in `files`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +24,7 @@ from trainer.records.result import METRICS, Metric, Result
 
 @dataclass(frozen=True)
 class ComparedRun:
-    """One seed of a cell: the planned run, its result, and the published row; any may be absent."""
+    """One seed of a cell: the planned run, its result and the published row, each if there is one."""
 
     seed: int | None
     planned: PlannedRun | None
@@ -35,9 +34,9 @@ class ComparedRun:
 
 @dataclass(frozen=True)
 class ComparedCell:
-    """One cell and metric. reference_ratio: None if the reference does not hold the cell.
+    """One cell and metric. reference_ratio: None if the reference lacks the cell.
 
-    ours and published: over the seeds that have a value, None if none has. differs: beyond what seeds, rounding and the
+    ours, published: over the seeds that have a value, None if none has. differs: beyond what seeds, rounding and the
     number of cells explain.
     """
 
@@ -55,9 +54,9 @@ class ComparedCell:
 
 @dataclass(frozen=True)
 class Gap:
-    """Seeds of a cell that were published without a value of some metrics, or of any (whole).
+    """Seeds of a cell that were published without a value for some metrics, or for any metric (whole).
 
-    ours: of the same seeds and metrics; empty without results.
+    ours: our values for the same seeds and metrics; empty without results.
     """
 
     ratio: float
@@ -71,16 +70,16 @@ class Gap:
 
     @property
     def filled(self) -> int:
-        """Count the seeds that have values here."""
+        """The number of these seeds for which we have values."""
         return next(iter(self.ours.values())).n if self.ours else 0
 
 
 @dataclass(frozen=True)
 class ComparedTable:
-    """One group beside the published rows of its architecture and dataset.
+    """One group compared with the published rows of its architecture and dataset.
 
-    number: of our table, "4.5". published_tables: as the reference names them, none if it lacks the pair. cells: every
-    planned cell and metric, by ratio. not_planned: published ratios of which the plan holds no cell.
+    number: of our table, "4.5". published_tables: as named in the reference, empty if it lacks the pair. cells: every
+    planned cell and metric, by ratio. not_planned: published ratios that the plan lacks.
     """
 
     group: Group
@@ -96,30 +95,30 @@ class ComparedTable:
 
     @cached_property
     def matched(self) -> list[ComparedCell]:
-        """Give the cells that the reference holds, with values or without."""
+        """The cells that the reference holds, with or without values."""
         return [cell for cell in self.cells if cell.reference_ratio is not None]
 
     @cached_property
     def comparable(self) -> list[ComparedCell]:
-        """Give the cells with values on both sides."""
+        """The cells with values on both sides."""
         return [cell for cell in self.cells if cell.difference is not None]
 
     @cached_property
     def matched_runs(self) -> list[PlannedRun]:
-        """Give the planned runs of the cells that the reference holds."""
+        """The planned runs of the matched cells."""
         first = [cell for cell in self.matched if cell.metric == METRICS[0]]
         return [run.planned for cell in first for run in cell.runs if run.planned is not None]
 
     @property
     def official_val_samples(self) -> int | None:
-        """Give the size of the dataset's official validation set, None if the catalogue does not know it."""
+        """The size of the dataset's official validation set; None if the catalogue lacks the dataset."""
         dataset = DATASETS.get(self.group.dataset)
         return dataset.val_samples if dataset else None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A sweep beside a reference. not_planned: the published (architecture, dataset) that the plan lacks."""
+    """A sweep compared with a reference. not_planned: published (architecture, dataset) pairs that the plan lacks."""
 
     sweep: str
     reference: str
@@ -128,7 +127,7 @@ class Comparison:
 
 
 def compare(study: Study, reference: Reference) -> Comparison:
-    """Set every group of a study beside the published rows of its architecture and dataset.
+    """Compare every group of a study with the published rows of its architecture and dataset.
 
     Raises AnalysisError if two runs of the study share a cell and seed.
     """
@@ -163,7 +162,7 @@ def _compare_group(
         group=group,
         number=f"4.{numbers[pair]}",
         published_tables=tuple(dict.fromkeys(row.table for rows in published.values() for row in rows if row.table)),
-        cells=tuple(replace(cell, differs=found) for cell, found in zip(cells, differ, strict=True)),
+        cells=tuple(replace(cell, differs=differs) for cell, differs in zip(cells, differ, strict=True)),
         gaps=tuple(gaps),
         not_planned=tuple(sorted(rows[0].ratio for size, rows in published.items() if size not in matched)),
         missing={run.run.id: study.missing[run.run.id] for run in study.groups[group] if run.run.id in study.missing},
@@ -174,7 +173,7 @@ def _compare_group(
 
 
 def _sizes(cell: Cell) -> tuple[tuple[str, float], tuple[str, float]]:
-    """Give the sizes under which a published cell is ours; a row is under its ratio only if it has no images."""
+    """List the sizes at which a published cell matches; a row has its ratio as size only if its images are unknown."""
     return ("images", cell.train_samples), ("ratio", cell.ratio)
 
 
@@ -182,13 +181,13 @@ def _compare_cell(cell: Cell, rows: Sequence[Published], metric: Metric, referen
     of_metric = [row for row in rows if row.metric == metric]
     published = [row.best for row in of_metric if row.best is not None]
     ours = cell.best(metric)
-    found = None
+    compared = None
     if ours and published:
         step = reference.rounding_steps[of_metric[0].architecture, of_metric[0].dataset, metric]
         sampling_variance = _sampling_variance(cell, metric, published)
-        found = difference(ours, published, step, sampling_variance or 0.0)
+        compared = difference(ours, published, step, sampling_variance or 0.0)
         if sampling_variance is None:
-            found = found._replace(p=None)
+            compared = compared._replace(p=None)
     return ComparedCell(
         ratio=cell.ratio,
         reference_ratio=rows[0].ratio if rows else None,
@@ -197,18 +196,18 @@ def _compare_cell(cell: Cell, rows: Sequence[Published], metric: Metric, referen
         metric=metric,
         ours=spread(ours) if ours else None,
         published=spread(published) if published else None,
-        difference=found,
+        difference=compared,
         differs=False,
         runs=tuple(_runs(cell, of_metric)),
     )
 
 
 def _sampling_variance(cell: Cell, metric: Metric, published: Sequence[float]) -> float | None:
-    """Give the variance by the choice of validation images: 0 where both sides share the official, None if unknown.
+    """Return the variance due to the validation images: 0 if both sides use the official ones, None if unknown.
 
-    An accuracy a on k images that the other side does not share varies by a (1 - a) / k whichever seed trains it, and
-    every seed of ours meets the same k. What a val loss varies by, the results do not record; on a few hundred images
-    it is more than the seeds do, so a val loss gets no p there.
+    An accuracy a on k images that only one side uses has a variance of a (1 - a) / k whichever seed trained it, and all
+    our seeds use the same k images. The results do not record the variance of a val loss; on a few hundred images it
+    exceeds that of the seeds, so a val loss gets no p there.
     """
     sizes = {result.data.val_samples for result in cell.results}
     dataset = DATASETS.get(cell.planned[0].run.dataset)
@@ -232,7 +231,7 @@ def _runs(cell: Cell, rows: Iterable[Published]) -> Iterable[ComparedRun]:
 
 
 def _gaps(cell: Cell, rows: Sequence[Published]) -> Iterable[Gap]:
-    """Give the published runs of a cell that lack values; those that lack the same for the same cause are one."""
+    """Yield a cell's published runs that lack values, grouped by the metrics they lack and the cause."""
     by_seed: dict[int | None, list[Published]] = {}
     for row in rows:
         by_seed.setdefault(row.seed, []).append(row)
@@ -252,7 +251,7 @@ def _gaps(cell: Cell, rows: Sequence[Published]) -> Iterable[Gap]:
 
 
 def _recipe_differences(runs: Sequence[PlannedRun]) -> tuple[str, ...]:
-    """Name the fields in which these runs' recipes are not the thesis's: "epochs 90 instead of 180"."""
+    """List where these runs' recipes differ from the thesis's: "epochs 90 instead of 180"."""
     thesis = Recipe().model_dump(mode="json")
     found: dict[str, list[object]] = {}
     for run in {run.training_hash: run for run in runs}.values():

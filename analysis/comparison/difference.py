@@ -1,26 +1,27 @@
-"""Whether two means over seeds differ: the difference, its standard error, z, and what chance would give.
+"""Whether two means over seeds differ: the difference, its standard error, z and p, corrected for many cells.
 
 Owns the statistics of the comparison; knows no study and no file. Pure.
 
 **The standard error.** se² = s² (1/n + 1/m) + step²/12 + sampling.
 
 - s is the pooled standard deviation of the n values of ours and the m published ones, s² = Σ(nᵢ - 1) sᵢ² / Σ(nᵢ - 1):
-  the two-sample t-test for equal variances (NIST/SEMATECH e-Handbook, 1.3.5.3). Equal, because both sides claim to be
-  the same recipe; pooling is what lets three seeds say anything. A side with one value, or none of whose values
-  differ in print, tells nothing of the spread, and the other's is taken.
-- step²/12 is the variance of a rounding error, uniform over one step of the last printed digit. It is *not* divided by
-  m: where the seeds spread less than a step they are all rounded the same way, and their mean keeps the whole error.
-  Where they spread more, the printed s² holds the rounding already (Sheppard's correction), and this counts it twice,
-  on the cautious side and by little: it is small beside s² there.
-- sampling is what a mean carries that no seed varies, given by the caller: the validation images of both sides.
+  the two-sample t-test for equal variances (NIST/SEMATECH e-Handbook, 1.3.5.3). The variances are taken as equal
+  because both sides claim the same recipe; without pooling, three seeds would show little. If one side has a single
+  value, or its printed values are all equal, it does not show the spread and s is the other side's.
+- step²/12 is the variance of a rounding error, uniform over one step of the last printed digit. It is *not* divided
+  by m: seeds that spread less than a step are all rounded the same way, and their mean keeps the whole error. Where
+  they spread more, the printed s² already includes the rounding (Sheppard's correction); counting it twice is
+  cautious, and small beside s².
+- sampling is the variance of a mean that does not depend on the seed, from the validation images of both sides. The
+  caller provides it.
 
-**The distribution.** With s from ν = n + m - 2 degrees of freedom, difference / se is no normal z: for 3 + 3 seeds it
-follows Student's t with 4, and 2.78, not 1.96, is what chance exceeds one time in twenty. The other two terms are
-known, not estimated; Welch and Satterthwaite's formula gives the degrees of the sum, ν (se² / s² (1/n + 1/m))².
+**The distribution.** s has ν = n + m - 2 degrees of freedom, so difference / se is not a normal z: for 3 + 3 seeds it
+follows Student's t with 4, and chance exceeds 2.78, not 1.96, one time in twenty. The other two terms are known, not
+estimated; Welch and Satterthwaite's formula gives the degrees of freedom of the sum, ν (se² / s² (1/n + 1/m))².
 
-**Many cells.** One in twenty cells passes p < 0.05 by chance. Benjamini and Hochberg's procedure (1995) names those
-that differ so that at most 5 % of the named are named wrongly; where nothing differs it names any in 5 % of tables.
-It holds for tests that depend on each other positively, as the metrics of one run do.
+**Many cells.** One in twenty cells passes p < 0.05 by chance. Benjamini and Hochberg's procedure (1995) selects the
+cells that differ such that at most 5 % of them are selected wrongly; where nothing differs, it selects any in 5 % of
+tables. It holds for tests that depend on each other positively, as the metrics of one run do.
 """
 
 import math
@@ -29,13 +30,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 LEVEL = 0.05
-SURPRISE = 0.01  # how unlikely a count of small p-values must be to be called more than chance
+SURPRISE = 0.01  # a count of small p-values less likely than this is called more than chance
 
 
 class Difference(NamedTuple):
-    """Ours minus published. The rest is None where no spread is known; degrees: of freedom, may be infinite.
+    """Ours minus published. All but value is None where no spread is known; degrees: of freedom, may be infinite.
 
-    p: two-sided; a caller that knows of an error not in standard_error sets it to None.
+    p: two-sided; a caller that knows of an error not included in standard_error sets it to None.
     """
 
     value: float
@@ -48,9 +49,9 @@ class Difference(NamedTuple):
 def difference(
     ours: Sequence[float], published: Sequence[float], step: float, sampling_variance: float = 0.0
 ) -> Difference:
-    """Compare the means of two samples; neither is empty. step: to which the published values are rounded, above 0."""
+    """Compare the means of two non-empty samples. step: to which the published values are rounded, above 0."""
     value = statistics.fmean(ours) - statistics.fmean(published)
-    if abs(value) < 1e-12:  # 0.43 thrice and its mean differ in the last bit
+    if abs(value) < 1e-12:  # the mean of three times 0.43 differs from it in the last bit
         value = 0.0
     common = _common_variance(ours, published)
     if common is None:
@@ -65,7 +66,7 @@ def difference(
 
 
 def half_interval(found: Difference, level: float = LEVEL) -> float | None:
-    """Give half the width of the difference's 95 % interval, which holds 0 if p is above 0.05; None without p."""
+    """Return half the width of the difference's 95 % interval, which contains 0 if p is above 0.05; None without p."""
     if found.standard_error is None or found.degrees is None or found.p is None:
         return None
     from scipy.special import ndtri, stdtrit
@@ -75,7 +76,7 @@ def half_interval(found: Difference, level: float = LEVEL) -> float | None:
 
 
 def those_that_differ(p_values: Sequence[float | None], level: float = LEVEL) -> list[bool]:
-    """Tell which differ, by Benjamini and Hochberg: all up to the largest p(i) <= i level / n. None never does."""
+    """Tell which differ, by Benjamini and Hochberg: all up to the largest p(i) <= i level / n; never a None."""
     known = sorted(p for p in p_values if p is not None)
     passed = [p for rank, p in enumerate(known, start=1) if p <= rank * level / len(known)]
     limit = max(passed, default=-1.0)
@@ -83,14 +84,14 @@ def those_that_differ(p_values: Sequence[float | None], level: float = LEVEL) ->
 
 
 def chance_of_so_many(count: int, of: int, level: float = LEVEL) -> float:
-    """Give the probability that at least count of so many independent tests pass the level where nothing differs."""
+    """Return the probability that at least count of `of` independent tests pass the level if nothing differs."""
     return sum(math.comb(of, k) * level**k * (1 - level) ** (of - k) for k in range(count, of + 1))
 
 
 def _common_variance(ours: Sequence[float], published: Sequence[float]) -> tuple[float, float] | None:
-    """Give (variance over seeds, its degrees of freedom); None if neither side shows one.
+    """Pool the variance over seeds; returns (variance, its degrees of freedom), None if neither side shows one.
 
-    Ours is not rounded: two equal values of ours do say that the seed changes nothing. Equal printed ones do not.
+    Ours are not rounded: equal values show that the seed changes nothing. Equal published values do not.
     """
     sides = [(statistics.variance(side), len(side) - 1) for side in (ours, published) if len(side) > 1]
     spreading = [(variance, degrees) for variance, degrees in sides if variance > 0]
@@ -101,6 +102,6 @@ def _common_variance(ours: Sequence[float], published: Sequence[float]) -> tuple
 
 
 def _two_sided_p(z: float, degrees: float) -> float:
-    from scipy.special import ndtr, stdtr  # here: who only reads a reference waits for no scipy
+    from scipy.special import ndtr, stdtr  # here: reading a reference needs no scipy
 
     return float(2 * (ndtr(-abs(z)) if math.isinf(degrees) else stdtr(degrees, -abs(z))))

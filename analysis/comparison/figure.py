@@ -1,7 +1,7 @@
-"""The figure of ours against theirs: the best of each metric over training images, and the difference under it.
+"""The comparison figure: the best of each metric over training images, and the difference under it.
 
-Ours are filled circles, published hollow squares, side by side, with the standard deviation over seeds as bars. The
-strip under a panel shows ours minus published with its 95 % interval: the panels' own range hides what differs.
+Ours are filled circles, published values hollow squares, side by side, with the standard deviation over seeds as bars.
+The strip under a panel shows ours minus published with its 95 % interval, too small to see in the panel itself.
 """
 
 import math
@@ -33,27 +33,26 @@ from analysis.figures.style import (
 from analysis.tables.metrics import METRIC_ROWS
 
 HEIGHT_MM = 150.0
-TICKS_APART = 0.13  # of the axis: the room of "100,000"
-DODGE = 0.012  # of the axis, to either side, so that equal values do not hide each other
+TICKS_APART = 0.13  # of the axis: the width of "100,000"
+DODGE = 0.012  # of the axis, to either side: equal values must not hide each other
 AGREES: dict[str, Any] = {"marker": "o", "markersize": 3, "color": COLOURS[0]}
 DIFFERS: dict[str, Any] = {"marker": "D", "markersize": 4.5, "color": COLOURS[4]}
 EMPTY: dict[str, Any] = {"linestyle": "none", "marker": "x", "color": FAINT, "clip_on": False}
 
 
 def figure_files(name: str, table: ComparedTable) -> dict[str, bytes]:
-    """Give the figure of a table as the bytes of its files, by file name."""
+    """Render the figure of a table; returns the bytes by file name."""
     figure = draw(table)
     return {f"{name}.pdf": render(figure, "pdf"), f"{name}.png": render(figure, "png")}
 
 
 def draw(table: ComparedTable) -> Figure:
-    """Draw the figure of a table of which the reference holds a cell."""
+    """Draw the figure of a table with matched cells."""
     with style():
         return settle(_paint(table))
 
 
 def alternative_text(table: ComparedTable) -> str:
-    """Say what the figure shows to who cannot see it."""
     return (
         f"Four panels, the best validation and training accuracy and loss of {table.group.title} over training images, "
         f"ours beside published, with the differences under each. {verdict(table)}"
@@ -120,7 +119,7 @@ def _values(axes: Axes, cells: Sequence[ComparedCell], span: float) -> None:
 
 
 def _free_height(axes: Axes, cell: ComparedCell) -> float:
-    """Give a height, as a share of the axes, where a word is not on the cell's own points."""
+    """Return a height, as a share of the axes, at which text does not cover the cell's own points."""
     low, high = axes.get_ylim()
     values = [found.mean for found in (cell.ours, cell.published) if found]
     return 0.05 if values and sum(values) / len(values) > (low + high) / 2 else 0.95
@@ -130,10 +129,10 @@ def _differences(axes: Axes, cells: Sequence[ComparedCell]) -> None:
     axes.axhline(0, color=FAINT, linewidth=0.8)
     widest = 0.0
     for differs, look in ((False, AGREES), (True, DIFFERS)):
-        found = [(cell, cell.difference) for cell in cells if cell.difference and cell.differs == differs]
-        values, halves = [of.value for _, of in found], [half_interval(of) or 0.0 for _, of in found]
-        if found:
-            _bars(axes, [cell.train_samples for cell, _ in found], values, halves, **look)
+        shown = [(cell, cell.difference) for cell in cells if cell.difference and cell.differs == differs]
+        values, halves = [delta.value for _, delta in shown], [half_interval(delta) or 0.0 for _, delta in shown]
+        if shown:
+            _bars(axes, [cell.train_samples for cell, _ in shown], values, halves, **look)
             widest = max(widest, *(abs(value) + half for value, half in zip(values, halves, strict=True)))
     if not any(cell.difference for cell in cells):
         axes.text(0.5, 0.6, "nothing to compare", transform=axes.transAxes, ha="center", color=FAINT)

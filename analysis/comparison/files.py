@@ -1,8 +1,8 @@
-"""What a comparison is written as: a table a group, the tidy numbers, the verdicts, the figures, a JSON document.
+"""A comparison as files, terminal lines and JSON.
 
-Owns the files <output>/<sweep>/comparison/: comparison-4.5[-variant].{csv,md,tex,pdf,png}, cells.csv (a row a cell and
-metric), runs.csv (a row a run and metric), verdicts.md. Where a number is printed, three decimals: the published means
-of two-decimal values have no more; cells.csv and runs.csv hold all digits, an absent value as an empty field.
+Owns the files in <output>/<sweep>/comparison/: comparison-4.5[-variant].{csv,md,tex,pdf,png}, cells.csv (a row per cell
+and metric), runs.csv (a row per run and metric), verdicts.md. Printed numbers have three decimals, as means of
+published two-decimal values have no more; cells.csv and runs.csv are not rounded, an absent value is an empty field.
 """
 
 import math
@@ -20,9 +20,9 @@ from analysis.spread import Spread
 from analysis.tables.metrics import ratio_text
 from trainer.records.result import Metric
 
-NONE = "none"  # published without a value, or no result of ours
-NOT_THERE = ""  # the reference does not hold the cell
-# Two metrics in a row: of one below the other, the thesis's 13 ratios would need more than a page.
+NONE = "none"  # published without a value, or no result here
+NOT_THERE = ""  # the reference lacks the cell
+# Two metrics per row: one below the other, the thesis's 13 ratios would need more than a page.
 ROW_SETS: tuple[tuple[str, Metric, Metric], ...] = (
     ("Val", "val_accuracy", "val_loss"),
     ("Train", "train_accuracy", "train_loss"),
@@ -36,17 +36,17 @@ RUN_COLUMNS = (
     *("table", "architecture", "dataset", "variant", "ratio", "reference_ratio", "train_samples", "seed", "run"),
     *("metric", "value", "published", "difference", "epoch", "published_epoch", "missing", "cause"),
 )
-# A variant is key=value; a name without "=" may be the user's own file beside ours.
+# A variant is key=value; a name without "=" may be the user's own file.
 OUR_FILE = re.compile(r"comparison-4\.\d+(-[^=]+=.*)?\.(csv|md|tex|pdf|png)")
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
-    """Write all files of a comparison; give their paths.
+    """Write all files of a comparison and return their paths.
 
-    folder: <output>/<sweep>. Files of an earlier call that no longer belong are removed. Equal input gives equal bytes.
+    folder: <output>/<sweep>. Removes files of an earlier call that no longer belong. Equal input gives equal bytes.
     Raises OSError.
     """
-    from analysis.comparison.figure import figure_files  # here: matplotlib takes its time, and tables need none
+    from analysis.comparison.figure import figure_files  # here: loads matplotlib, which the tables do not need
 
     files: dict[str, bytes] = {"verdicts.md": verdicts_page(comparison).encode()}
     for table in tables(comparison):
@@ -60,12 +60,12 @@ def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
 
 
 def tables(comparison: Comparison) -> list[Table]:
-    """Make a printed table of each group of which the reference holds a cell."""
+    """Build the printed table of each group with matched cells."""
     return [_table(comparison, compared) for compared in comparison.tables if compared.matched]
 
 
 def terminal_lines(comparison: Comparison) -> list[str]:
-    """Give what a terminal shows: a verdict a table, under it what qualifies it."""
+    """Format a comparison for a terminal: a verdict per table, with its remarks under it."""
     lines: list[str] = []
     for table in comparison.tables:
         lines.append(verdicts.verdict(table))
@@ -74,7 +74,7 @@ def terminal_lines(comparison: Comparison) -> list[str]:
 
 
 def verdicts_page(comparison: Comparison) -> str:
-    """Give the same as a page of Markdown."""
+    """Format the verdicts and remarks as a page of Markdown."""
     lines = [f"Compared with {comparison.reference}.", ""]
     for table in comparison.tables:
         title, sentence = verdicts.heading(table), verdicts.verdict(table)
@@ -84,7 +84,7 @@ def verdicts_page(comparison: Comparison) -> str:
 
 
 def document(comparison: Comparison) -> dict[str, Any]:
-    """Give a comparison as JSON can hold it: null for what is absent or infinite."""
+    """Convert a comparison to JSON values; null for what is absent or infinite."""
     return {
         "sweep": comparison.sweep,
         "reference": comparison.reference,
@@ -133,8 +133,8 @@ def _table(comparison: Comparison, table: ComparedTable) -> Table:
 
 
 def _printed(cell: ComparedCell) -> tuple[str, str, str, str]:
-    of = "" if cell.ours is None or cell.ours.n == cell.planned else f" of {cell.planned}"
-    ours = _spread_text(cell.ours, of) if cell.ours else NONE
+    of_planned = "" if cell.ours is None or cell.ours.n == cell.planned else f" of {cell.planned}"
+    ours = _spread_text(cell.ours, of_planned) if cell.ours else NONE
     if cell.reference_ratio is None:
         return ours, NOT_THERE, NOT_THERE, NOT_THERE
     published = _spread_text(cell.published, "") if cell.published else NONE
@@ -209,7 +209,7 @@ def _table_document(table: ComparedTable) -> dict[str, Any]:
 
 
 def _cell_document(cell: ComparedCell) -> dict[str, Any]:
-    found = cell.difference
+    difference = cell.difference
     return {
         "ratio": cell.ratio,
         "reference_ratio": cell.reference_ratio,
@@ -218,11 +218,11 @@ def _cell_document(cell: ComparedCell) -> dict[str, Any]:
         "planned": cell.planned,
         "ours": cell.ours._asdict() if cell.ours else None,
         "published": cell.published._asdict() if cell.published else None,
-        "difference": found.value if found else None,
-        "standard_error": found.standard_error if found else None,
-        "degrees": _finite(found.degrees) if found else None,
-        "z": found.z if found else None,
-        "p": found.p if found else None,
+        "difference": difference.value if difference else None,
+        "standard_error": difference.standard_error if difference else None,
+        "degrees": _finite(difference.degrees) if difference else None,
+        "z": difference.z if difference else None,
+        "p": difference.p if difference else None,
         "differs": cell.differs,
         "runs": [
             {

@@ -1,7 +1,7 @@
-"""Published numbers to compare with: a CSV file read and checked whole, every error here.
+"""Read and check a CSV file of published numbers.
 
-Owns the form of a reference file: a row a run and metric, with the columns of `analysis/reference/thesis.csv`. What it
-holds is data and nothing else: text is shown with its control characters removed, and no name in it becomes a path.
+Owns the format of a reference file: a row per run and metric, with the columns of `analysis/reference/thesis.csv`. Its
+content is not trusted: control characters are removed from text, and no name in it becomes a path.
 """
 
 import csv
@@ -25,20 +25,20 @@ THESIS = Path(__file__).parents[1] / "reference" / "thesis.csv"
 REQUIRED = ("table", "architecture", "dataset", "ratio", "seed", "metric", "best", "epoch")
 OPTIONAL = ("cause", "train_samples")
 NO_VALUE = ("", "nan", "inf", "+inf", "-inf")
-MOST_DECIMALS = 15  # of a float there are no more
+MOST_DECIMALS = 15  # a float has no more
 
 _NUMBER = re.compile(r"[+-]?(\d{1,30}\.?\d{0,30}|\.\d{1,30})([eE][+-]?\d{1,3})?", re.ASCII)
-_WHOLE = re.compile(r"(\d{1,12})(\.0{1,6})?", re.ASCII)  # 173.0 is what pandas makes of 173 beside an empty field
+_WHOLE = re.compile(r"(\d{1,12})(\.0{1,6})?", re.ASCII)  # pandas writes 173 as 173.0 if the column has empty fields
 
 
 class ReferenceFileError(AnalysisError):
-    """A file of published numbers cannot be taken at its word."""
+    """A file of published numbers is unreadable or inconsistent."""
 
 
 class Published(NamedTuple):
-    """One row. best: None if the run gave no value, for which cause then says why, if the file knows.
+    """One row. best: None if the run has no value; cause then says why, if the file does.
 
-    seed: None for a value that is of no one seed. train_samples: training images, None if nobody can tell.
+    seed: None for a value not of a single seed. train_samples: training images, None if unknown.
     """
 
     table: str
@@ -56,20 +56,20 @@ class Published(NamedTuple):
 
     @property
     def size(self) -> tuple[str, float]:
-        """Give what a cell of ours must share to be compared: the training images, or else the ratio."""
+        """What a cell of ours must share to match: the training images, or the ratio if they are unknown."""
         return ("ratio", self.ratio) if self.train_samples is None else ("images", self.train_samples)
 
 
 @dataclass(frozen=True)
 class Reference:
-    """The rows of a reference file, in its order. name: of the file, without folder."""
+    """The rows of a reference file, in file order. name: of the file, without folder."""
 
     name: str
     values: tuple[Published, ...]
 
     @cached_property
     def pairs(self) -> Mapping[tuple[str, str], Mapping[tuple[str, float], Sequence[Published]]]:
-        """Give the rows of each architecture and dataset by the size of their cell."""
+        """The rows by architecture and dataset, then by the size of their cell."""
         found: dict[tuple[str, str], dict[tuple[str, float], list[Published]]] = {}
         for value in self.values:
             cells = found.setdefault((value.architecture, value.dataset), {})
@@ -78,9 +78,9 @@ class Reference:
 
     @cached_property
     def rounding_steps(self) -> Mapping[tuple[str, str, Metric], float]:
-        """Give the step to which the values of each architecture, dataset and metric are rounded.
+        """The step to which the values of each architecture, dataset and metric are rounded.
 
-        The longest number of a column tells: a program that drops trailing zeros prints 0.50 as 0.5.
+        Taken from the longest number, as a program that drops trailing zeros prints 0.50 as 0.5.
         """
         decimals: dict[tuple[str, str, Metric], int] = {}
         for value in self.values:
@@ -129,7 +129,7 @@ def read_reference(path: Path) -> Reference:
 
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:
-    """Give the rows that hold anything, each with the number of its line, its fields trimmed."""
+    """Yield the non-empty rows with their line numbers, fields trimmed."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     while True:
         try:
@@ -147,7 +147,7 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
     for column in REQUIRED:
         if column not in header:
             close = difflib.get_close_matches(column, [name for name in header if name not in known], n=1)
-            hint = f"; did you mean it by '{close[0]}'?" if close else f"; the first line has: {', '.join(header)}"
+            hint = f"; is '{close[0]}' a misspelling of it?" if close else f"; the first line has: {', '.join(header)}"
             raise ReferenceFileError(f"{path}:1: no column '{column}'{hint}")
     for name in header:
         if name not in known:
@@ -192,7 +192,7 @@ def _parse(where: str, line: int, row: Mapping[str, str]) -> Published:
 
 
 def _images(dataset: str, ratio: float) -> int | None:
-    """Give how many images of the official training set a ratio keeps, rounded down as the subsets are."""
+    """Return how many images of the official training set a ratio keeps, rounded down as for the subsets."""
     return math.floor(ratio * DATASETS[dataset].train_samples) if dataset in DATASETS else None
 
 
@@ -229,7 +229,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
 
 
 def _printable(text: str) -> str:
-    """Trim a field and drop what would steer a terminal."""
+    """Trim a field and remove control characters, which could drive a terminal."""
     words = "".join(character if character.isprintable() else " " * character.isspace() for character in text)
     return " ".join(words.split())
 

@@ -1,6 +1,6 @@
-"""What a comparison says in sentences: a verdict a table, remarks on what was compared with what, gaps by name.
+"""A comparison in sentences: a verdict per table, remarks on how alike the two sides are, and the gaps.
 
-Owns the words; the numbers are `compare`'s. Pure.
+Owns the words; `compare` computes the numbers. Pure.
 """
 
 import math
@@ -15,23 +15,23 @@ from trainer.records.result import METRICS, Metric
 
 METRIC_WORDS: dict[Metric, str] = {metric: metric.replace("_", " ") for metric in METRICS}
 MARK_DIFFERS = "*"
-NAMED_CELLS = 4  # of those that differ, in the verdict; all are marked in the table
+NAMED_CELLS = 4  # differing cells named in the verdict; the table marks all
 
 
 def verdict(table: ComparedTable) -> str:
-    """Give the verdict on a table as one sentence."""
+    """State the verdict on a table in one sentence."""
     return f"{heading(table)}: {_judgement(table)}."
 
 
 def heading(table: ComparedTable) -> str:
-    """Name a table: "ResNet-18 / CIFAR-10 (table 4.5)"; with the reference's own number where that is another."""
+    """Name a table: "ResNet-18 / CIFAR-10 (table 4.5)", with the reference's number if it is another."""
     others = [name for name in table.published_tables if name != table.number]
     published = f", published as {', '.join(others)}" if others else ""
     return f"{table.group.title} (table {table.number}{published})"
 
 
 def remarks(table: ComparedTable) -> list[str]:
-    """Say what makes the two sides of a table less alike than their numbers look; nothing if they are alike."""
+    """List what makes the two sides of a table less comparable than their numbers suggest."""
     if not table.matched:
         return []
     found: list[str] = []
@@ -63,7 +63,7 @@ def remarks(table: ComparedTable) -> list[str]:
 
 
 def coverage(table: ComparedTable) -> list[str]:
-    """Say what of a table could not be compared: gaps of theirs, missing runs of ours, cells that one side lacks."""
+    """List what could not be compared: published gaps, our missing runs, cells that one side lacks."""
     found = [_gap(gap) for gap in table.gaps]
     found += missing_note(table.matched_runs, table.missing)
     alone = sorted({cell.ratio for cell in table.cells if cell.reference_ratio is None})
@@ -77,7 +77,7 @@ def coverage(table: ComparedTable) -> list[str]:
 
 
 def not_planned(comparison: Comparison) -> list[str]:
-    """Name the published tables of which the plan has nothing."""
+    """Name the published tables that the plan lacks."""
     if not comparison.not_planned:
         return []
     pairs = [f"{architecture_title(pair[0])} / {dataset_title(pair[1])}" for pair in comparison.not_planned]
@@ -85,7 +85,7 @@ def not_planned(comparison: Comparison) -> list[str]:
 
 
 def how_to_read(table: ComparedTable) -> list[str]:
-    """Explain the columns of a compared table; nothing if nothing in it is compared."""
+    """Explain the columns of a comparison table; empty if nothing in it is compared."""
     if not table.comparable:
         return []
     marked = any(cell.differs for cell in table.cells)
@@ -147,7 +147,7 @@ def _agreement(table: ComparedTable) -> str:
 
 
 def _filled(gaps: Sequence[Gap]) -> str:
-    """Count the published runs without values that have values here."""
+    """Say how many of the runs published without values have values here."""
     empty = sum(len(gap.seeds) for gap in gaps if gap.whole)
     if not empty:
         return ""
@@ -175,7 +175,7 @@ def _gap(gap: Gap) -> str:
 
 
 def _shown(cell: ComparedCell) -> str:
-    """Name a cell with its difference: "val loss at 0.1 (+0.050, z = 2.1)"."""
+    """Format a cell with its difference: "val loss at 0.1 (+0.050, z = 2.1)"."""
     assert cell.difference is not None
     z = "" if cell.difference.z is None else f", z = {cell.difference.z:.1f}"
     return f"{METRIC_WORDS[cell.metric]} at {ratio_text(cell.ratio)} ({cell.difference.value:+.3f}{z})"

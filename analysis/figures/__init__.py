@@ -1,7 +1,7 @@
-"""The chapter's figures from a study: 4.1-4.13 as the thesis has them, then architectures side by side, data scaling.
+"""The chapter's figures: 4.1-4.13 as in the thesis, then architectures side by side and data scaling.
 
-Owns which figures there are and the files <output>/<sweep>/figures/. What each shows is in the modules named below; how
-all look is in `analysis.figures.style`. Importing this loads matplotlib.
+Owns which figures there are and the files in <output>/<sweep>/figures/. A module per kind draws them, in the style of
+`analysis.figures.style`. Importing this loads matplotlib.
 """
 
 import re
@@ -21,14 +21,14 @@ from analysis.formats import escape_markdown
 from analysis.study import Study
 
 FORMATS: tuple[Format, ...] = ("pdf", "png")
-# A variant is key=value; a name without "=" may be the user's own file beside ours.
+# A variant is key=value; a name without "=" may be the user's own file.
 OUR_FILE = re.compile(r"figure-4\.\d+(-[^=]+=.*)?\.(pdf|png)|captions\.md")
 
 Progress = Callable[[str, int, int], None]
 
 
 def build_figures(study: Study) -> list[FigurePlan]:
-    """Plan every figure of a study, in the order of their numbers. Raises AnalysisError for two runs in one cell."""
+    """Plan every figure of a study, sorted by number. Raises AnalysisError for two runs in one cell."""
     architectures = chapter.in_order((group.architecture for group in study.groups), chapter.ARCHITECTURE_ORDER)
     looks = architecture_looks(architectures)
     numbers = chapter.number_figures((run.run.architecture, run.run.dataset) for run in study.planned)
@@ -50,10 +50,10 @@ def build_figures(study: Study) -> list[FigurePlan]:
 
 
 def write_figures(folder: Path, study: Study, progress: Progress | None = None) -> list[Path]:
-    """Write every figure as PDF and PNG, and captions.md; give the paths in the order of the figures.
+    """Write every figure as PDF and PNG, then captions.md; return the paths in this order.
 
-    folder: <output>/<sweep>. progress: called with "figures", how many are drawn, and of how many. Figure files of an
-    earlier call that no longer belong are removed. Equal input gives equal bytes. Raises AnalysisError, OSError.
+    folder: <output>/<sweep>. progress: called with "figures", the number drawn and the total. Removes figures of an
+    earlier call that no longer belong. Equal input gives equal bytes. Raises AnalysisError, OSError.
     """
     plans = build_figures(study)
     files: dict[str, bytes] = {}
@@ -67,7 +67,7 @@ def write_figures(folder: Path, study: Study, progress: Progress | None = None) 
 
 
 def captions(plans: Sequence[FigurePlan]) -> str:
-    """Write what stands under each figure, and what it shows in words, as Markdown."""
+    """Format captions, alternative texts and notes of the figures as Markdown."""
     parts = ["# Figures\n"]
     for plan in plans:
         parts.append(f"## Figure {plan.number}{f' ({escape_markdown(plan.variant)})' if plan.variant else ''}\n")

@@ -1,6 +1,6 @@
-"""Figures 4.3, 4.4 and their like: a metric over the epochs, a line a ratio, the mean of its seeds with a band.
+"""Figures 4.3, 4.4 and their like: a metric over the epochs, a line per ratio, the mean of its seeds with a band.
 
-Also owns what all figures over epochs take from a cell: mean, standard deviation, and how far an axis of losses goes.
+Also owns what all figures over epochs share: mean and standard deviation of a cell, and the limit of a loss axis.
 """
 
 from collections.abc import Sequence
@@ -39,24 +39,24 @@ PHASES: dict[Phase, tuple[Metric, Metric]] = {
 }
 PANELS_MM = 74.0
 LEGEND_LINE_MM = 4.0
-OUTLYING = 3.0  # a loss axis ends where the others' do if one peak is so many times as high
+OUTLYING = 3.0  # a loss axis is cut if its highest peak is this many times the usual highest loss
 
 
 class Curve(NamedTuple):
-    """Mean over the seeds, epoch by epoch, and sample standard deviation; None for one seed."""
+    """Mean over the seeds and sample standard deviation, by epoch; std is None for one seed."""
 
     mean: Floats
     std: Floats | None
 
 
 def mean_curve(cell: Cell, metric: Metric) -> Curve:
-    """Average a cell's histories; it must have a result."""
+    """Average a cell's histories; the cell must have a result."""
     histories = np.asarray(cell.curves(metric), dtype=float)
     return Curve(histories.mean(axis=0), histories.std(axis=0, ddof=1) if len(histories) > 1 else None)
 
 
 def loss_ceiling(means: Sequence[Floats]) -> float | None:
-    """Give where an axis of losses should end, if a few peaks would press all else flat; None if none would."""
+    """Return where to cut an axis of losses if a few peaks would flatten everything else, else None."""
     if not means:
         return None
     values = np.concatenate(means)
@@ -65,7 +65,7 @@ def loss_ceiling(means: Sequence[Floats]) -> float | None:
 
 
 def cut_note(cells: Sequence[Cell], metrics: Sequence[Metric]) -> tuple[str, ...]:
-    """Say which axes of losses end below the highest peak, and how high that is."""
+    """Note which loss axes end below the highest peak, and how high it is."""
     notes = []
     for metric in metrics:
         means = [mean_curve(cell, metric).mean for cell in with_results(cells)]
@@ -79,7 +79,7 @@ def cut_note(cells: Sequence[Cell], metrics: Sequence[Metric]) -> tuple[str, ...
 
 
 def curves_plan(study: Study, group: Group, number: int, phase: Phase) -> FigurePlan:
-    """Plan figure 4.N of a group's validation or training curves."""
+    """Plan figure 4.N: a group's validation or training curves."""
     cells, metrics = study.cells(group), PHASES[phase]
     return FigurePlan(
         number=f"4.{number}",
@@ -93,7 +93,7 @@ def curves_plan(study: Study, group: Group, number: int, phase: Phase) -> Figure
 
 
 def trend(title: str, cells: Sequence[Cell], metrics: Sequence[Metric]) -> str:
-    """Say in words how the best of each metric goes from the smallest to the largest ratio with a result."""
+    """Describe in words how the best of each metric changes from the smallest to the largest ratio with a result."""
     cells = with_results(cells)
     if not cells:
         return f"{title}: {NO_RUN}."
@@ -109,14 +109,13 @@ def trend(title: str, cells: Sequence[Cell], metrics: Sequence[Metric]) -> str:
 
 
 def epoch_axis(axes: Axes, epochs: int) -> None:
-    """Set up the axis of epochs."""
     room = max((epochs - 1) * 0.02, 0.5 if epochs < 3 else 0.0)
     axes.set_xlim(-room, epochs - 1 + room)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 3, 5, 10], min_n_ticks=1))
 
 
 def plot_curve(axes: Axes, curve: Curve, colour: str, dashes: Any, label: str) -> None:
-    """Draw one mean with its band; a single epoch as a point with a bar."""
+    """Draw a mean with its band; a single epoch as a point with an error bar."""
     epochs = np.arange(len(curve.mean))
     if len(epochs) == 1:
         axes.errorbar(epochs, curve.mean, yerr=curve.std, fmt="o", color=colour, capsize=2, label=label)
@@ -128,7 +127,7 @@ def plot_curve(axes: Axes, curve: Curve, colour: str, dashes: Any, label: str) -
 
 
 def metric_axis(axes: Axes, metric: Metric, curves: Sequence[Curve]) -> None:
-    """Set up the axis of a metric around all these curves, bands included."""
+    """Set the limits of a metric's axis around these curves, bands included."""
     tops = [curve.mean if curve.std is None else curve.mean + curve.std for curve in curves]
     if metric.endswith("accuracy"):
         top = float(max(values.max() for values in tops))
@@ -142,7 +141,7 @@ def metric_axis(axes: Axes, metric: Metric, curves: Sequence[Curve]) -> None:
 
 
 def legend_label(cell: Cell) -> str:
-    """Name a ratio in a legend: "0.4 (20,000), 2 of 3 seeds"."""
+    """Format a ratio for a legend: "0.4 (20,000), 2 of 3 seeds"."""
     label = f"{ratio_text(cell.ratio)} ({cell.train_samples:,})"
     return label if cell.complete else f"{label}, {cell.seeds}"
 

@@ -1,6 +1,6 @@
-"""Figures 4.16 and 4.17: best accuracy and loss against training images, and what one architecture needs of another.
+"""Figures 4.16 and 4.17: best accuracy and loss against training images, and the architectures' data ratio.
 
-Owns which numbers go into the fit and the sentences about it; the fit itself is `analysis.scaling`.
+Owns which numbers are fitted and the sentences about the fit; `analysis.scaling` fits.
 """
 
 from collections.abc import Sequence
@@ -35,12 +35,12 @@ METRICS: tuple[Metric, Metric] = ("val_accuracy", "val_loss")
 SHORT = {"val_accuracy": "accuracy", "val_loss": "loss"}
 PANEL_MM = 62.0
 STEPS = 120
-WIDEST_RATIO = 10.0  # the axis of data ratios goes no further; an interval may
+WIDEST_RATIO = 10.0  # limit to which an interval may widen the axis of data ratios
 
 
 @dataclass(frozen=True)
 class Points:
-    """The runs of one group for one metric: images, best value; and the curve, or why there is none."""
+    """A group's runs for one metric: images and best value of each; the curve, or why there is none."""
 
     group: Group
     images: tuple[int, ...]
@@ -50,7 +50,7 @@ class Points:
 
     @property
     def title(self) -> str:
-        """Name the architecture."""
+        """The architecture's title."""
         return chapter.architecture_title(self.group.architecture)
 
 
@@ -60,14 +60,14 @@ def scaling_plan(study: Study, dataset: str, variant: str, number: int, looks: d
     groups.sort(key=lambda group: list(looks).index(group.architecture))
     points = {metric: [_points(study, group, metric) for group in groups] for metric in METRICS}
     full = max(cell.train_samples / cell.ratio for group in groups for cell in study.cells(group))
-    found = [sentence for metric in METRICS for sentence in _findings(points[metric], metric, full)]
-    words = [trend(group.title, study.cells(group), METRICS) for group in groups]
+    findings = [sentence for metric in METRICS for sentence in _findings(points[metric], metric, full)]
+    trends = [trend(group.title, study.cells(group), METRICS) for group in groups]
     return FigurePlan(
         number=f"4.{number}",
         variant=variant,
         caption=chapter.scaling_caption([group.architecture for group in groups], dataset, variant),
-        notes=(*found, *notes_on(study, groups)),
-        alt=" ".join(["Best validation accuracy and loss against training images.", *words, *found]),
+        notes=(*findings, *notes_on(study, groups)),
+        alt=" ".join(["Best validation accuracy and loss against training images.", *trends, *findings]),
         paint=lambda: _paint(points, looks),
     )
 
@@ -85,12 +85,12 @@ def _points(study: Study, group: Group, metric: Metric) -> Points:
 
 
 def _error(value: float, metric: Metric) -> float:
-    """Turn a metric into an error and back."""
+    """Convert a metric to an error, or an error back to the metric."""
     return 1 - value if metric.endswith("accuracy") else value
 
 
 def _findings(points: Sequence[Points], metric: Metric, full: float) -> list[str]:
-    """Say what the curves are, and what they say of the architectures; intervals are of 95 %."""
+    """Describe the curves and how the architectures compare, with 95 % intervals."""
     sentences = [f"{one.title}, {SHORT[metric]}: {_curve_words(one, metric)}." for one in points if one.images]
     first = points[0]
     for second in points[1:]:
@@ -142,12 +142,12 @@ def _crossing_words(crossing: Crossing, full: float) -> str:
 
 
 def _rounded(images: float) -> int:
-    """Round to three digits: an estimate has no more."""
+    """Round an estimate to three significant digits."""
     return int(float(f"{images:.3g}"))
 
 
 def _round_values(low: float, high: float) -> list[float]:
-    """Give up to three values with few digits, spread between two."""
+    """Choose up to three values with few digits, spread between low and high."""
     for digits in (1, 2, 3, 4):
         step = 10.0**-digits
         inside = [
@@ -218,14 +218,14 @@ def _paint_points(axes: Axes, points: Sequence[Points], metric: Metric, looks: d
 
 
 def _mark_crossings(axes: Axes, points: Sequence[Points]) -> None:
-    """Mark the images at which the others are as good as the first architecture, with the interval as a bar."""
+    """Mark the images at which another architecture equals the first, with the interval as a bar."""
     first, last = points[0].fit, np.inf
     for second in points[1:]:
         if first is None or second.fit is None:
             continue
         for crossing in crossings(first, second.fit):
             if crossing.low is None and crossing.high is None:
-                continue  # a chance meeting of curves that are the same as far as one can tell
+                continue  # the curves cannot be told apart anywhere, so the crossing means nothing
             low, high = axes.get_xlim()
             axes.axvspan(crossing.low or low, crossing.high or high, color=FAINT, alpha=0.12, linewidth=0, zorder=0.5)
             axes.axvline(crossing.images, color=FAINT, linewidth=0.8, linestyle=(0, (3, 2)), zorder=1.5)
@@ -242,7 +242,7 @@ def _mark_crossings(axes: Axes, points: Sequence[Points]) -> None:
 
 
 def _paint_ratio(axes: Axes, points: Sequence[Points], metric: Metric, looks: dict[str, Look]) -> None:
-    """Draw how many times the images of the first architecture the others need, value by value."""
+    """Draw the images the others need as a multiple of the first architecture's, over the metric's values."""
     first = points[0]
     axes.set_ylabel(f"Images needed, as a multiple\nof {shortened(first.title, 24)}'s")
     axes.set_xlabel(METRIC_LABELS[metric])

@@ -1,6 +1,6 @@
-"""A figure before it is drawn: what it is called, what stands under it, what it says to who cannot see it.
+"""A figure before it is drawn: its name, caption, notes and alternative text.
 
-Owns the notes that figures share: which cells are incomplete, why runs are missing, what is mixed.
+Owns the notes that figures share: which cells are incomplete, why runs are missing, which results are mixed.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -20,9 +20,9 @@ NO_RUN = "no finished run"
 
 @dataclass(frozen=True)
 class FigurePlan:
-    """One figure of the chapter; drawing it is left until someone wants to see it.
+    """One figure of the chapter, drawn on demand.
 
-    number: as in "Figure 4.2". alt: what it shows in words, with its key numbers. paint: draws it, inside the style.
+    number: as in "Figure 4.2". alt: the alternative text, with the key numbers. paint: draws it; called inside style().
     """
 
     number: str
@@ -34,11 +34,11 @@ class FigurePlan:
 
     @property
     def name(self) -> str:
-        """Give the name of its files, without ending."""
+        """The name of its files, without extension."""
         return f"figure-{self.number}" + (f"-{self.variant}" if self.variant else "")
 
     def draw(self) -> "Figure":
-        """Draw it, in the style of all figures."""
+        """Draw the figure in the common style."""
         from analysis.figures.style import settle, style
 
         with style():
@@ -46,7 +46,7 @@ class FigurePlan:
 
 
 def notes_on(study: Study, groups: Iterable[Group]) -> tuple[str, ...]:
-    """Give the notes under a figure of these groups: incomplete cells, missing runs and why, mixed results."""
+    """Collect the notes on a figure of these groups: incomplete cells, missing runs and why, mixed results."""
     groups = list(groups)
     incomplete = []
     for group in groups:
@@ -63,22 +63,21 @@ def notes_on(study: Study, groups: Iterable[Group]) -> tuple[str, ...]:
 
 
 def ratio_label(cell: Cell) -> str:
-    """Write a cell's ratio for an axis, with how many of its seeds there are if some lack: "0.4 (2 of 3)"."""
+    """Format a cell's ratio for an axis, with the number of seeds if some are missing: "0.4 (2 of 3)"."""
     short = ratio_text(cell.ratio)
     return short if cell.complete else f"{short} ({len(cell.results)} of {len(cell.planned)})"
 
 
 def with_results(cells: Sequence[Cell]) -> list[Cell]:
-    """Keep the cells that have a result."""
     return [cell for cell in cells if cell.results]
 
 
 def drops(cells: Sequence[Cell]) -> list[int]:
-    """Give the epochs at which the learning rate falls in these cells' recipes."""
+    """List the epochs at which the learning rate drops in these cells' recipes."""
     recipes = [run.training for cell in cells for run in cell.planned]
     return sorted({epoch for recipe in recipes for epoch in recipe.lr_milestones if epoch < recipe.epochs})
 
 
 def shortened(name: str, most: int) -> str:
-    """Cut a name that would not fit in the picture; the caption has all of it."""
+    """Cut a name to at most so many characters to fit the figure; the caption has it whole."""
     return name if len(name) <= most else f"{name[: most - 1]}…"

@@ -27,20 +27,20 @@ def side_by_side_plan(study: Study, dataset: str, variant: str, number: int, loo
     ratios = chosen_ratios([list(of_group.values()) for of_group in cells.values()])
     of_ratios = [cells[group][ratio] for group in groups for ratio in ratios if ratio in cells[group]]
     shown = f"Shown are the ratios {', '.join(map(ratio_text, ratios))}." if ratios else "No ratio has a finished run."
-    words = [trend(group.title, list(cells[group].values()), METRICS) for group in groups]
+    trends = [trend(group.title, list(cells[group].values()), METRICS) for group in groups]
     return FigurePlan(
         number=f"4.{number}",
         variant=variant,
         caption=chapter.side_by_side_caption([group.architecture for group in groups], dataset, variant),
         notes=(shown, *notes_on(study, groups), *cut_note(of_ratios, METRICS)),
         alt=f"Validation accuracy above, validation loss below, over the epochs, a column a dataset ratio. "
-        f"{' '.join(words)}",
+        f"{' '.join(trends)}",
         paint=lambda: _paint(cells, ratios, looks),
     )
 
 
 def chosen_ratios(groups: Sequence[Sequence[Cell]], most: int = COLUMNS) -> list[float]:
-    """Choose ratios to show, evenly on a logarithmic scale: of those with a result in most groups, complete first."""
+    """Choose evenly log-spaced ratios from those with a result in the most groups, preferring complete ones."""
     results: dict[float, int] = {}
     lacking: dict[float, int] = {}
     for cell in (cell for cells in groups for cell in cells):
@@ -56,7 +56,7 @@ def chosen_ratios(groups: Sequence[Sequence[Cell]], most: int = COLUMNS) -> list
         wanted = low + (high - low) * step / (most - 1)
         left = [ratio for ratio in ratios if ratio not in chosen]
         near = 0.5 * (high - low) / most
-        # An incomplete ratio counts as somewhat further away, so that a complete neighbour is taken instead.
+        # Count an incomplete ratio as somewhat further away, so that a complete neighbour is chosen instead.
         distance = {ratio: abs(math.log(ratio) - wanted) + (near if lacking[ratio] else 0.0) for ratio in left}
         chosen.append(min(left, key=distance.__getitem__))
     return sorted(chosen)

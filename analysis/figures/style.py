@@ -1,8 +1,7 @@
-"""How every figure looks and becomes a file: sizes for print, fonts, colours that also work in grey, equal bytes.
+"""The figures' style and rendering: print sizes, fonts, colours that also work in grey, reproducible bytes.
 
-Architectures differ in colour (Okabe and Ito's, safe for the colour-blind), in line and in how their markers are
-filled; hardware differs in the markers' shape; ratios differ in the lightness of one colour map that rises in grey too.
-Owns no number and no word of a result.
+Architectures differ in colour (Okabe and Ito's, safe for the colour-blind), line and marker fill; hardware in marker
+shape; ratios in their place on one colour map, whose lightness rises in grey too. Knows nothing of results.
 """
 
 import io
@@ -26,12 +25,12 @@ Format = Literal["pdf", "png", "svg"]
 MM = 1 / 25.4
 TEXT_WIDTH_MM = 160.0
 PNG_DPI = 200
-PIXELS_IN_VECTORS_DPI = 300  # of what is drawn as pixels inside a PDF or SVG: the surfaces
+PIXELS_IN_VECTORS_DPI = 300  # of rasterized parts of a PDF or SVG: the surfaces
 
 INK = "#222222"
 FAINT = "#767676"
 COLOUR_MAP = "viridis"
-DARKEST, LIGHTEST = 0.0, 0.88  # of the colour map: its light end would vanish on paper
+DARKEST, LIGHTEST = 0.0, 0.88  # on the colour map; its light end would vanish on paper
 DROP_COLOUR = "#8a8a8a"
 BAND_ALPHA = 0.2
 
@@ -98,7 +97,7 @@ FILLS: tuple[Fill, ...] = ("full", "none", "left", "top", "right", "bottom")
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 INCOMPLETE_DASHES: Any = (0, (2.5, 1.3))
 
-# A hundredth of a point is far below what can be seen; matplotlib writes a millionth, and twice the bytes.
+# A hundredth of a point is far below what can be seen; matplotlib writes millionths, which takes twice the bytes.
 PATH = re.compile(rb' d="[^"]*"')
 LONG_NUMBER = re.compile(rb"(\d\.\d\d)\d+")
 
@@ -112,7 +111,7 @@ class Look(NamedTuple):
 
 
 def architecture_looks(architectures: Sequence[str]) -> dict[str, Look]:
-    """Give each architecture of a study its look."""
+    """Assign each architecture of a study its look."""
     return {
         name: Look(COLOURS[place % len(COLOURS)], DASHES[place % len(DASHES)], FILLS[place % len(FILLS)])
         for place, name in enumerate(architectures)
@@ -120,7 +119,7 @@ def architecture_looks(architectures: Sequence[str]) -> dict[str, Look]:
 
 
 def ratio_colours(count: int) -> list[str]:
-    """Give colours for rising ratios, from dark to light."""
+    """Return the colours of ascending ratios."""
     colour_map = matplotlib.colormaps[COLOUR_MAP]
     return [
         to_hex(colour_map(DARKEST + (LIGHTEST - DARKEST) * place / max(count - 1, 1)))
@@ -130,20 +129,20 @@ def ratio_colours(count: int) -> list[str]:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Draw in this style, whatever the user's own settings are; they are back afterwards."""
+    """Draw in this style, whatever the user's own matplotlib settings are, and restore them afterwards."""
     with matplotlib.style.context(["default", STYLE]):
         yield
 
 
 def new_figure(height_mm: float, *, layout: Literal["constrained"] | None = "constrained") -> Figure:
-    """Make an empty figure as wide as the text."""
+    """Create an empty figure as wide as the text."""
     figure = Figure(figsize=(TEXT_WIDTH_MM * MM, height_mm * MM), layout=layout)
     FigureCanvasAgg(figure)
     return figure
 
 
 def settle(figure: Figure) -> Figure:
-    """Lay the figure out once, so that each format need not do it again."""
+    """Lay the figure out once for all formats."""
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
         figure.set_layout_engine("none")
@@ -151,7 +150,7 @@ def settle(figure: Figure) -> Figure:
 
 
 def render(figure: Figure, ending: Format) -> bytes:
-    """Give a figure as the bytes of a file: the same ones for the same figure, with no date and no version in them."""
+    """Render a figure as a file without date or version: equal figures give equal bytes."""
     metadata: dict[str, dict[str, Any]] = {
         "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
         "png": {"Software": None},
@@ -166,7 +165,7 @@ def render(figure: Figure, ending: Format) -> bytes:
 
 
 def say(axes: Axes, words: str) -> None:
-    """Put words where there is nothing to draw."""
+    """Write words in the middle of axes that have nothing to draw."""
     axes.text(0.5, 0.5, words, transform=axes.transAxes, ha="center", va="center", color=FAINT)
     axes.set_xticks([])
     axes.set_yticks([])
@@ -174,7 +173,7 @@ def say(axes: Axes, words: str) -> None:
 
 
 def mark_drops(axes: Axes, milestones: Sequence[int]) -> None:
-    """Draw the epochs at which the learning rate falls."""
+    """Mark the epochs at which the learning rate drops."""
     for epoch in milestones:
         axes.axvline(epoch, color=DROP_COLOUR, linewidth=0.7, linestyle=(0, (1, 1.5)), zorder=1.5)
 
@@ -188,20 +187,20 @@ def log_ticks(axis: Axis, values: Sequence[float], labels: Sequence[str]) -> Non
 
 
 def log_limits(values: Sequence[float], margin: float = 0.06) -> tuple[float, float]:
-    """Give limits of a logarithmic axis around these values; a single one is given room."""
+    """Return limits for a logarithmic axis around these values, with a margin even around a single one."""
     low, high = math.log10(min(values)), math.log10(max(values))
     room = max((high - low) * margin, 0.02)
     return 10 ** (low - room), 10 ** (high + room)
 
 
 def readable_ticks(low: float, high: float, most: int = 7) -> list[float]:
-    """Give round values between two positive ones, for a logarithmic axis, about so many at most."""
+    """Choose round ticks between two positive values for a logarithmic axis, about `most` at most."""
     if high < 4 * low:
         linear = MaxNLocator(nbins=most, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
         return [round(float(tick), 6) for tick in linear if low <= tick <= high]
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1, 1.5, 2, 3, 4, 5, 6, 8), (1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
-        # 1.5e1 has the decimals of 1.5 and no more, which a product does not.
+        # Parsed, not multiplied: a product would have more decimals.
         ticks = [tick for decade in decades for step in steps if low <= (tick := float(f"{step}e{decade}")) <= high]
         if len(ticks) <= most:
             break
@@ -209,7 +208,7 @@ def readable_ticks(low: float, high: float, most: int = 7) -> list[float]:
 
 
 def apart(places: Sequence[float], first: Sequence[int], gap: float) -> list[int]:
-    """Choose of these places, by index, those that stay a gap apart; first and the ends come before the others."""
+    """Choose places, by index, that are at least a gap apart; the indexes in `first`, then the ends, have priority."""
     ends = [0, len(places) - 1] if places else []
     chosen: list[int] = []
     for index in [*(end for end in ends if end in first), *first, *ends, *range(len(places))]:
@@ -219,5 +218,5 @@ def apart(places: Sequence[float], first: Sequence[int], gap: float) -> list[int
 
 
 def number(value: float) -> str:
-    """Write a tick's number: 0.05, 2, 1,000."""
+    """Format a tick: 0.05, 2, 1,000."""
     return f"{value:,.0f}" if value >= 10 else f"{value:g}"

@@ -1,7 +1,7 @@
 """Figures 4.2, 4.5, 4.8, 4.11 and their like: a metric as a surface over epoch and ratio, the mean of the seeds.
 
-Each ratio that was trained is a line; the surface between two neighbours is drawn only where both have results, so what
-is missing is a hole. A white line crosses it at each epoch at which the learning rate falls.
+Each trained ratio is a line; the surface between two neighbours is drawn only where both have results, so a missing one
+leaves a hole. A white line crosses it at each epoch at which the learning rate drops.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 METRICS: tuple[Metric, ...] = ("val_accuracy", "val_loss", "train_accuracy", "train_loss")
 HEIGHT_MM = 150.0
 TURNED = "The ratio axes of the losses are turned round, so that the high end is at the back there too."
-# White in black: it shows on every colour of the map, and in grey.
+# White with a black outline shows on every colour of the map, and in grey.
 SEAM: dict[str, Any] = {
     "color": "white",
     "linewidth": 0.8,
@@ -40,7 +40,7 @@ MOST_COLUMNS = 200  # of a surface: more could not be told apart in print
 
 
 def surface_plan(study: Study, group: Group, number: int) -> FigurePlan:
-    """Plan figure 4.N: the four metrics of a group."""
+    """Plan figure 4.N: a group's four metrics."""
     cells = study.cells(group)
     return FigurePlan(
         number=f"4.{number}",
@@ -70,10 +70,9 @@ def _paint(cells: Sequence[Cell]) -> Figure:
 
 
 def _paint_surface(axes: Any, cells: Sequence[Cell], metric: Metric) -> None:
-    """Draw one panel. axes: an Axes3D, for which matplotlib has no types.
+    """Draw one panel from back to front. axes: an Axes3D, for which matplotlib has no types.
 
-    From the back to the front, so that what is nearer covers what is farther: matplotlib orders whole surfaces and
-    lines by their middles, and would put most lines behind.
+    Left to itself, matplotlib orders whole surfaces and lines by their middles, which hides most lines.
     """
     depths = np.log10([cell.ratio for cell in cells])
     curves = [mean_curve(cell, metric).mean if cell.results else None for cell in cells]
@@ -84,7 +83,7 @@ def _paint_surface(axes: Any, cells: Sequence[Cell], metric: Metric) -> None:
     epochs = max(len(curve) for curve in present)
     milestones = drops(with_results(cells))
     axes.computed_zorder = False
-    order = range(len(cells)) if loss else range(len(cells) - 1, -1, -1)  # the ratio axis of losses is turned round
+    order = range(len(cells)) if loss else range(len(cells) - 1, -1, -1)  # the ratio axis of losses is reversed
     for layer, (place, before) in enumerate(zip(order, [None, *order], strict=False)):
         row, behind = rows[place], None if before is None else rows[before]
         if row is not None and behind is not None and before is not None:
@@ -98,7 +97,7 @@ def _paint_surface(axes: Any, cells: Sequence[Cell], metric: Metric) -> None:
                 look = {"color": INK, "linewidth": 0.5, "linestyle": dashes, "rasterized": True, **point}
                 axes.plot(np.arange(len(line)), deep, line, zorder=4.0 * layer + 3, **look)
         if row is not None and all(rows[near] is None for near in (place - 1, place + 1) if 0 <= near < len(rows)):
-            falls = [epoch for epoch in milestones if epoch < len(row)]  # no surface here to draw them on
+            falls = [epoch for epoch in milestones if epoch < len(row)]  # no surface to draw them on
             deep = np.full(len(falls), depths[place])
             axes.plot(falls, deep, row[falls], zorder=4.0 * layer + 3, **FALL)
     _ratio_axis(axes, cells, depths, turned=loss)
@@ -117,7 +116,7 @@ def _paint_surface(axes: Any, cells: Sequence[Cell], metric: Metric) -> None:
 
 
 def _heights(curves: Sequence[Floats], loss: bool) -> tuple[float, float]:
-    """Give the limits of the vertical axis."""
+    """Return the limits of the vertical axis."""
     ceiling = loss_ceiling(curves) if loss else None
     low = min(float(curve.min()) for curve in curves)
     high = max(float(curve.max()) for curve in curves) if ceiling is None else ceiling
@@ -133,7 +132,7 @@ def _paint_strip(
     milestones: Sequence[int],
     layer: float,
 ) -> None:
-    """Draw the surface between two neighbouring ratios, and the drops of the learning rate on it."""
+    """Draw the surface between two neighbouring ratios, with the learning rate drops."""
     epochs = min(map(len, rows))
     if epochs < 2:
         return
@@ -162,7 +161,7 @@ def _paint_strip(
 
 
 def _ratio_axis(axes: Any, cells: Sequence[Cell], depths: Floats, *, turned: bool) -> None:
-    """Tick the logarithmic axis at the ratios; the incomplete ones are named first."""
+    """Tick the logarithmic axis at the ratios; incomplete ones have priority for a label."""
     low, high = float(depths[0]), float(depths[-1])
     room = 0.0 if high > low else 0.5
     limits = (low - room, high + room)

@@ -1,4 +1,4 @@
-"""Figure 4.1: how long each run trained, against its ratio; marker: hardware, colour: architecture, panel: dataset."""
+"""Figure 4.1: training time against ratio; marker by hardware, colour by architecture, panel by dataset."""
 
 import math
 from collections.abc import Sequence
@@ -55,19 +55,19 @@ def training_time_plan(study: Study, variant: str, looks: dict[str, Look]) -> Fi
 
 
 def processor(hardware: Hardware) -> str:
-    """Name what a run trained on: its GPUs as table 4.4 does, or the CPU if it used that."""
+    """Name what a run trained on: its GPUs as in table 4.4, or the CPU if it used that."""
     if hardware.device.startswith("cpu"):
         return hardware.cpu
     return gpu_names(hardware.gpus) or hardware.device
 
 
 def run_seconds(result: Result) -> float:
-    """Give a run's time: its history's, so that it does not grow with interruptions."""
+    """Return the time of the epochs in a run's history, each counted once despite interruptions."""
     return result.timing.train_seconds + result.timing.evaluation_seconds
 
 
 def unit_for(longest_s: float) -> tuple[str, float]:
-    """Choose the unit, and its seconds, that suits the longest time."""
+    """Choose the unit that suits the longest time; returns its name and its length in seconds."""
     return next((unit for unit in UNITS if longest_s >= 2 * unit[1]), UNITS[-1])
 
 
@@ -123,14 +123,14 @@ def _paint(datasets: Sequence[str], cells: dict[Group, list[Cell]], looks: dict[
     for axes in panels:
         log_ticks(axes.yaxis, ticks, [number(tick) for tick in ticks])
     _ratio_ticks(panels[-1], ratios, cells)
-    blanks = [Line2D([], [], linestyle="none", label=" ")] * rows  # a legend fills its columns one by one
+    blanks = [Line2D([], [], linestyle="none", label=" ")] * rows  # a legend fills one column after the other
     handles = [handle for column in columns for handle in (*column, *blanks[len(column) :])]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure
 
 
 def _paint_group(axes: Axes, cells: Sequence[Cell], look: Look, shapes: dict[str, str], size: float) -> None:
-    """Draw one architecture on one dataset: a line through the means, dashed to and from incomplete ones; the runs."""
+    """Draw one architecture on one dataset: the runs, and a line through the means, dashed next to incomplete ones."""
     shown = with_results(cells)
     means = [spread([run_seconds(result) for result in cell.results]).mean / size for cell in shown]
     for start, end in zip(range(len(shown) - 1), range(1, len(shown)), strict=True):
@@ -165,7 +165,7 @@ def _paint_group(axes: Axes, cells: Sequence[Cell], look: Look, shapes: dict[str
 def _handles(
     architectures: Sequence[str], looks: dict[str, Look], shapes: dict[str, str], *, lacking: bool
 ) -> tuple[list[Line2D], list[Line2D]]:
-    """Give the two columns of the legend: lines, markers."""
+    """Return the legend's two columns: lines, markers."""
     lines = [
         Line2D(
             [],
@@ -188,7 +188,7 @@ def _handles(
 
 
 def _ratio_ticks(axes: Axes, ratios: Sequence[float], cells: dict[Group, list[Cell]]) -> None:
-    """Tick the axis at the ratios. Which group lacks a run is in the notes: the axis is for all of them."""
+    """Tick the axis at the ratios, which all groups share; only the notes say which group lacks a run."""
     places = [math.log10(ratio) for ratio in ratios]
     reach = max(places[-1] - places[0], 1e-9)
     named = apart(places, [], LABEL_GAP * reach)

@@ -1,4 +1,4 @@
-"""The report: everything about a sweep on one page of HTML that needs nothing else, to mail or to open from a disk."""
+"""The report: everything about a sweep on one self-contained HTML page."""
 
 from analysis.report.build import write_report
 

@@ -1,4 +1,4 @@
-"""The attempts of a run as rows of a table: from their own files, or from the result where such a file is gone."""
+"""The table of a run's attempts."""
 
 from typing import NamedTuple
 
@@ -10,7 +10,7 @@ from trainer.records.run import RunFolder
 
 
 class AttemptRow(NamedTuple):
-    """One attempt, as the table of attempts has it; remark: its cause and message, or what is wrong with its file."""
+    """A row of the table; remark: the attempt's cause and message, or what is wrong with its file."""
 
     number: str
     started: str = ""
@@ -23,17 +23,17 @@ class AttemptRow(NamedTuple):
 
 
 def attempt_rows(files: RunFolder, result: Result | None) -> tuple[AttemptRow, ...]:
-    """List the attempts by their own files, which say more; by the result where such a file is gone."""
-    told = {attempt.number: attempt for attempt in result.attempts} if result else {}
+    """List the attempts from their own files, which say more, or from the result where a file is gone."""
+    known = {attempt.number: attempt for attempt in result.attempts} if result else {}
     rows = []
-    for number in sorted({*files.attempt_numbers(), *told}):
+    for number in sorted({*files.attempt_numbers(), *known}):
         try:
             record: Attempt | None = read_json(files.attempt(number), AttemptRecord)
         except RecordError as error:
             damage = f"attempts/{files.attempt(number).name} {error.reason}"
-            rows.append(_attempt(told[number], damage) if number in told else AttemptRow(str(number), remark=damage))
+            rows.append(_attempt(known[number], damage) if number in known else AttemptRow(str(number), remark=damage))
             continue
-        record = record or told.get(number)
+        record = record or known.get(number)
         if record is not None:
             rows.append(_attempt(record, _remark(record)))
     return tuple(rows)

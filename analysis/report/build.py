@@ -1,7 +1,7 @@
-"""Put the report together: what is on it, the links within it, and one file without any reference to another.
+"""Build the report: its content, its internal links, and one file that refers to no other.
 
-Owns <output>/<sweep>/report/index.html and what the page is allowed to do: its Content-Security-Policy lets in nothing
-but its own style and script, by their hashes, and pictures that are part of the page. Jinja escapes every text.
+Owns <output>/<sweep>/report/index.html and what the page may do: its Content-Security-Policy allows only its own style
+and script, by their hashes, and embedded pictures. Jinja escapes every text.
 """
 
 import base64
@@ -27,11 +27,11 @@ from trainer.records.files import write_atomic
 if TYPE_CHECKING:
     from analysis.comparison.compare import Comparison
 
-# Called with a stage, how much of it is done, and of how much.
+# Called with a stage, the number done and the total.
 ProgressReport = Callable[[str, int, int], None]
 
-# 156 runs with a page each make a file that can be mailed. In a larger sweep only runs that are not done have one, and
-# no more than these; what a done run reached stands in the table of runs.
+# With a page for each of 156 runs the file can still be mailed. In a larger sweep only runs that are not done get a
+# page, up to this many; the table of runs has the results of the others.
 MOST_PAGES = 500
 PAGE_ORDER = ("failed", "stale", "interrupted", "running", "cancelled", "queued", "planned")
 UNSAFE_IN_ANCHOR = re.compile(r"[^A-Za-z0-9._=+-]")
@@ -45,7 +45,7 @@ def write_report(
     comparison: "Comparison | None" = None,
     progress: ProgressReport | None = None,
 ) -> Path:
-    """Write <folder>/report/index.html and give its path.
+    """Write <folder>/report/index.html and return its path.
 
     folder: <output>/<sweep>. statuses: of every planned run. Equal input gives equal bytes. Raises AnalysisError for a
     run without a status or two runs in one cell, OSError.
@@ -65,7 +65,7 @@ def render_report(
     comparison: "Comparison | None" = None,
     progress: ProgressReport | None = None,
 ) -> str:
-    """Give the page; arguments as for write_report. Reads the runs' folders, writes nothing."""
+    """Render the page from the runs' folders; arguments as for write_report."""
     tell = progress or _silent
     entries = _entries(study, statuses)
     chosen = with_page(entries)
@@ -79,7 +79,7 @@ def render_report(
     paged = {page.run.run.id for page in pages}
 
     def link(run_id: str) -> str:
-        """Give the link to a run's page or, where it has none, to its row in the table of runs."""
+        """Link to a run's page or, if it has none, to its row in the table of runs."""
         return f"#{'run' if run_id in paged else 'row'}-{anchors[run_id]}"
 
     style, script = _asset("style.css"), _asset("script.js")
@@ -111,7 +111,7 @@ def render_report(
 
 
 def with_page(entries: Sequence[Entry]) -> list[Entry]:
-    """Choose the runs that get a page of their own, in the plan's order: all, or in a large sweep what is not done."""
+    """Choose the runs that get a page, in plan order: all, or in a large sweep those not done."""
     if len(entries) <= MOST_PAGES:
         return list(entries)
     of_interest = [entry for entry in entries if entry.status.state != "done"]
@@ -128,22 +128,22 @@ def _entries(study: Study, statuses: Sequence[Standing]) -> list[Entry]:
     by_id = {status.id: status for status in statuses}
     unknown = [run.run.id for run in study.planned if run.run.id not in by_id]
     if unknown:
-        raise AnalysisError(f"the report needs the status of every planned run; it is not told that of {unknown[0]}")
+        raise AnalysisError(f"the report needs the status of every planned run; that of {unknown[0]} is missing")
     return [Entry(run, by_id[run.run.id]) for run in study.planned]
 
 
 def _anchors(entries: Sequence[Entry]) -> dict[str, str]:
-    """Give each run what its element's id ends with: its own id where that can stand in an address as it is."""
+    """Return the anchor of each run: its id if that needs no escaping in a URL, else an escaped, unique form."""
     anchors = {}
     for number, entry in enumerate(entries):
         run_id = entry.run.run.id
         plain = UNSAFE_IN_ANCHOR.sub("_", run_id)
-        anchors[run_id] = plain if plain == run_id else f"{plain}~{number}"  # no id of the first kind holds a tilde
+        anchors[run_id] = plain if plain == run_id else f"{plain}~{number}"  # no plain id contains a tilde
     return anchors
 
 
 def _choices(entries: Sequence[Entry]) -> list[tuple[str, list[str]]]:
-    """Give the axes to filter by, with their values; variant only where there are variants."""
+    """List the axes to filter by, with their values; variant only if there are variants."""
     runs = [entry.run.run for entry in entries]
     present = {entry.status.state for entry in entries}
     axes = [
@@ -158,7 +158,7 @@ def _choices(entries: Sequence[Entry]) -> list[tuple[str, list[str]]]:
 
 
 def _compared(comparison: "Comparison", tell: Callable[[int, int], None]) -> dict[str, Any]:
-    """Give what the page says of a comparison: a verdict a table with its remarks, tables, figures."""
+    """Collect the page's part on the comparison: verdicts, tables, figures."""
     from analysis.comparison import files, verdicts
 
     return {
@@ -171,7 +171,7 @@ def _compared(comparison: "Comparison", tell: Callable[[int, int], None]) -> dic
 
 
 def _new_block(rows: Sequence[Sequence[str]], number: int) -> bool:
-    """Tell whether a row begins another metric than the row above: "Val Acc (S44)", "Epoch (Val Acc) (S42)"."""
+    """Tell whether a row starts another metric than the row above: "Val Acc (S44)", "Epoch (Val Acc) (S42)"."""
     return number > 0 and rows[number][0].rpartition(" (")[0] != rows[number - 1][0].rpartition(" (")[0] != ""
 
 
@@ -204,7 +204,7 @@ def _template() -> Any:
 
 
 def _printable(value: object) -> object:
-    """Take out of a text what no page may hold: control characters, halves of surrogate pairs."""
+    """Remove from text what HTML must not contain: control characters and lone surrogates."""
     if isinstance(value, str) and not isinstance(value, Markup) and not value.isprintable():
         return CONTROLS.sub("", value)
     return value

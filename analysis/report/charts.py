@@ -1,6 +1,6 @@
-"""The small charts of a run's page: a metric over the epochs, as SVG that takes its colours from the page.
+"""The small charts on a run's page: a metric over the epochs, as SVG coloured by the page's style.
 
-Owns scales, ticks and labels. Every text goes through Markup's escaping.
+Owns scales, ticks and labels. Markup escapes every text.
 """
 
 import math
@@ -12,13 +12,13 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 440, 250
 LEFT, RIGHT, TOP, BOTTOM = 46, 12, 34, 40
-MOST_POINTS = 400  # more epochs than this are thinned out; the plot is about as many pixels wide
+MOST_POINTS = 400  # more epochs are thinned out; the plot is about as many pixels wide
 TICKS = 5
-FINE = 4  # a step of a curve's points, as a part of the chart's unit; a unit is about a pixel
+FINE = 4  # points lie on a grid of this many steps per unit; a unit is about a pixel
 
 
 class Line(NamedTuple):
-    """One curve: its name in the legend, the class that draws it, a value an epoch from epoch 0 on."""
+    """One curve. name: in the legend. look: its CSS class. values: one per epoch, from epoch 0."""
 
     name: str
     look: str
@@ -28,9 +28,9 @@ class Line(NamedTuple):
 def epochs_chart(
     title: str, lines: Sequence[Line], epochs: int, milestones: Sequence[int], best: tuple[int, float] | None
 ) -> Markup:
-    """Draw curves over the epochs 0 to epochs - 1, from zero up.
+    """Draw curves over the epochs 0 to epochs - 1; the vertical axis includes 0.
 
-    milestones: the epochs from which the learning rate is lower; marked. best: (epoch, value) of the point to ring.
+    milestones: the epochs at which the learning rate drops, marked. best: (epoch, value) of the point to ring.
     """
     values = [value for line in lines for value in line.values]
     last = max(epochs, *(len(line.values) for line in lines), 2) - 1
@@ -80,14 +80,14 @@ def epochs_chart(
 
 
 def describe(title: str, lines: Sequence[Line], best: tuple[int, float] | None) -> str:
-    """Say in a sentence what a chart shows, for who cannot see it."""
+    """Describe a chart in a sentence: its alternative text."""
     ends = ", ".join(f"{line.name} from {line.values[0]:.3g} to {line.values[-1]:.3g}" for line in lines)
     ringed = f"; best {lines[0].name} {best[1]:.3g} at epoch {best[0]}" if best else ""
     return f"{title} over {len(lines[0].values)} epochs: {ends}{ringed}."
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Give round numbers, evenly spaced, that enclose low and high: about five."""
+    """Choose about five round, evenly spaced numbers that enclose low and high."""
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / TICKS))
     step = next(factor * power for factor in (1, 2, 2.5, 5, 10, 20) if span / (factor * power) <= TICKS)
@@ -96,7 +96,7 @@ def ticks(low: float, high: float) -> list[float]:
 
 
 def _curve(line: Line, last: int, low: float, high: float) -> Markup:
-    """Draw one curve by steps of whole FINE-th units: half the bytes of coordinates with a decimal."""
+    """Draw one curve on a grid of 1/FINE units: integers take half the bytes of coordinates with a decimal."""
     step = -(-len(line.values) // MOST_POINTS)
     kept = [*range(0, len(line.values), step)]
     if kept[-1] != len(line.values) - 1:
@@ -108,7 +108,7 @@ def _curve(line: Line, last: int, low: float, high: float) -> Markup:
         )
         for epoch in kept
     ]
-    # A single epoch is a step of no length, which the round ends of the line make a point.
+    # A single epoch is a step of length 0, which the line's round caps show as a point.
     steps = [f"{x1 - x0} {y1 - y0}" for (x0, y0), (x1, y1) in pairwise([points[0], *points])]
     path = f"M{points[0][0]} {points[0][1]}l{' '.join(steps).replace(' -', '-')}"
     return Markup('<path class="curve {}" transform="scale({})" d="{}"/>').format(line.look, 1 / FINE, path)

@@ -1,4 +1,4 @@
-"""The top of the report: how many runs stand how, the matrix of states, what is missing and why, on what it ran."""
+"""The top of the report: counts and matrix of states, what is missing and why, on what it ran."""
 
 import re
 from collections import Counter
@@ -13,20 +13,20 @@ from analysis.study import Standing, Study
 from trainer.records.plan import PlannedRun
 from trainer.records.result import Result
 
-NAMED = 12  # runs of one reason that are linked one by one
-# States that a run is in before it is done; no reason tells one such run from another.
+NAMED = 12  # runs linked for each reason
+# States before a run is done; such runs are not told apart by a reason.
 ON_THE_WAY = ("running", "queued", "planned")
 
 
 class Entry(NamedTuple):
-    """A run of the plan and how it stands."""
+    """A planned run and its status."""
 
     run: PlannedRun
     status: Standing
 
 
 class Reason(NamedTuple):
-    """Why some runs have no result that counts; runs: the first NAMED, beyond: how many more."""
+    """Why runs have no result that counts. times: how many runs; runs: the first NAMED; beyond: how many more."""
 
     state: str
     cause: str
@@ -37,7 +37,7 @@ class Reason(NamedTuple):
 
 
 class MatrixRow(NamedTuple):
-    """The runs of one group, a tuple a ratio, seeds rising."""
+    """The runs of one group: a tuple per ratio, seeds ascending."""
 
     title: str
     cells: tuple[tuple[Entry, ...], ...]
@@ -45,7 +45,7 @@ class MatrixRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Overview:
-    """What the first screen shows."""
+    """What the top of the report shows."""
 
     counts: tuple[tuple[str, int], ...]
     done: int
@@ -58,7 +58,7 @@ class Overview:
 
 
 def build_overview(study: Study, entries: Sequence[Entry]) -> Overview:
-    """Summarise a sweep; entries: every planned run, in the plan's order."""
+    """Summarise a sweep; entries: every planned run, in plan order."""
     ratios = tuple(sorted({entry.run.run.ratio for entry in entries}))
     statuses = [entry.status for entry in entries]
     return Overview(
@@ -74,12 +74,12 @@ def build_overview(study: Study, entries: Sequence[Entry]) -> Overview:
 
 
 def reasons(entries: Sequence[Entry], missing: Mapping[str, str]) -> list[Reason]:
-    """Say why runs have no result that counts, equal reasons together; in the order of the states' seriousness."""
+    """Group the runs that have no result that counts by reason, the most serious states first."""
     alike: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
         if entry.run.run.id in missing:
             state, cause = entry.status.state, entry.status.cause or ""
-            # Job numbers and addresses differ between failures that are the same.
+            # Equal failures differ in job numbers and addresses.
             same = "" if state in ON_THE_WAY else re.sub(r"\d+", "#", _message(entry, missing))
             alike.setdefault((state, cause, same), []).append(entry)
     order = ("failed", "stale", "interrupted", "cancelled", "done", *ON_THE_WAY)
@@ -136,7 +136,7 @@ def _software(result: Result) -> str:
 
 
 def _counted(kinds: Sequence[str]) -> tuple[str, ...]:
-    """List the kinds with the number of runs of each, the most frequent first."""
+    """List kinds with their number of runs, the most frequent first."""
     counted = Counter(kinds)
     ordered = sorted(counted, key=lambda kind: (-counted[kind], kind))
     return tuple(f"{kind} ({counted[kind]:,} run{'s' if counted[kind] > 1 else ''})" for kind in ordered)

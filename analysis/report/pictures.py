@@ -1,6 +1,6 @@
-"""The figures on the page: drawn as SVG and made part of it, each an <img> with its words.
+"""The figures on the page, each an SVG embedded as an <img>.
 
-Owns how an SVG gets into the page. What the figures show is `analysis.figures`' and `analysis.comparison.figure`'s.
+Owns the embedding; `analysis.figures` and `analysis.comparison.figure` draw.
 """
 
 import re
@@ -19,9 +19,9 @@ SAFE_IN_ADDRESS = " !$()*+,-./:;=?@[]^_`{|}~"
 
 
 class Picture(NamedTuple):
-    """A figure ready for the page; address: the whole picture, as a data: address.
+    """A figure ready for the page. address: the whole picture, as a data: URL.
 
-    width, height: for the room it takes before it is drawn, so that what is below does not move.
+    width, height: reserve its space before it is drawn, so that the page does not jump.
     """
 
     name: str
@@ -35,9 +35,9 @@ class Picture(NamedTuple):
 
 
 def chapter_pictures(study: Study, tell: Callable[[int, int], None]) -> list[Picture]:
-    """Draw every figure of a study; tell is called with how many are drawn, and of how many."""
+    """Draw every figure of a study; tell: called with the number drawn and the total."""
     from analysis.figures import build_figures
-    from analysis.figures.style import render  # here: matplotlib takes its time
+    from analysis.figures.style import render  # here: loads matplotlib, which is slow
 
     plans = build_figures(study)
     pictures = []
@@ -49,7 +49,7 @@ def chapter_pictures(study: Study, tell: Callable[[int, int], None]) -> list[Pic
 
 
 def comparison_pictures(comparison: "Comparison", tell: Callable[[int, int], None]) -> list[Picture]:
-    """Draw the figure of each compared table of which the reference holds a cell."""
+    """Draw the figure of each table with matched cells; tell: as for chapter_pictures."""
     from analysis.comparison.figure import alternative_text, draw
     from analysis.figures.style import render
 
@@ -74,10 +74,10 @@ def comparison_pictures(comparison: "Comparison", tell: Callable[[int, int], Non
 
 
 def embedded(svg: str) -> tuple[str, int, int]:
-    """Give an SVG as the address of an <img>, its width and height.
+    """Convert an SVG to the address of an <img>; returns (address, width, height).
 
-    In an <img> its scripts do not run, its ids and styles touch nothing of the page, and the page's policy, which
-    forbids the style attributes that Matplotlib writes, does not reach into it. It is as sharp as SVG in the page.
+    In an <img> its scripts do not run, its ids and styles do not affect the page, and the page's policy, which forbids
+    the style attributes that Matplotlib writes, does not apply. It stays as sharp as inline SVG.
     """
     box = VIEW_BOX.search(svg)
     if box is None:

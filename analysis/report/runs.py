@@ -1,6 +1,6 @@
-"""What the page of one run says: read from its folder and its result, in words, with nothing of HTML but its charts.
+"""The content of one run's page, read from its folder and result, as text; only the charts are markup.
 
-A file that is damaged or missing is said to be, and costs only its own part of the page.
+A damaged or missing file is reported and costs only its own part of the page.
 """
 
 from collections.abc import Sequence
@@ -44,7 +44,7 @@ TRACEBACK_CHARACTERS = 12_000
 
 @dataclass(frozen=True)
 class RunPage:
-    """All that a run's page shows, top to bottom.
+    """What a run's page shows, top to bottom.
 
     best: (metric, value, epoch). problems: what could not be read. log: relative to the sweep's folder.
     """
@@ -70,9 +70,9 @@ class RunPage:
 
 
 def read_page(folder: Path, run: PlannedRun, status: Standing, counted: Result | None) -> RunPage:
-    """Put together the page of a run; folder: <output>/<sweep>.
+    """Read the page of a run. folder: <output>/<sweep>.
 
-    counted: the run's result, where it counts. One that does not, as of a stale run, is shown on the run's own page.
+    counted: the run's result if it counts. One that does not, as of a stale run, is read from the folder and shown too.
     """
     files = RunFolder(folder / "runs" / run.run.id)
     problems: list[str] = []
@@ -121,7 +121,7 @@ def read_page(folder: Path, run: PlannedRun, status: Standing, counted: Result |
 
 
 def relative(path: str, folder: Path) -> str:
-    """Write a path as seen from the sweep's folder; of one that lies elsewhere only its name."""
+    """Return a path relative to the sweep's folder, or only its name if it lies elsewhere."""
     for base in (folder, folder.absolute(), folder.resolve()):
         if Path(path).is_relative_to(base):
             return Path(path).relative_to(base).as_posix()
@@ -129,7 +129,7 @@ def relative(path: str, folder: Path) -> str:
 
 
 def written(value: object) -> str:
-    """Write a value of the recipe as a sweep file would."""
+    """Format a recipe value as in a sweep file."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):
@@ -242,7 +242,7 @@ def _differences(recipe: Recipe) -> Facts:
 
 
 def _traceback(error: ErrorRecord | None) -> str:
-    """Give the traceback, its middle left out where it is long: the ends say where it came from and what it was."""
+    """Return the traceback; the middle of a long one is left out, as its ends show the entry point and the error."""
     text = error.traceback.strip() if error else ""
     if len(text) <= TRACEBACK_CHARACTERS:
         return text

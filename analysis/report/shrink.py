@@ -1,6 +1,6 @@
-"""Matplotlib's SVG at half its size, with no change that is seen: it is to be mailed.
+"""Halve the size of Matplotlib's SVG without a visible change, so that the report can be mailed.
 
-Points are written as steps of a hundredth of a typographic point, and pixels as lossless WebP.
+Paths become relative steps in hundredths of a typographic point, and pixels lossless WebP.
 """
 
 import base64
@@ -14,15 +14,15 @@ ARGUMENTS = {"M": 2, "L": 2, "Q": 4, "C": 6, "z": 0}
 
 
 def shrink(svg: str) -> str:
-    """Give the same picture in fewer characters, without the XML declaration and document type."""
+    """Rewrite an SVG in fewer characters, without XML declaration and document type."""
     paths = PATH.sub(lambda found: f'd="{relative_path(found[1])}"', svg[svg.index("<svg") :])
     return " ".join(PIXELS.sub(lambda found: _webp(found[1]), paths).split())
 
 
 def relative_path(path: str) -> str:
-    """Write a path of M, L, Q, C and z in relative coordinates of two decimals; any other as it is.
+    """Rewrite a path of M, L, Q, C and z in relative coordinates with two decimals; return any other unchanged.
 
-    The steps are differences of rounded places, so that rounding does not add up.
+    Steps are differences of rounded positions, so that rounding errors do not accumulate.
     """
     tokens = path.split()
     parts: list[str] = []

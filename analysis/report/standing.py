@@ -1,4 +1,4 @@
-"""The states in their order with their signs, and times in words."""
+"""The order and signs of the states, and times in words."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 
 from analysis.study import Standing
 
-# In the order they are shown. The same signs as on the terminal; U+FE0E keeps telephones from drawing a picture.
+# In display order, with the same signs as on the terminal; U+FE0E keeps phones from drawing an emoji.
 SIGNS: dict[str, str] = {
     "done": "■",
     "running": "▶\ufe0e",
@@ -21,12 +21,12 @@ UNKNOWN_SIGN = "?"
 
 
 def sign(state: str) -> str:
-    """Give the one character that stands for a state."""
+    """Return the sign of a state."""
     return SIGNS.get(state, UNKNOWN_SIGN)
 
 
 def looks(state: str) -> str:
-    """Give the class that colours a state."""
+    """Return the CSS class that colours a state."""
     return f"state-{state}" if state in SIGNS else "state-planned"
 
 
@@ -38,7 +38,7 @@ def counts(statuses: Sequence[Standing]) -> list[tuple[str, int]]:
 
 
 def moment(time: datetime | None) -> str:
-    """Write a time in UTC to the second; "" for none."""
+    """Format a time in UTC, to the second; "" for None."""
     if time is None:
         return ""
     aware = time if time.tzinfo else time.replace(tzinfo=timezone.utc)
@@ -46,7 +46,7 @@ def moment(time: datetime | None) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Write a span of time with its two largest units: "3 h 12 min"."""
+    """Format a duration in hours and minutes: "3 h 12 min"; below a minute in seconds."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)

@@ -1,6 +1,6 @@
-"""The chapter's tables from the results: 4.1-4.4 what was trained and on what; all of them put together and written.
+"""The chapter's tables. Builds 4.1-4.4 (what was trained, and on what) and writes all of them.
 
-Owns the files <output>/<sweep>/tables/. Tables 4.5 and on are in `metric_tables`.
+Owns the files in <output>/<sweep>/tables/. `analysis.tables.metrics` builds the tables from 4.5 on.
 """
 
 import re
@@ -21,15 +21,15 @@ from analysis.tables.tidy import tidy_files
 from trainer.data.catalog import DATASETS
 from trainer.records.result import Hardware
 
-# A variant is key=value; a name without "=" may be the user's own file beside ours.
+# A variant is key=value; a name without "=" may be the user's own file.
 OUR_FILE = re.compile(r"table-4\.\d+(-mean)?(-[^=]+=.*)?\.(csv|md|tex)")
 
 
 def write_tables(folder: Path, study: Study) -> list[Path]:
-    """Write every table as CSV, Markdown and LaTeX, and summary.csv and provenance.csv; give the paths in this order.
+    """Write every table as CSV, Markdown and LaTeX, then summary.csv and provenance.csv; return paths in this order.
 
-    folder: <output>/<sweep>. Table files of an earlier call that no longer belong are removed. Equal input gives equal
-    bytes. Raises AnalysisError for two runs in one cell, OSError.
+    folder: <output>/<sweep>. Removes tables of an earlier call that no longer belong. Equal input gives equal bytes.
+    Raises AnalysisError for two runs in one cell, OSError.
     """
     files = {
         f"{table.name}.{ending}": render(table).encode()
@@ -41,7 +41,6 @@ def write_tables(folder: Path, study: Study) -> list[Path]:
 
 
 def build_tables(study: Study) -> list[Table]:
-    """Make all tables, in order."""
     tables = [_parameters(study), _samples(study), _normalization(study), _hardware(study)]
     numbers = chapter.number_pairs((group.architecture, group.dataset) for group in study.groups)
     for group in study.groups:
@@ -159,18 +158,18 @@ def _hardware(study: Study) -> Table:
 
 
 def _processors(hardware: Hardware) -> tuple[str, str]:
-    """Give (CPU, GPU) as table 4.4 prints them; the GPUs of a node that a run on its CPU left idle do not count."""
+    """Return (CPU, GPU) as table 4.4 prints them; GPUs that a run on the CPU left idle are not named."""
     if hardware.device.startswith("cpu"):
         return hardware.cpu, "none (CPU only)"
     return hardware.cpu, gpu_names(hardware.gpus) or hardware.device
 
 
 def _channels(values: Sequence[float]) -> str:
-    """Write one number a channel, all with the decimals of the longest: [0.2023, 0.1994, 0.2010]."""
+    """Format a number per channel, all with as many decimals as the longest: [0.2023, 0.1994, 0.2010]."""
     decimals = max(len(str(value).partition(".")[2]) for value in values)
     return f"[{', '.join(f'{value:.{decimals}f}' for value in values)}]"
 
 
 def _distinct(counts: Iterable[int]) -> str:
-    """Write a count with its thousands grouped; all of them where runs that should agree do not."""
+    """Format a count with thousands grouped; all counts where runs that should agree do not."""
     return " / ".join(f"{count:,}" for count in sorted(counts))

@@ -1,8 +1,8 @@
-"""Tables 4.5 and on: the best metrics of one architecture and dataset, a row a seed, and their means over the seeds.
+"""Tables from 4.5 on: the best metrics of one architecture and dataset, by seed, and their means over the seeds.
 
-Owns what a cell says of a missing run: one that is planned and has no usable result prints -inf (accuracy), inf (loss)
-or nan (anything else), and the notes under the table name the run and the reason; a cell that the plan does not hold is
-empty. A mean of fewer seeds than planned carries a star.
+Owns what a cell prints for a missing run: -inf (accuracy), inf (loss) or nan (anything else) if it is planned and has
+no usable result, and the notes name the run and the reason; nothing if it is not planned. A mean of fewer seeds than
+planned has a star.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ STAR = "*"
 
 
 def metrics_table(study: Study, group: Group, number: int) -> Table:
-    """Make table 4.N: the best of each metric and its epoch, a row a seed, a column a ratio."""
+    """Build table 4.N: the best of each metric and its epoch, a row per seed, a column per ratio."""
     cells = study.cells(group)
     planned = {(cell.ratio, run.run.seed) for cell in cells for run in cell.planned}
     best = {(cell.ratio, result.run.seed): result.best for cell in cells for result in cell.results}
@@ -51,7 +51,7 @@ def metrics_table(study: Study, group: Group, number: int) -> Table:
 
 
 def means_table(study: Study, group: Group, number: int) -> Table:
-    """Make table 4.N of means, a row a ratio: mean ± sample standard deviation over the seeds, and of how many."""
+    """Build table 4.N of means: a row per ratio, mean ± sample standard deviation, and the number of seeds."""
     cells = study.cells(group)
     rows = []
     for cell in cells:
@@ -71,18 +71,18 @@ def means_table(study: Study, group: Group, number: int) -> Table:
 
 
 def nothing(metric: Metric) -> str:
-    """Write the value of a metric of which there is none, as the thesis does."""
+    """Return what the thesis prints for a metric without a value."""
     return "-inf" if metric.endswith("accuracy") else "inf"
 
 
 def two_decimals(value: float) -> str:
-    """Write a value as the chapter does."""
+    """Format a value with two decimals, never as -0.00."""
     printed = f"{value:.2f}"
     return "0.00" if printed == "-0.00" else printed
 
 
 def ratio_text(ratio: float) -> str:
-    """Write a ratio as the chapter does, 0.075 and 1.0: all its digits, never with an exponent."""
+    """Format a ratio with all its digits and without an exponent: 0.075, 1.0."""
     return str(ratio) if "e" not in str(ratio) else f"{ratio:.20f}".rstrip("0")
 
 
@@ -90,8 +90,8 @@ def _mean_text(cell: Cell, metric: Metric) -> str:
     values = cell.best(metric)
     if not values:
         return nothing(metric)
-    found = spread(values)
-    printed = two_decimals(found.mean) + ("" if found.std is None else f" ± {two_decimals(found.std)}")
+    over_seeds = spread(values)
+    printed = two_decimals(over_seeds.mean) + ("" if over_seeds.std is None else f" ± {two_decimals(over_seeds.std)}")
     return printed if cell.complete else printed + STAR
 
 
@@ -104,15 +104,15 @@ def _table(
     rows: Sequence[tuple[str, ...]],
     notes: tuple[str, ...] = (),
 ) -> Table:
-    """Put a table of a group together, with what is missing from it or mixed in it; named: its file, its number."""
+    """Build a group's table with the notes on missing and mixed runs. named: (file name, number)."""
     runs, cells = study.groups[group], study.cells(group)
     mixed = mixed_note(result for cell in cells for result in cell.results)
-    words = caption(group.architecture, group.dataset, group.variant, len({run.run.seed for run in runs}))
+    caption_text = caption(group.architecture, group.dataset, group.variant, len({run.run.seed for run in runs}))
     name, number = named
     return Table(
         name=f"{name}-{group.variant}" if group.variant else name,
         number=number,
-        caption=f"{words} {MARK}" if mixed else words,
+        caption=f"{caption_text} {MARK}" if mixed else caption_text,
         header=header,
         rows=tuple(rows),
         notes=(*notes, *missing_note(runs, study.missing), *mixed),

@@ -1,6 +1,6 @@
-"""The same numbers for a program: one tidy CSV of the means over seeds, one of where every run's numbers come from.
+"""The tables' numbers for programs: a tidy CSV of the means over seeds, and one of each run's provenance.
 
-All digits, no rounding; an absent value is an empty field.
+Not rounded; an absent value is an empty field.
 """
 
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ PROVENANCE_COLUMNS = (
 
 
 def tidy_files(study: Study) -> dict[str, str]:
-    """Give the text of summary.csv and provenance.csv, by name without ending."""
+    """Return the text of summary.csv and provenance.csv, by name without extension."""
     return {
         "summary": csv_text(SUMMARY_COLUMNS, _summary(study)),
         "provenance": csv_text(PROVENANCE_COLUMNS, _provenance(study)),
@@ -34,7 +34,7 @@ def tidy_files(study: Study) -> dict[str, str]:
 
 
 def _summary(study: Study) -> Iterable[Sequence[object]]:
-    """Give a row a cell and metric: mean, sample standard deviation, extremes, the epochs of the best."""
+    """Yield a row per cell and metric: mean, sample standard deviation, extremes, epochs of the best."""
     for group, number in _numbered(study):
         for cell in study.cells(group):
             for metric in METRICS:
@@ -47,7 +47,7 @@ def _summary(study: Study) -> Iterable[Sequence[object]]:
 
 
 def _provenance(study: Study) -> Iterable[Sequence[object]]:
-    """Give a row a planned run: whether its result counts or why not, and what it was made with."""
+    """Yield a row per planned run: whether its result counts or why not, and what it was made with."""
     for group, number in _numbered(study):
         for run in study.groups[group]:
             result = study.results.get(run.run.id)

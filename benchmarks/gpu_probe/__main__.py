@@ -19,11 +19,11 @@ from benchmarks.gpu_probe.setting import REPOSITORY, Answer, Setting, answering,
 from trainer.records.files import write_atomic
 
 POLL_S = 0.1
-GRACE_S = 8.0  # for the last part to be ended and the page to be written
+GRACE_S = 8.0  # to end the last part and write the page
 
 
 class Part(NamedTuple):
-    """A function of this package that measures something, and the seconds after which it is given up."""
+    """A function of this package that measures something, and its time limit in seconds."""
 
     module: str
     function: str
@@ -47,7 +47,7 @@ PARTS = {
     "shared": Part("speeds", "measure_shared", 150),
     "variants": Part("inside", "try_variants", 90),
 }
-# Parts of a stage run at once; the large sets are drawn beside them until the speeds need them.
+# Parts of a stage run concurrently; the large sets are drawn in the background until a part needs them.
 STAGES = (
     ("machine", "drawn"),
     ("tests", "end-to-end", "memory", "repeats", "curves", "bad-label"),
@@ -63,7 +63,7 @@ NEEDS_LARGE = {"out-of-memory", "ours", "peer", "shared"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Do what the command line asks. Returns 0, whatever was found; a part that failed says so in the answers."""
+    """Run the command line. Always returns 0; the answers tell which parts failed."""
     call = _parser().parse_args(arguments)
     setting = Setting(
         device=call.device, work=str(call.work.absolute()), tiny=call.tiny, cores=len(os.sched_getaffinity(0))
@@ -119,7 +119,7 @@ def _probe(setting: Setting, out: Path, chosen: Sequence[str], until: float) -> 
 
 
 class Running:
-    """A part under way, in a process and a process group of its own."""
+    """A running part, in a process group of its own."""
 
     def __init__(self, name: str, setting: Setting, out: Path) -> None:
         self.part = PARTS[name]
@@ -142,14 +142,14 @@ class Running:
             )
 
     def ended(self, until: float) -> bool:
-        """Tell whether it is over; it is given up at its patience's end, or at the whole probe's."""
+        """Tell whether the part has ended or is given up, at its own time limit or `until`."""
         if self.process.poll() is not None:
             return True
         self.given_up = time.monotonic() > min(self.began + self.part.patience_s, until)
         return self.given_up
 
     def end(self) -> dict[str, Any]:
-        """End whatever is left of it and give its answers."""
+        """Kill what is left of the part and return its answers."""
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -164,7 +164,7 @@ class Running:
 
 
 def _pack_logs(work: Path, out: Path) -> None:
-    """Keep what the parts and the trainers said."""
+    """Pack the output of parts and trainers."""
     with tarfile.open(out / "logs.tar.gz", "w:gz") as archive:
         for pattern in ("log-*.txt", "answers-*/*.log", "runs/*/logs/*.log", "runs/*/error.json", "faults/*/*/*.json"):
             for path in sorted(work.glob(pattern)):

@@ -1,4 +1,4 @@
-"""Twelve epochs of ResNet-18 on the GPU beside the same on the CPU: how far formats and devices lead apart."""
+"""Twelve epochs of ResNet-18 on GPU and CPU: how far number formats and devices diverge."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The drawn images that all parts read: `python -m benchmarks.gpu_probe.drawing DATASET IMAGES FOLDER` draws a set."""
+"""Draw the images that the parts read, a set by `python -m benchmarks.gpu_probe.drawing DATASET IMAGES FOLDER`."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ MOST, FEW = 20_480, 1_000
 
 
 def draw_small(setting: Setting, answer: Answer) -> None:
-    """Draw the sets for runs from end to end and for looks inside a step."""
+    """Draw the sets for whole runs and for measurements inside a step."""
     _draw([(dataset, images) for images in (setting.some, setting.few) for dataset in DATASETS], setting, answer)
 
 
@@ -38,9 +38,9 @@ def _draw(sets: list[tuple[str, int]], setting: Setting, answer: Answer) -> None
 
 
 def draw(dataset: str, images: int, data: Path) -> None:
-    """Draw so many training and as many validation images, unless they are there.
+    """Draw `images` training and as many validation images, unless they exist.
 
-    No more than an official archive holds is read, so of very many images the validation set gets few.
+    Preparation reads no more than an official archive holds, so a very large training set gets few validation images.
     """
     if read_manifest(data, dataset) is None:
         val = images if images <= MOST else FEW

@@ -1,6 +1,6 @@
-"""Whole runs by `python -m trainer`: twice undisturbed, once ended by SIGTERM and once by SIGKILL and gone on with.
+"""Whole runs of `python -m trainer`: two uninterrupted, one resumed after SIGTERM, one resumed after SIGKILL.
 
-Runs share the GPU, as many at once as the cores allow: what is asked here is whether they agree, not how fast they are.
+Several runs share the GPU: the question is whether they agree, not how fast they are.
 """
 
 import signal
@@ -25,7 +25,7 @@ NOT_RECORDED = "could not be recorded"
 
 
 def run_all(setting: Setting, answer: Answer) -> None:
-    """Train every network at every size in fp32 and auto, four times each, and compare the histories."""
+    """Train every network at every size in fp32 and auto, in four ways each, and compare the histories."""
     wanted = [(one, way) for one in combinations(("auto", "fp32")) for way in WAYS]
     chosen = wanted[: len(WAYS)] if setting.tiny else wanted
     found: dict[tuple[Combination, str], dict[str, Any]] = {}
@@ -48,7 +48,7 @@ def run_all(setting: Setting, answer: Answer) -> None:
 
 
 def compared(reference: History | None, history: History | None) -> dict[str, Any]:
-    """Say whether two histories are equal to the bit, and by how much each metric differs at most."""
+    """Compare two histories: whether they are equal bit for bit, and each metric's largest difference."""
     if reference is None or history is None:
         return {"equal": None}
     pairs = {name: (getattr(reference, name), getattr(history, name)) for name in METRICS}
@@ -63,7 +63,7 @@ def compared(reference: History | None, history: History | None) -> dict[str, An
 
 
 def _equal_epochs(pairs: Sequence[tuple[list[float], list[float]]]) -> int:
-    """Count the epochs before the first that differs in anything."""
+    """Count the epochs before the first that differs in any metric."""
     epochs = min(len(mine) for mine, _ in pairs)
     return next((e for e in range(epochs) if any(mine[e] != theirs[e] for mine, theirs in pairs)), epochs)
 
@@ -77,17 +77,17 @@ def _execute(one: Combination, way: str, setting: Setting) -> dict[str, Any]:
         if way in ("term", "kill"):
             found["ended_in_epoch"] = _await_epoch(process, folder, setting.epochs // 3)
             process.send_signal(signal.SIGTERM if way == "term" else signal.SIGKILL)
-            _, words = process.communicate(timeout=RUN_S)
+            _, stderr = process.communicate(timeout=RUN_S)
             found["code_of_the_ended"] = process.returncode
             process = _start(one, folder, setting)
-        _, words = process.communicate(timeout=RUN_S)
+        _, stderr = process.communicate(timeout=RUN_S)
     finally:
         process.kill()
     logs = "".join(path.read_text(errors="replace") for path in sorted(RunFolder(folder).logs.glob("*.log")))
     found |= {"code": process.returncode, "not_recorded": NOT_RECORDED in logs}
     found["said"] = [line for line in logs.splitlines() if " WARNING " in line or " ERROR " in line][:8]
     if process.returncode:
-        found["words"] = words[-2000:]
+        found["words"] = stderr[-2000:]
     result = read_json(RunFolder(folder).result, Result) if process.returncode == 0 else None
     if result:
         found |= {
@@ -118,7 +118,7 @@ def _start(one: Combination, folder: Path, setting: Setting) -> "subprocess.Pope
 
 
 def _await_epoch(process: "subprocess.Popen[str]", folder: Path, epoch: int) -> int:
-    """Wait until a run has come so far and has something saved; give the epoch it is in."""
+    """Wait until a run has reached an epoch and has a checkpoint; returns its epoch, -1 if it ended or timed out."""
     until = time.monotonic() + RUN_S
     while process.poll() is None and time.monotonic() < until:
         progress = read_json(RunFolder(folder).progress, Progress)

@@ -1,7 +1,7 @@
-"""Bundles whose second run meets a fault of the GPU: what is recorded, and what becomes of the runs after it.
+"""Bundles whose second run causes a fault on the GPU: what is recorded, and what happens to the runs after it.
 
-`python -m benchmarks.gpu_probe.faults BUNDLE NOTES` is the trainer over a bundle, with a note of the GPU's memory
-before and after every run, and with a label that names no class in runs whose id says so.
+`python -m benchmarks.gpu_probe.faults BUNDLE NOTES` trains a bundle, notes the GPU's memory before and after every
+run, and puts an invalid label into runs whose id says so.
 """
 
 import json
@@ -24,7 +24,7 @@ BAD = "bad-label"
 
 
 def out_of_memory(setting: Setting, answer: Answer) -> None:
-    """Give the second run more images a step than the GPU's memory takes; the fourth needs half of the memory."""
+    """Train a second run whose step does not fit in the GPU's memory, and a fourth that needs half of it."""
     small = Recipe(epochs=4, batch_size=setting.batch)
     sizes = (64, 32) if setting.tiny else (setting.more, setting.more // 22 * 4)
     huge, half = (small.model_copy(update={"batch_size": images // 4, "epochs": 2}) for images in sizes)
@@ -33,7 +33,7 @@ def out_of_memory(setting: Setting, answer: Answer) -> None:
 
 
 def bad_label(setting: Setting, answer: Answer) -> None:
-    """Give the second run a label that names no class: an assertion fails on the device."""
+    """Train a second run with an invalid label, which fails an assertion on the device."""
     for name, epochs in (("as written", 2), ("recorded", setting.epochs)):
         recipe = Recipe(epochs=epochs, batch_size=setting.batch)
         runs = [("resnet18", recipe, "before"), ("vit", recipe, BAD), ("resnet18", recipe, "after")]
@@ -82,7 +82,7 @@ def _outcome(folder: RunFolder) -> dict[str, Any]:
 
 
 def _noting(arguments: list[str]) -> int:
-    """Execute a bundle as `python -m trainer` does, taking notes."""
+    """Execute a bundle as `python -m trainer` does, noting memory and inserting the invalid label."""
     import torch
 
     from trainer.__main__ import main

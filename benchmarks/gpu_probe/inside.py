@@ -1,4 +1,4 @@
-"""Inside a step: its kernels, its time as written and replayed, its memory; and inside an evaluation."""
+"""Kernels, time and memory of a step, eager ("as written") and captured ("recorded"), and of an evaluation."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -27,14 +27,14 @@ GIB = 2**30
 
 
 def look_inside(setting: Setting, answer: Answer) -> None:
-    """Look at every combination, one after another, alone on the GPU."""
+    """Measure every combination in sequence, alone on the GPU."""
     for one in combinations(("fp32",))[:1] if setting.tiny else combinations():
         answer(str(one), {"as written": as_written(one, setting), "recorded": recorded(one, setting)})
         _forget()
 
 
 def try_variants(setting: Setting, answer: Answer) -> None:
-    """Time the recorded step under other choices of algorithm, memory order and format."""
+    """Time the captured step with other algorithms, memory formats and TF32."""
     for one in combinations(("fp32",))[:1] if setting.tiny else combinations():
         times: dict[str, Any] = {"as it is": _replay_ms(make(one, setting))}
         if one.architecture == "resnet18":
@@ -56,14 +56,14 @@ def try_variants(setting: Setting, answer: Answer) -> None:
 
 
 def _in_other_order(trainer: Trainer) -> Trainer:
-    """Put channels last in fp32, and not in the others."""
+    """Switch to channels last in fp32, and to contiguous in the other precisions."""
     trainer.memory_format = torch.channels_last if trainer.precision == "fp32" else torch.contiguous_format
     trainer.model.to(memory_format=trainer.memory_format)  # type: ignore[call-overload]
     return trainer
 
 
 def as_written(one: Combination, setting: Setting) -> dict[str, Any]:
-    """Profile steps and an evaluation as they are written."""
+    """Profile eager steps and an evaluation."""
     before = _allocated()
     trainer = make(one, setting, capture=False)
     begun = _allocated()
@@ -97,7 +97,7 @@ def as_written(one: Combination, setting: Setting) -> dict[str, Any]:
 
 
 def recorded(one: Combination, setting: Setting) -> dict[str, Any]:
-    """Time the recorded step and its kernels, and an epoch of it with everything around."""
+    """Time the captured step, its kernels and whole epochs of it."""
     trainer = make(one, setting)
     step_ms = _replay_ms(trainer)
     kernels = _kernels(take_steps(trainer), trainer.steps, trainer.device)
@@ -112,7 +112,7 @@ def recorded(one: Combination, setting: Setting) -> dict[str, Any]:
 
 
 def take_steps(trainer: Trainer) -> Callable[[], None]:
-    """Give a function that takes a step, epoch after epoch, as training would."""
+    """Return a function that takes the next training step, epoch after epoch."""
     number = 0
 
     def step() -> None:
@@ -128,7 +128,7 @@ def take_steps(trainer: Trainer) -> Callable[[], None]:
 
 
 def _replay_ms(trainer: Trainer) -> float:
-    """Give the median milliseconds of a step over several epochs, the draws brought to the device beforehand."""
+    """Measure the median milliseconds per step over several epochs, with the draws already on the device."""
     train(trainer, WARM_UP_EPOCHS)
     trainer.model.train()
     draws = trainer.draws.take(0)
@@ -145,7 +145,7 @@ def _replay_ms(trainer: Trainer) -> float:
 
 
 def _timed_ms(work: Sequence[Callable[[], object]], device: torch.device) -> float:
-    """Give the mean milliseconds of some work, all of it told to the device at once."""
+    """Measure the mean milliseconds per item of work, queued on the device all at once."""
     wait(device)
     began = time.perf_counter()
     for one in work:
@@ -155,7 +155,7 @@ def _timed_ms(work: Sequence[Callable[[], object]], device: torch.device) -> flo
 
 
 def _kernels(work: Callable[[], object], times: int, device: torch.device) -> dict[str, Any]:
-    """Count the kernels of some work and add up their times. copies: transfers and fills by the device."""
+    """Count the kernels of some work and sum their times. copies: the device's transfers and fills."""
     if device.type != "cuda":
         return {"kernels": 0, "copies": 0, "kernel_ms": 0.0, "longest": []}
     wait(device)
@@ -183,7 +183,7 @@ def _allocated() -> float:
 
 
 def _peak(work: Callable[[], object], device: torch.device) -> float:
-    """Give the most GiB that were allocated during some work."""
+    """Measure the peak GiB allocated during some work."""
     if device.type != "cuda":
         work()
         return 0.0

@@ -1,4 +1,4 @@
-"""The machine, what its GPU can do at most, and the tests that need a GPU."""
+"""The machine, its GPU's peak rates, and the tests that need a GPU."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ TESTS_S = 200.0
 
 
 def look(setting: Setting, answer: Answer) -> None:
-    """Say what the machine is, and measure its ceilings."""
+    """Describe the machine and measure its peak rates."""
     device = choose_device(setting.device)
     cuda = device.type == "cuda"
     machine = {
@@ -55,7 +55,7 @@ def look(setting: Setting, answer: Answer) -> None:
 
 
 def ceilings(device: torch.device, *, tiny: bool) -> dict[str, float]:
-    """Measure square matrix products (TFLOP/s) and a copy (TB/s, read and written)."""
+    """Measure the peak rates of square matrix products (TFLOP/s) and of a copy (TB/s, read plus written)."""
     size = 256 if tiny else MATRIX
     found = {}
     formats = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -71,7 +71,6 @@ def ceilings(device: torch.device, *, tiny: bool) -> dict[str, float]:
 
 
 def run_tests(setting: Setting, answer: Answer) -> None:
-    """Run the tests of the step that need a GPU."""
     options = ["tests/trainer/loop/test_step.py", "-q", "-p", "no:cacheprovider", "-W", "default", "-rA"]
     chosen = ["-k", "draws_made_ahead" if setting.tiny else "captured_run or breaks_off"]
     command = [sys.executable, "-m", "pytest", *options, *chosen]
@@ -84,7 +83,7 @@ def run_tests(setting: Setting, answer: Answer) -> None:
 
 
 def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Give the least time of the work, of as many as fit the time after a warm-up as long."""
+    """Measure the least seconds of the work among repetitions for PEAK_S, after an equally long warm-up."""
     best, began = float("inf"), time.perf_counter()
     while (elapsed := time.perf_counter() - began) < 2 * PEAK_S:
         _wait(device)

@@ -1,4 +1,4 @@
-"""Trainers over the drawn images, in this process."""
+"""Create trainers over the drawn images, in this process."""
 
 import numpy as np
 import torch
@@ -20,9 +20,9 @@ def make(
     capture: bool = True,
     device: str | None = None,
 ) -> Trainer:
-    """Put a run together over the first images of the middle set (all of them unless said)."""
+    """Create a trainer over the first `images` of the middle set, by default all."""
     dataset = open_dataset(setting.data(setting.some), one.dataset)
-    place = choose_device(device or setting.device)
+    target = choose_device(device or setting.device)
     train = dataset.read("train", np.arange(images or setting.some))
     return Trainer(
         architecture=one.architecture,
@@ -31,24 +31,23 @@ def make(
         recipe=Recipe(epochs=epochs, batch_size=setting.batch),
         seed=SEED,
         precision=one.precision,
-        train=Split.from_arrays(*train, place),
-        val=Split.from_arrays(*dataset.read("val"), place),
+        train=Split.from_arrays(*train, target),
+        val=Split.from_arrays(*dataset.read("val"), target),
         capture=capture,
     )
 
 
 def no_tick(step: int, steps: int) -> None:
-    """Let training go on."""
+    """Do nothing between steps."""
 
 
 def train(trainer: Trainer, epochs: int) -> Trainer:
-    """Train some epochs."""
     for _ in range(epochs):
         trainer.run_epoch(no_tick)
     return trainer
 
 
 def wait(device: torch.device) -> None:
-    """Wait until the device has done all it was told."""
+    """Wait until the device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

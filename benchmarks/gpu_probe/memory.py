@@ -1,4 +1,4 @@
-"""What a run holds of the GPU's memory, phase by phase, in a process of its own.
+"""A run's GPU memory, phase by phase, in a process of its own.
 
 `python -m benchmarks.gpu_probe.memory SETTING ARCHITECTURE DATASET PRECISION` prints one combination's answer.
 """
@@ -17,7 +17,7 @@ GIB = 2**30
 
 
 def hold_all(setting: Setting, answer: Answer) -> None:
-    """Look at every combination."""
+    """Measure every combination, a process each."""
 
     def execute(one: Combination) -> None:
         command = [sys.executable, "-m", "benchmarks.gpu_probe.memory", setting.to_json()]
@@ -30,8 +30,8 @@ def hold_all(setting: Setting, answer: Answer) -> None:
             text=True,
             timeout=PATIENCE_S,
         )
-        words = found.stdout.strip().splitlines()
-        answer(str(one), json.loads(words[-1]) if found.returncode == 0 else {"problem": found.stderr[-1500:]})
+        lines = found.stdout.strip().splitlines()
+        answer(str(one), json.loads(lines[-1]) if found.returncode == 0 else {"problem": found.stderr[-1500:]})
 
     chosen = combinations(("fp32",))[:1] if setting.tiny else combinations()
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -39,7 +39,7 @@ def hold_all(setting: Setting, answer: Answer) -> None:
 
 
 def hold(one: Combination, setting: Setting) -> dict[str, Any]:
-    """Give [allocated, its peak, reserved, its peak] in GiB after each phase."""
+    """Measure [allocated, its peak, reserved, its peak] in GiB after each phase."""
     import torch
 
     from benchmarks.gpu_probe.inside import take_steps

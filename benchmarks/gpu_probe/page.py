@@ -1,4 +1,4 @@
-"""The answers as a page: a pure function of them. A part that was not measured has no section, or says so."""
+"""The answers as a Markdown page: a pure function. Parts without answers have no section; problems are shown."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +10,7 @@ KEPT = ("begun", "steps as written", "replays", "evaluation", "second epoch")
 
 
 def page(answers: Found) -> str:
-    """Write every part that was measured."""
+    """Format a section for every part that was measured."""
     sections: list[tuple[str, str, Callable[[Found], str]]] = [
         ("machine", "The machine", _machine),
         ("tests", "The tests that need a GPU", _tests),
@@ -150,6 +150,6 @@ def _small(values: Found, name: str) -> str:
 
 
 def _kernel(name: str) -> str:
-    """Shorten a kernel's name to the words that tell."""
+    """Shorten a kernel's name to its informative part."""
     plain = name.removeprefix("void ").replace("at::native::", "").replace("(anonymous namespace)::", "")
     return "`" + plain.partition("<")[0][:60] + "`"

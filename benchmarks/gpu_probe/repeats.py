@@ -1,4 +1,4 @@
-"""Whether one run computes the same twice: recorded, as written, and with algorithms that torch calls deterministic.
+"""Whether a run repeats bit for bit: captured, eager, and with torch's deterministic algorithms.
 
 `python -m benchmarks.gpu_probe.repeats SETTING ARCHITECTURE DATASET PRECISION` prints one combination's answer.
 """
@@ -13,13 +13,13 @@ from typing import Any, NamedTuple
 from benchmarks.gpu_probe.setting import REPOSITORY, Answer, Combination, Setting, combinations, environment
 from trainer.records.result import History
 
-EPOCHS = 6  # of five steps each: three as written, the others replayed
+EPOCHS = 6  # of five steps each: three eager, the others replayed
 AT_ONCE = 4
 PATIENCE_S = 150.0
 
 
 def repeat_all(setting: Setting, answer: Answer) -> None:
-    """Compare the ways of every combination, a process each."""
+    """Compare the ways for every combination, a process each."""
 
     def execute(one: Combination) -> None:
         command = [sys.executable, "-m", "benchmarks.gpu_probe.repeats", setting.to_json()]
@@ -28,8 +28,8 @@ def repeat_all(setting: Setting, answer: Answer) -> None:
         found = subprocess.run(
             command, cwd=REPOSITORY, env=environment(**more), capture_output=True, text=True, timeout=PATIENCE_S
         )
-        words = found.stdout.strip().splitlines()
-        answer(str(one), json.loads(words[-1]) if found.returncode == 0 else {"problem": found.stderr[-2000:]})
+        lines = found.stdout.strip().splitlines()
+        answer(str(one), json.loads(lines[-1]) if found.returncode == 0 else {"problem": found.stderr[-2000:]})
 
     chosen = combinations(("fp32",))[:1] if setting.tiny else combinations()
     with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -37,7 +37,7 @@ def repeat_all(setting: Setting, answer: Answer) -> None:
 
 
 def repeat(one: Combination, setting: Setting) -> dict[str, Any]:
-    """Train each way twice; compare the two, and each way's first with the recorded run's."""
+    """Train twice in each way; compare the two, and the first with that of the captured way."""
     import torch
 
     from benchmarks.gpu_probe.end_to_end import compared
@@ -82,7 +82,7 @@ def repeat(one: Combination, setting: Setting) -> dict[str, Any]:
 
 
 class _Trained(NamedTuple):
-    """What is compared of a run, so that the run itself can go."""
+    """The compared parts of a run, kept so that its trainer can be freed."""
 
     history: History
     weights: list[Any]
@@ -95,7 +95,7 @@ class _Trained(NamedTuple):
 
 
 def _apart(mine: _Trained, theirs: _Trained) -> float:
-    """Give the largest difference of any weight."""
+    """Compute the largest difference of any weight."""
     return max(float((a - b).abs().max()) for a, b in zip(mine.weights, theirs.weights, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""What every part is told: the device, the folders, how much to do."""
+"""The options of all parts: device, folders, amounts."""
 
 import json
 import os
@@ -21,9 +21,9 @@ Answer = Callable[[str, object], None]
 
 @dataclass(frozen=True)
 class Setting:
-    """How a probe is made. tiny: as little as shows that the program runs, for a CPU.
+    """The options. tiny: just enough to show that the program runs, for a CPU.
 
-    few, some, many: images of the drawn sets, for runs end to end, for looks inside a step, for speeds.
+    few, some, many: numbers of drawn images for whole runs, for measurements inside a step, for speeds.
     """
 
     device: str
@@ -45,7 +45,7 @@ class Setting:
 
     @property
     def more(self) -> int:
-        """As one step of the ViT in fp32 they need about 150 GiB."""
+        """Images that need about 150 GiB as one step of the ViT in fp32."""
         return 512 if self.tiny else 28_672
 
     @property
@@ -58,11 +58,11 @@ class Setting:
 
     @property
     def epochs(self) -> int:
-        """Epochs of a run end to end."""
+        """Epochs of a whole run."""
         return 6 if self.tiny else 24
 
     def data(self, images: int) -> Path:
-        """Give the folder of a drawn set, named as `benchmarks.launch` names them."""
+        """The folder of a drawn set, named as in `benchmarks.launch`."""
         return Path(self.work) / f"images-{images}"
 
     def to_json(self) -> str:
@@ -75,7 +75,7 @@ class Setting:
 
 @dataclass(frozen=True)
 class Combination:
-    """A network on images of a size in a number format."""
+    """An architecture, dataset and precision."""
 
     architecture: str
     dataset: str
@@ -86,7 +86,7 @@ class Combination:
 
 
 def combinations(precisions: tuple[str, ...] = ("bf16", "fp32")) -> list[Combination]:
-    """List every combination, the formats outermost."""
+    """List every combination, ordered by precision, dataset, architecture."""
     return [
         Combination(architecture, dataset, precision)
         for precision, dataset, architecture in product(precisions, DATASETS, ARCHITECTURES)
@@ -94,14 +94,14 @@ def combinations(precisions: tuple[str, ...] = ("bf16", "fp32")) -> list[Combina
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Give the environment of a child: this repository first, whatever the folder."""
+    """Return a child's environment, with this repository first on its path."""
     path = filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path), **more}
 
 
 @contextmanager
 def answering(path: Path) -> Iterator[Answer]:
-    """Give a function that adds to a file of answers, whole after every one of them."""
+    """Yield a function that adds an answer and rewrites the file atomically each time."""
     answers: dict[str, object] = {}
     lock = Lock()  # parts answer from several threads
 

@@ -1,4 +1,4 @@
-"""How fast: the benchmark's own processes, ours beside Lightning, alone and side by side on the GPU."""
+"""Speeds by the benchmark's own processes: ours and Lightning alone, and ours sharing the GPU."""
 
 import os
 from contextlib import nullcontext
@@ -16,23 +16,21 @@ from slurm.mps import multi_process_service
 EPOCHS = 3
 SHARED_EPOCHS = 2
 SHARED = (1, 2, 4)
-OTHERS = ((512, 8), (128, 16))  # of Lightning's batches and loader processes
+OTHERS = ((512, 8), (128, 16))  # (batch, loader processes) of Lightning
 
 
 def shapes() -> list[Shape]:
-    """List the networks at both sizes."""
     return cases.shapes(["resnet18", "vit"], [32, 64])
 
 
 def measure_ours(setting: Setting, answer: Answer) -> None:
-    """Measure ours in bf16, then in fp32, then in fp16."""
     precisions = ("fp32",) if setting.tiny else ("bf16", "fp32", "fp16")
     chosen = shapes()[:1] if setting.tiny else shapes()
     _measure([(shape, cases.ours(precision)) for precision in precisions for shape in chosen], setting, answer)
 
 
 def measure_peer(setting: Setting, answer: Answer) -> None:
-    """Measure Lightning with a batch of 512 and a loader process a core, the smaller batch once for comparison."""
+    """Measure Lightning with a batch of 512 and a loader process per core, and two variants of it once."""
     if setting.tiny:
         wanted = [(shapes()[0], _peer("fp32", 512, 0))]
     else:
@@ -43,7 +41,7 @@ def measure_peer(setting: Setting, answer: Answer) -> None:
 
 
 def measure_shared(setting: Setting, answer: Answer) -> None:
-    """Measure several of ours at once, in turn on the GPU and through NVIDIA's multi-process service."""
+    """Measure several of ours at once, time-sharing the GPU and through NVIDIA's multi-process service."""
     precision, counts = ("fp32", (1, 2)) if setting.tiny else ("bf16", SHARED)
     before = dict(os.environ)
     for architecture in ("resnet18",) if setting.tiny else ("resnet18", "vit"):
@@ -55,11 +53,11 @@ def measure_shared(setting: Setting, answer: Answer) -> None:
                 for count in counts if not service else counts[1:]:
                     name = f"{architecture} {count} {'service' if service else 'in turn'}"
                     try:
-                        found = bench.measure_beside(shape, cases.ours(precision), setting.half, count)
+                        measurements = bench.measure_beside(shape, cases.ours(precision), setting.half, count)
                     except BenchmarkError as error:
                         answer(name, {"problem": str(error)})
                         continue
-                    answer(name, _shared(found) | {"service": "CUDA_MPS_PIPE_DIRECTORY" in environment})
+                    answer(name, _shared(measurements) | {"service": "CUDA_MPS_PIPE_DIRECTORY" in environment})
             for key in os.environ.keys() - before.keys():
                 del os.environ[key]
 
@@ -79,13 +77,13 @@ def _measure(wanted: list[tuple[Shape, Side]], setting: Setting, answer: Answer)
         parts = (shape.architecture, shape.dataset, *(str(value) for value in side.model_dump().values()))
         name = " ".join(parts)
         try:
-            found = bench.measure(shape, side, setting.many, drawn=setting.many)
+            measurement = bench.measure(shape, side, setting.many, drawn=setting.many)
         except BenchmarkError as error:
             answer(name, {"problem": str(error)})
             continue
-        samples.append(Sample(shape=shape, side=side, round=0, measurement=found).model_dump(mode="json"))
+        samples.append(Sample(shape=shape, side=side, round=0, measurement=measurement).model_dump(mode="json"))
         answer("samples", samples)
-        answer(name, round(images_per_second(found)))
+        answer(name, round(images_per_second(measurement)))
 
 
 def _peer(precision: str, batch: int, workers: int) -> Side:

@@ -1,4 +1,4 @@
-"""A private Slurm cluster: real Slurm in one folder of this machine, for trying out and for tests.
+"""A private Slurm cluster: real Slurm in a folder of this machine, to try things out and for tests.
 
-Four nodes share the machine; their GPUs are stand-ins that nothing can compute on. A job sees which it was given.
+Four nodes share the machine. Their GPUs are stand-ins that cannot compute; a job sees which it was given.
 """

@@ -1,7 +1,7 @@
 """`python -m slurm.private_cluster start FOLDER`, `stop FOLDER`, `status FOLDER`: the private Slurm cluster.
 
-Of `start` stdout has the export line alone, for a shell to evaluate; explanations go to stderr. Exit codes: 0 done, or
-of `status` all runs · 1 failed, or something does not run · 2 the call is wrong.
+`start` prints only the export line to stdout, for a shell to evaluate; explanations go to stderr. Exit codes: 0 done
+(`status`: everything runs) · 1 failed (`status`: something does not run) · 2 wrong call.
 """
 
 import argparse
@@ -15,13 +15,12 @@ from slurm.private_cluster.folder import HomeError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Start, stop or look at a cluster; 0 if that went well and, of status, if all of it runs."""
     parser = argparse.ArgumentParser(
         prog="python -m slurm.private_cluster", description="A private Slurm cluster, in a folder."
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, does in (("start", "start it"), ("stop", "end it; its jobs' states stay"), ("status", "look at it")):
-        command = commands.add_parser(name, help=does)
+    for name, purpose in (("start", "start it"), ("stop", "end it; its jobs' states stay"), ("status", "look at it")):
+        command = commands.add_parser(name, help=purpose)
         command.add_argument("folder", type=Path, metavar="FOLDER")
     commands.choices["start"].add_argument(
         "--no-accounting", action="store_true", help="a new one without slurmdbd and MariaDB: sacct will not answer"
@@ -43,7 +42,7 @@ def _start(cluster: PrivateCluster, accounting: bool | None) -> int:
     if started:
         print(f"started {', '.join(started)} in {time.monotonic() - before:.1f} s", file=sys.stderr)
     else:
-        print(f"{cluster.folder}: runs already", file=sys.stderr)
+        print(f"{cluster.folder}: is already running", file=sys.stderr)
     print(f"export SLURM_CONF={cluster.slurm_conf}")
     print(
         f"For Slurm's commands and 'sweep' to use it, run the line above, or: . {cluster.folder}/activate\n"
@@ -56,7 +55,7 @@ def _start(cluster: PrivateCluster, accounting: bool | None) -> int:
 
 def _stop(cluster: PrivateCluster) -> int:
     ended = cluster.stop()
-    print(f"ended {', '.join(ended)}" if ended else f"{cluster.folder}: nothing runs", file=sys.stderr)
+    print(f"ended {', '.join(ended)}" if ended else f"{cluster.folder}: nothing is running", file=sys.stderr)
     return 0
 
 

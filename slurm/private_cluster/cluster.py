@@ -1,4 +1,4 @@
-"""A private Slurm cluster: starts, watches and ends the processes of one folder, and no others."""
+"""A private Slurm cluster: start, inspect and end the processes of one folder, and no others."""
 
 import contextlib
 import fcntl
@@ -28,14 +28,14 @@ from trainer.records.base import Versioned
 from trainer.records.files import RecordError, read_json, write_json
 from trainer.records.process import Process, describe, is_alive
 
-READY_S = 60.0  # each daemon answers within a second or two where the machine has nothing else to do
-ENDED_S = 10.0  # slurmctld writes its state down, MariaDB its tables
+READY_S = 60.0  # on an idle machine each daemon answers within a second or two
+ENDED_S = 10.0  # slurmctld saves its state, MariaDB its tables
 JOB_ENDED_S = 3.0  # KillWait
 POLL_S = 0.05
 
 
 class Running(Versioned):
-    """running.json: the daemons that were started, by name."""
+    """running.json: the started daemons, by name."""
 
     daemons: dict[str, Process] = {}
 
@@ -49,27 +49,26 @@ class PrivateCluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The caller's environment, in which Slurm's commands speak with this cluster."""
+        """The caller's environment, changed so that Slurm's commands use this cluster."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("SLURM", "SBATCH_", "SRUN_"))}
         return {**kept, "SLURM_CONF": str(self.slurm_conf)}
 
     def run(self, *command: str, timeout_s: float = 20.0) -> str:
-        """Run a command against this cluster and give its standard output. Raises HomeError."""
+        """Run a command against this cluster and return its standard output. Raises HomeError."""
         try:
             done = self._ask(command, timeout_s)
         except subprocess.TimeoutExpired as error:
             raise HomeError(f"{command[0]} did not answer within {timeout_s:.0f} s") from error
         if done.returncode != 0:
-            words = (done.stderr or done.stdout).strip()
-            raise HomeError(f"{' '.join(command)}: exit code {done.returncode}: {words}")
+            output = (done.stderr or done.stdout).strip()
+            raise HomeError(f"{' '.join(command)}: exit code {done.returncode}: {output}")
         return done.stdout
 
     def start(self, *, accounting: bool | None = None, extra: Sequence[str] | None = None) -> list[str]:
-        """Start the daemons that do not run, wait until they answer, and give their names.
+        """Start the daemons that do not run, wait until they answer, and return their names.
 
-        accounting: with slurmdbd and MariaDB; None: as the folder was made, with them in a new one. extra: lines of
-        slurm.conf, in the place of those with the same keys; None: as before. Raises HomeError, and has ended what it
-        started then.
+        accounting: with slurmdbd and MariaDB; None: as the folder was made, with them in a new one. extra: lines that
+        replace slurm.conf's with the same keys; None: as before. Raises HomeError, after ending what it started.
         """
         made = read_made(self.folder)
         refusal = refuse_path(self.folder) or refuse_machine(
@@ -93,7 +92,7 @@ class PrivateCluster:
         return [daemon.name for stage in missing for daemon in stage]
 
     def stop(self) -> list[str]:
-        """End what was started from the folder, jobs too, and say what; the state stays for the next start.
+        """End all daemons and jobs of the folder and return their names; the state stays for the next start.
 
         Raises HomeError if something does not end.
         """
@@ -103,22 +102,22 @@ class PrivateCluster:
             return self._end_all()
 
     def daemons(self) -> dict[str, Process | None]:
-        """Give every daemon this cluster should have, with its process if that lives. Empty before the first start."""
+        """Return every daemon's process by name, None for one that does not run; empty before the first start."""
         made = read_made(self.folder)
         stages = self._stages(made) if made else []
         return {daemon.name: self._process(daemon.name) for stage in stages for daemon in stage}
 
     def nodes(self) -> dict[str, str]:
-        """Give the state of every node in sinfo's words. Raises HomeError."""
+        """Return the state of every node, as sinfo prints it. Raises HomeError."""
         rows = (line.split() for line in self.run("sinfo", "-h", "-N", "-o", "%N %T").splitlines())
         return {row[0]: row[1] for row in rows}
 
     def is_running(self, name: str) -> bool:
-        """Tell whether a daemon runs; a suspended one does."""
+        """Tell whether a daemon's process lives, suspended or not."""
         return self._process(name) is not None
 
     def start_daemon(self, name: str, *, wait: bool = True) -> None:
-        """Start one daemon unless it runs, and wait until it answers. Raises HomeError."""
+        """Start one daemon unless it runs; wait: until it answers. Raises HomeError."""
         made = read_made(self.folder)
         found = [daemon for stage in self._stages(made) for daemon in stage if daemon.name == name] if made else []
         if not found:
@@ -127,33 +126,33 @@ class PrivateCluster:
             self._start_together(found, wait=wait)
 
     def stop_daemon(self, name: str) -> None:
-        """Ask a daemon to end and wait until it has."""
+        """Terminate a daemon and wait for its end."""
         self._end([name])
 
     def kill(self, name: str) -> None:
-        """End a daemon at once, as a crash would. The jobs of a slurmd go on."""
+        """Kill a daemon, as a crash would. The jobs of a slurmd continue."""
         processes.kill(self._living([name]).values())
 
     def kill_node(self, node: str) -> None:
-        """End a node's slurmd and jobs at once, as a power cut would.
+        """Kill a node's slurmd and jobs, as a power cut would.
 
-        slurmctld notices after 18 s, at once where 'scontrol update nodename=NODE state=down reason=…' tells it, and
-        after up to 60 s where the slurmd is back before (22.05.8).
+        slurmctld notices after 18 s, at once if told by 'scontrol update nodename=NODE state=down reason=…', and after
+        up to 60 s if the slurmd is back before (22.05.8).
         """
         self.kill(SLURMD + node)
         jobs, above = processes.steps(str(self.slurm_conf), node)
         processes.kill([*above, *jobs])
 
     def suspend(self, name: str) -> None:
-        """Let a daemon hang: it is there and does not answer."""
+        """Stop a daemon with SIGSTOP: it is there and does not answer."""
         self._signal(name, signal.SIGSTOP)
 
     def resume(self, name: str) -> None:
-        """Let a suspended daemon go on."""
+        """Continue a suspended daemon."""
         self._signal(name, signal.SIGCONT)
 
     def log(self, name: str) -> str:
-        """Give the last lines of what a daemon wrote: its log, and what it said before it had one."""
+        """Return the last lines of a daemon's output and of its log."""
         written = (self.folder / "log" / f"{_file_name(name)}.{kind}" for kind in ("out", "log"))
         texts = [path.read_text(errors="replace") for path in written if path.exists()]
         return "\n".join(line for text in texts for line in text.splitlines()[-10:])
@@ -180,7 +179,7 @@ class PrivateCluster:
                 self._wait_until_ready(daemon, started)
 
     def _spawn(self, daemon: Daemon) -> None:
-        # SLURM_CONF last, where it outlives a process's change of title: stop knows the processes by it.
+        # stop finds the processes by SLURM_CONF, which survives a change of process title only as the last variable.
         environment = {**self.environment, "PATH": ADMIN_PATH}
         environment["SLURM_CONF"] = environment.pop("SLURM_CONF")
         pid = processes.start(
@@ -189,7 +188,7 @@ class PrivateCluster:
             self.folder,
             self.folder / "log" / f"{_file_name(daemon.name)}.out",
         )
-        with contextlib.suppress(psutil.NoSuchProcess):  # ended already; the wait says so
+        with contextlib.suppress(psutil.NoSuchProcess):  # ended already; the wait reports it
             known = {**self._running(), daemon.name: describe(pid)}
             write_json(self.folder / "running.json", Running(daemons=known))
 
@@ -205,12 +204,12 @@ class PrivateCluster:
                 if done.returncode == 0 and daemon.ready(done.stdout, started):
                     return
             time.sleep(POLL_S)
-        raise HomeError(f"{daemon.name} {problem}; its log ends so:\n{self.log(daemon.name)}")
+        raise HomeError(f"{daemon.name} {problem}; its log ends with:\n{self.log(daemon.name)}")
 
     def _end_all(self) -> list[str]:
         conf = str(self.slurm_conf)
         ended = self._end([name for name in self._running() if name.startswith(SLURMD)])
-        # Before the jobs: back again, slurmctld takes them for lost with their node instead of failed on their own.
+        # Before the jobs, so that the next slurmctld sees them as lost with their node, not as failed by themselves.
         ended += self._end(["slurmctld"])
         jobs, above = processes.steps(conf)
         ended += [f"job process {process.pid}" for process in jobs]
@@ -219,7 +218,7 @@ class PrivateCluster:
             processes.kill([*above, *(process for part in processes.steps(conf) for process in part)])
             for name in ("slurmdbd", "mariadbd", "munged"):
                 ended += self._end([name])
-            # What no record tells of, because a start was killed before it could write one.
+            # Those without a record, from a start that was killed before it wrote one.
             unrecorded = processes.daemons(conf)
             ended += [f"unrecorded {process.name()} {process.pid}" for process in unrecorded]
             processes.end(unrecorded, ENDED_S)

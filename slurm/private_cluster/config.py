@@ -1,6 +1,6 @@
-"""The configuration of the private Slurm cluster: its nodes, partitions and daemons, as text. Starts nothing.
+"""The private cluster's configuration files as text. Starts nothing.
 
-Everything lies in one folder and every address is of this machine. Why a line is as it is stands beside it.
+All paths are in one folder and all addresses on this machine.
 """
 
 import re
@@ -14,15 +14,15 @@ NODES = {
     "cpu-1": "",
 }
 PARTITIONS = ("v100", "p100", "cpu", "gpu", "urgent")
-PORTS = ("slurmctld", "slurmdbd", "mariadbd", *NODES)  # each needs one of its own
+PORTS = ("slurmctld", "slurmdbd", "mariadbd", *NODES)
 
-# A unix socket's path has 107 characters at most; this is the longest, where slurmstepd listens.
+# A unix socket's path may have 107 characters; slurmstepd's is the longest.
 LONGEST_SOCKET = "/spool/v100-1/v100-1_4294967295.4294967295"
 FOLDER_LENGTH = 107 - len(LONGEST_SOCKET)
 
 
 def refuse_path(folder: Path) -> str | None:
-    """Say in a sentence why a cluster cannot live in a folder of this name; None if it can."""
+    """Return why a cluster cannot be in this folder, as a sentence; None if it can."""
     if not re.fullmatch(r"[A-Za-z0-9/._+@~-]+", str(folder)):
         return f"{folder}: Slurm's files cannot name this folder; use letters, digits and . _ + @ ~ - in the whole path"
     if len(str(folder)) > FOLDER_LENGTH:
@@ -34,7 +34,7 @@ def refuse_path(folder: Path) -> str | None:
 
 
 def slurm_conf(folder: Path, ports: Mapping[str, int], *, accounting: bool, extra: Sequence[str] = ()) -> str:
-    """Write slurm.conf. A line of extra takes the place of the one with the same key; NodeName and such are added."""
+    """Format slurm.conf. Lines of extra replace those with the same key; NodeName and PartitionName lines are added."""
     lines = f"""
 ClusterName=home
 SlurmctldHost=localhost
@@ -98,7 +98,7 @@ PartitionName=urgent Nodes=ALL PriorityTier=10
 
 
 def gres_conf(folder: Path) -> str:
-    """Write gres.conf. Slurm sets CUDA_VISIBLE_DEVICES only where the files are character devices."""
+    """Format gres.conf. Slurm sets CUDA_VISIBLE_DEVICES only if the files are character devices."""
     return (
         f"NodeName=v100-[1-2] Name=gpu Type=v100 File={folder}/gpu/nvidia[0-3]\n"
         f"NodeName=p100-1 Name=gpu Type=p100 File={folder}/gpu/nvidia[0-3]\n"
@@ -106,7 +106,7 @@ def gres_conf(folder: Path) -> str:
 
 
 def slurmdbd_conf(folder: Path, ports: Mapping[str, int], password: str) -> str:
-    """Write slurmdbd.conf, which slurmdbd accepts only with mode 600."""
+    """Format slurmdbd.conf, which slurmdbd accepts only with mode 600."""
     return f"""
 AuthType=auth/munge
 AuthInfo=socket={folder}/run/munge.sock
@@ -126,7 +126,7 @@ CommitDelay=1
 
 
 def database_sql(password: str) -> str:
-    """Write what gives slurmdbd its database; harmless when repeated."""
+    """Return the SQL that creates slurmdbd's database and user; it may be repeated."""
     return (
         "CREATE DATABASE IF NOT EXISTS slurm_acct_db;"
         f"CREATE USER IF NOT EXISTS slurm@'127.0.0.1' IDENTIFIED BY '{password}';"
@@ -147,7 +147,7 @@ _SCHEDULER = ",".join(
 
 
 def _accounting(folder: Path, ports: Mapping[str, int]) -> str:
-    # Without the Pass every call of sacctmgr tries the system's munge.
+    # Without AccountingStoragePass sacctmgr tries the system's munge.
     return f"""AccountingStorageType=accounting_storage/slurmdbd
 AccountingStorageHost=localhost
 AccountingStoragePort={ports["slurmdbd"]}

@@ -1,4 +1,4 @@
-"""The daemons of the private cluster: how each is called, and how one asks whether it is ready. Starts nothing."""
+"""The daemons of the private cluster: their commands, and how to tell that each is ready. Starts nothing."""
 
 import os
 import shutil
@@ -22,9 +22,9 @@ ACCOUNTING_PROGRAMS = {
 
 
 class Daemon(NamedTuple):
-    """A daemon by its name, its command, and a question that is answered once it is ready.
+    """A daemon. question: a command that succeeds once it is ready.
 
-    ready: judges the answer, given the time (seconds since 1970) the daemon was started at.
+    ready: judges the command's output, given the daemon's start time in seconds since 1970.
     """
 
     name: str
@@ -34,21 +34,21 @@ class Daemon(NamedTuple):
 
 
 def missing_packages(*, accounting: bool = True) -> list[str]:
-    """List the Debian packages whose programs are not found."""
+    """List the Debian packages whose programs are missing."""
     programs = {**PROGRAMS, **(ACCOUNTING_PROGRAMS if accounting else {})}
     return [package for package, names in programs.items() if not all(map(find, names))]
 
 
 def find(program: str) -> str | None:
-    """Find a program on PATH or where administrators' programs are."""
+    """Find a program on PATH or in the sbin folders."""
     return shutil.which(program, path=ADMIN_PATH)
 
 
 def stages(folder: Path, *, accounting: bool, database_port: int, password: str) -> list[list[Daemon]]:
-    """List the daemons in the order of their start; those of one stage start together."""
+    """List the daemons in starting order; those of one stage start together."""
     munged = Daemon(
         "munged",
-        # --force: munged refuses a socket under folders that others may write to, such as /tmp.
+        # --force: munged refuses a socket below folders that others can write to, such as /tmp.
         [
             *("munged", "-F", "--force", f"--key-file={folder}/etc/munge.key", f"--seed-file={folder}/run/munge.seed"),
             *(f"--socket={folder}/run/munge.sock", f"--pid-file={folder}/run/munged.pid"),
@@ -77,7 +77,7 @@ def stages(folder: Path, *, accounting: bool, database_port: int, password: str)
 
 
 def install_database(folder: Path) -> list[str]:
-    """Give the command that makes an empty database; its root is let in by the unix socket alone, and only as root."""
+    """Return the command that creates an empty database, open only to root through the unix socket."""
     return [
         *("mariadb-install-db", "--no-defaults", f"--datadir={folder}", "--user=root", "--skip-test-db"),
         *("--auth-root-authentication-method=socket", "--auth-root-socket-user=root"),
@@ -89,9 +89,9 @@ def _any_answer(answer: str, started: float) -> bool:
 
 
 def _registered(answer: str, started: float) -> bool:
-    """Tell whether slurmctld has heard of a slurmd since its start; its saved state may show an idle node before."""
-    words = dict(word.partition("=")[::2] for word in answer.split())
-    since = words.get("SlurmdStartTime", "")
-    state = words.get("State", "UNKNOWN")
-    heard = not any(flag in state for flag in ("UNKNOWN", "NOT_RESPONDING", "DOWN", "*"))
-    return heard and since.isdigit() and int(since) >= int(started)
+    """Tell whether a slurmd has registered since its start; slurmctld's saved state may show it as idle before."""
+    fields = dict(word.partition("=")[::2] for word in answer.split())
+    slurmd_start = fields.get("SlurmdStartTime", "")
+    state = fields.get("State", "UNKNOWN")
+    responding = not any(flag in state for flag in ("UNKNOWN", "NOT_RESPONDING", "DOWN", "*"))
+    return responding and slurmd_start.isdigit() and int(slurmd_start) >= int(started)

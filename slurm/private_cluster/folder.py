@@ -1,4 +1,4 @@
-"""The folder of the private Slurm cluster: what was decided about it, its files, keys and devices. Starts no daemon."""
+"""The private cluster's folder: its settings, files, keys and devices. Starts no daemon."""
 
 import os
 import random
@@ -17,17 +17,17 @@ from trainer.records.files import RecordError, read_json, write_json
 
 PRIVATE = 0o700
 GPUS = 4
-# Below those that the kernel hands out by itself (32768 and up), so that no outgoing connection takes one meanwhile.
+# Below the kernel's ephemeral ports (32768 and up), so that no outgoing connection takes one.
 PORT_RANGE = range(20000, 32000)
 Ask = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
 
 class HomeError(Exception):
-    """A cluster that cannot be started, stopped or asked; the message says what to do."""
+    """A cluster cannot be started, stopped or queried; the message says what to do."""
 
 
 class Made(Versioned):
-    """cluster.json: what was decided when the folder was made. Ports change if others have taken them meanwhile."""
+    """cluster.json: the settings of the cluster. Ports change at a start if others have taken them."""
 
     accounting: bool
     ports: dict[str, int]
@@ -36,7 +36,7 @@ class Made(Versioned):
 
 
 def refuse_machine(*, accounting: bool = True) -> str | None:
-    """Say in a sentence why this machine can have no cluster; None if it can."""
+    """Return why this machine cannot run a cluster, as a sentence; None if it can."""
     packages = missing_packages(accounting=accounting)
     if packages:
         return f"Slurm is not installed here; as root: apt-get install {' '.join(packages)}"
@@ -49,7 +49,7 @@ def refuse_machine(*, accounting: bool = True) -> str | None:
 
 
 def read_made(folder: Path) -> Made | None:
-    """Read what was decided about a folder; None before its first start. Raises HomeError."""
+    """Read the settings of a folder; None before its first start. Raises HomeError."""
     try:
         return read_json(folder / "cluster.json", Made)
     except RecordError as error:
@@ -57,7 +57,7 @@ def read_made(folder: Path) -> Made | None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, or take an empty one, for oneself alone. Raises HomeError."""
+    """Create the folder or take an empty one, accessible to the user only. Raises HomeError."""
     try:
         folder.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
         names = {path.name for path in folder.iterdir()}
@@ -69,13 +69,13 @@ def make_folder(folder: Path) -> None:
 
 
 def decide(folder: Path, accounting: bool | None, extra: Sequence[str] | None, *, keep_ports: bool) -> Made:
-    """Settle what the cluster is, from what was settled before and what is wanted now. Raises HomeError."""
+    """Update and save the settings of a cluster; None keeps a setting. Raises HomeError."""
     made = read_made(folder)
     if made is None:
         made = Made(accounting=accounting is not False, ports=free_ports(), password=secrets.token_hex(16))
     elif accounting not in (None, made.accounting):
         kind = "with" if made.accounting else "without"
-        raise HomeError(f"{folder}: was made {kind} accounting and can only go on so; name another folder")
+        raise HomeError(f"{folder}: was made {kind} accounting, which cannot change; name another folder")
     elif not keep_ports:
         made = made.model_copy(update={"ports": free_ports(made.ports)})
     if extra is not None:
@@ -85,7 +85,7 @@ def decide(folder: Path, accounting: bool | None, extra: Sequence[str] | None, *
 
 
 def write_configuration(folder: Path, made: Made) -> None:
-    """Write Slurm's files, and the snippet that points a shell to them."""
+    """Write Slurm's files, and the shell snippet that selects them."""
     for name in ("etc", "log", "run", "spool", "gpu", *(f"spool/{node}" for node in NODES)):
         (folder / name).mkdir(mode=PRIVATE, exist_ok=True)
     etc = folder / "etc"
@@ -97,7 +97,7 @@ def write_configuration(folder: Path, made: Made) -> None:
 
 
 def prepare(folder: Path, made: Made, ask: Ask) -> None:
-    """Make the key, the stand-in GPUs and, in a new cluster, the empty state and database. Raises HomeError."""
+    """Create the key, the stand-in GPUs and, in a new cluster, the empty state and database. Raises HomeError."""
     key = folder / "etc" / "munge.key"
     if not key.exists():
         _write_private(key, secrets.token_bytes(128), 0o400)
@@ -106,7 +106,7 @@ def prepare(folder: Path, made: Made, ask: Ask) -> None:
     state, database = folder / "state", folder / "db"
     if state.exists() and (database.exists() or not made.accounting):
         return
-    # Job ids that one knows and the other does not would be given twice: both are new, or none. The state is made last.
+    # Both are new or neither: with only one of them, job ids would be reused. The state is created last.
     for path in (state, database):
         shutil.rmtree(path, ignore_errors=True)
     if made.accounting:
@@ -117,7 +117,7 @@ def prepare(folder: Path, made: Made, ask: Ask) -> None:
 
 
 def free_ports(wanted: Mapping[str, int] | None = None) -> dict[str, int]:
-    """Choose a free TCP port for every daemon that needs one, the wanted one where it is free. Raises HomeError."""
+    """Choose a free TCP port for every daemon that needs one, if possible the wanted one. Raises HomeError."""
     ports = {name: port for name, port in (wanted or {}).items() if _is_free(port)}
     candidates = random.sample(PORT_RANGE, 500)
     for name in PORTS:

@@ -1,4 +1,4 @@
-"""The processes of a private cluster: started, found by the SLURM_CONF in their environment, ended by pid."""
+"""Start the processes of a private cluster, find them by the SLURM_CONF in their environment, end them by pid."""
 
 import contextlib
 import subprocess
@@ -11,16 +11,16 @@ import psutil
 DAEMONS = ("munged", "mariadbd", "slurmdbd", "slurmctld", "slurmscriptd", "slurmd")
 STEP = "slurmstepd"
 POLL_S = 0.02
-KILLED_S = 10.0  # for a process to be gone after SIGKILL
-_children: list[subprocess.Popen[bytes]] = []  # kept until their end is noticed, so that no zombie stays
+KILLED_S = 10.0  # for a process to disappear after SIGKILL
+_children: list[subprocess.Popen[bytes]] = []  # kept until they have been waited for, so that no zombie stays
 
 
 class StillAlive(Exception):
-    """Processes that outlived SIGKILL: they hang in the kernel."""
+    """Processes survived SIGKILL: they hang in the kernel."""
 
 
 def start(command: Sequence[str], environment: Mapping[str, str], folder: Path, output: Path) -> int:
-    """Start a process in a session of its own, its output added to a file; give its pid. Raises OSError."""
+    """Start a process in its own session, its output appended to a file; returns its pid. Raises OSError."""
     with output.open("ab") as file:
         child = subprocess.Popen(
             command,
@@ -36,7 +36,7 @@ def start(command: Sequence[str], environment: Mapping[str, str], folder: Path, 
 
 
 def reap() -> None:
-    """Take notice of the ends of those that this process started."""
+    """Wait for the ended children, so that none stays a zombie."""
     _children[:] = [child for child in _children if child.poll() is None]
 
 
@@ -46,56 +46,56 @@ def daemons(slurm_conf: str) -> list[psutil.Process]:
 
 
 def steps(slurm_conf: str, node: str | None = None) -> tuple[list[psutil.Process], list[psutil.Process]]:
-    """Find the jobs' processes and the slurmstepd above them, on all nodes or on one.
+    """Find the jobs' processes, and the slurmstepds above them, on all nodes or on one.
 
-    A job's process has the node's name in its environment, which a user's shell or salloc has not, or descends from a
-    slurmstepd. The caller and those above it are none, even inside a job.
+    A job's process descends from a slurmstepd, or has the node's name in its environment, which a user's shell or
+    salloc does not. The caller and its ancestors are excluded, even inside a job.
     """
-    spared = {parent.pid for parent in psutil.Process().parents()} | {psutil.Process().pid}
+    excluded = {parent.pid for parent in psutil.Process().parents()} | {psutil.Process().pid}
     jobs: dict[int, psutil.Process] = {}
     above: dict[int, psutil.Process] = {}
     for process, environment in _with_environment(slurm_conf):
-        if process.pid in spared:
+        if process.pid in excluded:
             continue
         with contextlib.suppress(psutil.Error):
             if process.name() == STEP:
                 family = process.children(recursive=True)
                 if node is None or any(_node(child) == node for child in family):
                     above[process.pid] = process
-                    jobs.update({child.pid: child for child in family if child.pid not in spared})
+                    jobs.update({child.pid: child for child in family if child.pid not in excluded})
             elif "SLURMD_NODENAME" in environment and node in (None, environment["SLURMD_NODENAME"]):
                 jobs[process.pid] = process
     return list(jobs.values()), list(above.values())
 
 
 def end(processes: Iterable[psutil.Process], patience_s: float) -> list[psutil.Process]:
-    """Ask processes to end, stopped ones too; kill those that have not after a while. Give those that had to be killed.
+    """Terminate processes, suspended ones too; kill and return those that have not ended after patience_s.
 
     Raises StillAlive.
     """
-    asked = list(processes)
-    for process in asked:
+    targets = list(processes)
+    for process in targets:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.terminate()
             process.resume()
-    left = _outlive(asked, patience_s)
+    left = _outlive(targets, patience_s)
     kill(left)
     return left
 
 
 def kill(processes: Iterable[psutil.Process]) -> None:
     """Kill processes and wait until they are gone. Raises StillAlive."""
-    asked = list(processes)
-    for process in asked:
+    targets = list(processes)
+    for process in targets:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
-    left = _outlive(asked, KILLED_S)
+    left = _outlive(targets, KILLED_S)
     if left:
         raise StillAlive(f"killed, yet still there after {KILLED_S:.0f} s: pid {', '.join(str(p.pid) for p in left)}")
 
 
 def _outlive(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Wait for processes to end and give those that have not. A zombie has, also where nobody takes notice of it."""
+    """Wait for processes to end and return those that have not. A zombie has ended, even if nobody waits for it."""
     deadline = time.monotonic() + seconds
     left = list(filter(_lives, processes))
     while left and time.monotonic() < deadline:
@@ -122,8 +122,8 @@ def _with_environment(slurm_conf: str) -> Iterator[tuple[psutil.Process, dict[st
 def _environment(process: psutil.Process) -> dict[str, str]:
     """Read a process's environment. Raises OSError.
 
-    slurmstepd and slurmscriptd write their title over it and leave the last variable only, after hundreds of empty ones
-    (22.05); psutil's own reading stops at the first empty one.
+    slurmstepd and slurmscriptd overwrite it with their title and leave only the last variable, after hundreds of empty
+    ones (22.05); psutil stops reading at the first empty one.
     """
     words = Path(f"/proc/{process.pid}/environ").read_bytes().decode(errors="replace").split("\0")
     return dict(word.partition("=")[::2] for word in words)

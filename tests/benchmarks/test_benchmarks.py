@@ -265,7 +265,7 @@ def test_a_number_of_images_that_is_no_whole_step_is_refused(
 ) -> None:
     """The two sides would train different images."""
     assert main(["--without-peer", "--images", "600", "--device", "cpu", "--work", str(tmp_path)]) == 1
-    assert "600 is no multiple of 512" in capsys.readouterr().err
+    assert "600 is not a multiple of 512" in capsys.readouterr().err
 
 
 @pytest.fixture

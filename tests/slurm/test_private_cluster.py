@@ -211,10 +211,10 @@ def test_the_commands_say_what_a_shell_needs(home: Command, make_cluster: Cluste
     assert set(listed.stdout.split()) == set(NODES)
     second = home("start", one.folder)
     assert second.stdout == first.stdout
-    assert "runs already" in second.stderr
+    assert "is already running" in second.stderr
     assert "idle" in home("status", one.folder).stdout
     assert "slurmctld" in home("stop", one.folder).stderr
-    assert "nothing runs" in home("stop", one.folder).stderr
+    assert "nothing is running" in home("stop", one.folder).stderr
     home("status", one.folder, expect=1)
     assert belonging(one) == []
 

@@ -1,4 +1,4 @@
-"""Archives of the datasets taken apart and put together again, for tests that break them."""
+"""Unpack, change and repack the datasets' archives, for tests that break them."""
 
 import io
 import pickle
@@ -15,7 +15,7 @@ Files = dict[str, Any]
 
 
 def unpack(archive: Path) -> Files:
-    """Give the contents of an archive's files by name, without the outer folder."""
+    """Return the contents of an archive's files by name, without the outer folder."""
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as opened:
             return {name.partition("/")[2]: opened.read(name) for name in opened.namelist() if not name.endswith("/")}
@@ -25,7 +25,7 @@ def unpack(archive: Path) -> Files:
 
 
 def pack(dataset: str, files: Files, path: Path) -> Path:
-    """Write files as an archive of the dataset; a name that begins with "!" goes in without the outer folder."""
+    """Write files as an archive of the dataset; a name that begins with "!" is stored without the outer folder."""
     inner = {"cifar10": "cifar-10-batches-py", "tinyimagenet": "tiny-imagenet-200"}[dataset]
     names = {name: name[1:] if name.startswith("!") else f"{inner}/{name}" for name in files}
     if dataset == "tinyimagenet":

@@ -1,4 +1,4 @@
-"""What a small checkpoint says of itself."""
+"""The metadata of a small checkpoint."""
 
 from typing import Any
 

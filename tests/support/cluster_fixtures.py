@@ -1,7 +1,7 @@
-"""Real Slurm for tests: a cluster of the session, given clean to each test, and clusters of a test's own.
+"""Real Slurm for tests: a cluster per session, clean for each test, and clusters of a test's own.
 
-A test that asks for one is slow and slurm by that. Those of a file run in one worker, one after the other; each worker
-has a cluster of its own.
+Tests that use one are marked slow and slurm. Those of a file run sequentially in one worker; each worker has its own
+cluster.
 """
 
 import contextlib
@@ -24,9 +24,9 @@ PREFIX = "sweep-slurm-"
 CLEAN_S = 30.0
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses and xdist groups by the marks
+@pytest.hookimpl(tryfirst=True)  # before -m selects and xdist groups by the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what uses a cluster."""
+    """Mark tests that use a cluster."""
     for item in items:
         if FIXTURES & set(getattr(item, "fixturenames", ())):
             for mark in (pytest.mark.slow, pytest.mark.slurm, pytest.mark.xdist_group(f"slurm-{item.path.stem}")):
@@ -35,9 +35,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster_folder() -> Iterator[Callable[[], Path]]:
-    """Give folders for clusters, with short paths; what runs in them at the end is ended.
+    """Create folders for clusters, with short paths; the clusters in them are stopped at the end.
 
-    Skips where there can be no cluster, and fails there if CI is set.
+    Where there can be no cluster it skips, or fails if CI is set.
     """
     refusal = refuse_machine()
     if refusal and os.environ.get("CI"):
@@ -59,22 +59,22 @@ def cluster_folder() -> Iterator[Callable[[], Path]]:
 
 @pytest.fixture(scope="session")
 def cluster(cluster_folder: Callable[[], Path]) -> PrivateCluster:
-    """The session's cluster as the last test left it. Ask for `slurm` instead unless that is what you want."""
-    home = PrivateCluster(cluster_folder())
-    home.start()
-    return home
+    """The session's cluster as the last test left it; most tests want `slurm` instead."""
+    cluster = PrivateCluster(cluster_folder())
+    cluster.start()
+    return cluster
 
 
 @pytest.fixture
 def slurm(cluster: PrivateCluster) -> PrivateCluster:
-    """The session's cluster without jobs, all daemons alive, all nodes idle, all partitions up, nothing reserved."""
+    """The session's cluster: no jobs or reservations, all daemons alive, all nodes idle, all partitions up."""
     clean(cluster)
     return cluster
 
 
 @pytest.fixture
 def make_cluster(cluster_folder: Callable[[], Path]) -> Iterator[Callable[[], PrivateCluster]]:
-    """Make clusters of the test's own, not started; they end with it."""
+    """Create clusters of the test's own, not started; they are stopped after it."""
     made: list[PrivateCluster] = []
 
     def make() -> PrivateCluster:
@@ -82,15 +82,15 @@ def make_cluster(cluster_folder: Callable[[], Path]) -> Iterator[Callable[[], Pr
         return made[-1]
 
     yield make
-    for home in made:
-        _end(home.folder.parent)
+    for cluster in made:
+        _end(cluster.folder.parent)
 
 
 def clean(cluster: PrivateCluster) -> None:
-    """Bring a cluster into the state of a fresh start, whatever a test did to it.
+    """Reset a cluster to its state after a first start, whatever a test did to it.
 
-    A job whose end got lost while a daemon was silent stays "completing" for minutes, until slurmctld asks its node
-    again; a new cluster in the same folder is ready before that.
+    A job whose end was missed while a daemon was suspended stays "completing" for minutes, until slurmctld asks its
+    node again; a new cluster in the same folder is ready sooner.
     """
     if not _tidied(cluster):
         cluster.stop()
@@ -100,7 +100,7 @@ def clean(cluster: PrivateCluster) -> None:
 
 
 def _tidied(cluster: PrivateCluster) -> bool:
-    """End the jobs, bring back the nodes; tell whether that was done within CLEAN_S."""
+    """Cancel the jobs and resume the nodes; tell whether that worked within CLEAN_S."""
     for name in cluster.daemons():
         cluster.resume(name)
     cluster.start()
@@ -127,7 +127,7 @@ def _tidied(cluster: PrivateCluster) -> bool:
 
 
 def _try(cluster: PrivateCluster, *command: str) -> None:
-    with contextlib.suppress(HomeError):  # a job ended meanwhile, a node came back by itself
+    with contextlib.suppress(HomeError):  # the job has ended, or the node is back, meanwhile
         cluster.run(*command)
 
 
@@ -137,7 +137,7 @@ def _end(folder: Path) -> None:
 
 
 def _end_orphans() -> None:
-    """End what a session left that was killed before it could."""
+    """Stop clusters that killed sessions left."""
     for folder in Path("/tmp").glob(f"{PREFIX}*"):  # noqa: S108
         with contextlib.suppress(RecordError):
             owner = read_json(folder / "owner.json", Process)

@@ -1,4 +1,4 @@
-"""Results that look like real ones: smooth noisy curves that rise with the images, overfit, and drop with the rate."""
+"""Realistic results: noisy curves that improve with the images, overfit, and react to learning rate drops."""
 
 import math
 import zlib
@@ -13,12 +13,12 @@ from trainer.records.result import METRICS, Best, History, Result, Timing
 
 WHY = "failed (node_fail): the node died"
 
-# Of the error, floor + scale n^-exponent.
+# (floor, scale, exponent) of the error floor + scale n^-exponent.
 SCALING = {"cifar10": (0.05, 5.0, 0.33), "tinyimagenet": (0.0, 1.9, 0.0985)}
 
 
 def realistic_result(planned: PlannedRun) -> Result:
-    """Make a result whose best validation error follows SCALING, learned and then overfitted."""
+    """Create a result whose best validation error follows SCALING and which then overfits."""
     run, recipe = planned.run, planned.training
     random = np.random.default_rng(zlib.crc32(run.id.encode()))
     epochs, images = recipe.epochs, planned.train_samples
@@ -61,7 +61,7 @@ def realistic_result(planned: PlannedRun) -> Result:
 
 
 def realistic_study(planned: Sequence[PlannedRun], but: Iterable[str] = (), name: str = "thesis") -> Study:
-    """Make a study of such results, without those named by id."""
+    """Create a study of such results; but: run ids without one."""
     absent = set(but)
     assert absent <= {run.run.id for run in planned}
     results = {run.run.id: realistic_result(run) for run in planned if run.run.id not in absent}

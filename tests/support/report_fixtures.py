@@ -1,6 +1,6 @@
-"""A small sweep as it stands halfway, for the tests of the report: finished, failed, running, damaged, queued runs.
+"""A small sweep halfway, for the tests of the report: finished, failed, running, damaged and queued runs.
 
-`half_done` writes it into a folder; what its failed run says is `HOSTILE` wherever a string can be.
+`half_done` writes it into a folder. Its failed run has `HOSTILE` in every string that may be arbitrary.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ LOG = f"first\n{HOSTILE}\n\x1b[31mred\x1b[0m\nepoch 1\repoch 2\rlast\n"
 
 
 class Sweep(NamedTuple):
-    """A sweep on disk and all that a report is made of."""
+    """A sweep on disk, and the report's input."""
 
     folder: Path
     study: Study
@@ -44,7 +44,7 @@ class Sweep(NamedTuple):
 
 
 def planned() -> list[PlannedRun]:
-    """Give the plan: two architectures, two ratios, two seeds, and one ratio with another learning rate."""
+    """Return the plan: two architectures, two ratios, two seeds, and one ratio with another learning rate."""
     pairs = (("resnet18", "cifar10"), ("vit", "cifar10"))
     faster = SHORT.model_copy(update={"learning_rate": 0.001})
     return [
@@ -64,7 +64,6 @@ def whole(folder: Path) -> Sweep:
 
 
 def half_done(folder: Path) -> Sweep:
-    """Write the sweep as it stands halfway."""
     plan = planned()
     whole(folder)
     by_id = {run.run.id: run for run in plan}
@@ -118,17 +117,16 @@ def half_done(folder: Path) -> Sweep:
 
 
 def look(folder: Path, plan: list[PlannedRun], statuses: Mapping[str, Standing]) -> Sweep:
-    """Read what is in the folder as it is now."""
+    """Read the sweep as the folder is now."""
     return Sweep(folder, read_study(folder, plan, {}), [statuses[run.run.id] for run in plan])
 
 
 def done(folder: Path, run: PlannedRun) -> Standing:
-    """Give the status of a finished run."""
     return status(folder, run, State.DONE, epoch=run.training.epochs, attempt=2, best_val_accuracy=0.81)
 
 
 def status(folder: Path, run: PlannedRun, state: State, attempt: int = 1, **more: object) -> Standing:
-    """Give a status with what every run has."""
+    """Create a status with the fields that every run has."""
     return Standing(
         id=run.run.id,
         state=state.value,
@@ -147,7 +145,7 @@ def write_attempt(
     cause: Cause | None = None,
     message: str | None = None,
 ) -> None:
-    """Write an attempt's file and a log of a line."""
+    """Write an attempt's record and a log of one line."""
     files = RunFolder(folder / "runs" / run.run.id)
     files.attempts.mkdir(parents=True, exist_ok=True)
     files.logs.mkdir(exist_ok=True)
@@ -170,7 +168,7 @@ def write_attempt(
 
 
 def write_progress(folder: Path, run: PlannedRun, epochs: int) -> None:
-    """Write how far a running run is."""
+    """Write a running run's progress."""
     curve = [0.5 - 0.1 * epoch for epoch in range(epochs)]
     record = Progress(
         run_id=run.run.id,
@@ -190,9 +188,9 @@ def write_progress(folder: Path, run: PlannedRun, epochs: int) -> None:
 
 
 class Page(HTMLParser):
-    """A page as a browser's parser takes it: its elements with their attributes, and the text inside each run's page.
+    """A parsed page: its elements with attributes, and the text of each run's page.
 
-    tables: by the id of the caption's text, the cells as they read.
+    tables: the cells' text, by the id of the caption without "-caption".
     """
 
     def __init__(self, html: str) -> None:
@@ -208,15 +206,15 @@ class Page(HTMLParser):
 
     @property
     def text(self) -> str:
-        """Give all text but that of style and script."""
+        """All text except that of style and script."""
         return " ".join(" ".join(self.texts.values()).split())
 
     def of(self, run_id: str) -> str:
-        """Give the text of a run's page."""
+        """Return the text of a run's page."""
         return " ".join(self.texts[f"run-{run_id}"].split())
 
     def values(self, attribute: str) -> list[str]:
-        """Give every value of an attribute."""
+        """List every value of an attribute."""
         return [attributes[attribute] for _, attributes in self.elements if attribute in attributes]
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:

@@ -1,7 +1,6 @@
-"""Plans and valid results with chosen best values, for every test that reads results.
+"""Plans and valid results with chosen best values, for all tests that read results.
 
-`planned_run` makes one cell, `planned_grid` the cells of a grid in plan order, `make_result` a result that validates,
-`write_result` puts it where a sweep does. Numbers not chosen are the thesis's where it has them.
+Numbers not chosen are the thesis's where it has them.
 """
 
 import math
@@ -75,7 +74,7 @@ def planned_run(
     training: Recipe | None = None,
     train_samples: int | None = None,
 ) -> PlannedRun:
-    """Make one cell as a plan holds it; train_samples: of the official split unless told."""
+    """Create a planned run; train_samples: by default the ratio's share of the official split."""
     recipe = training or Recipe()
     if train_samples is None:
         available = DATASETS[dataset].train_samples if dataset in DATASETS else 1_000
@@ -99,7 +98,7 @@ def planned_grid(
     variant: str = "",
     training: Recipe | None = None,
 ) -> list[PlannedRun]:
-    """Make the cells of a grid, in plan order; the thesis's 156 runs by default."""
+    """Create the planned runs of a grid, in plan order; by default the thesis's 156."""
     return [
         planned_run(architecture, dataset, ratio, seed, variant=variant, training=training)
         for architecture, dataset in pairs
@@ -117,7 +116,7 @@ def make_result(
     train_samples: int | None = None,
     attempts: int = 1,
 ) -> Result:
-    """Make a result whose best values are these: metric to (value, epoch). Metrics left out are those of BEST."""
+    """Create a result with these best values: metric to (value, epoch), by default those of BEST."""
     training = planned.training
     chosen = {**BEST, **best}
     curves = {metric: _curve(metric, *chosen[metric], epochs=training.epochs) for metric in METRICS}
@@ -159,7 +158,7 @@ def make_result(
 
 
 def write_result(folder: Path, result: Result) -> Path:
-    """Put a result into the sweep's folder, <output>/<sweep>; without fsync, which only a power cut would miss."""
+    """Write a result into the sweep's folder, <output>/<sweep>; without fsync, which matters only in a power cut."""
     path = RunFolder(folder / "runs" / result.run.id).result
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(to_json(result))
@@ -167,19 +166,19 @@ def write_result(folder: Path, result: Result) -> Path:
 
 
 def write_grid(folder: Path, planned: Iterable[PlannedRun], *but: str) -> None:
-    """Put a made result of each planned run into the sweep's folder, except of those named by id."""
+    """Write a result of each planned run into the sweep's folder; but: run ids without one."""
     for run in planned:
         if run.run.id not in but:
             write_result(folder, make_result(run))
 
 
 def write_planned(folder: Path, planned: Sequence[PlannedRun], missing: Mapping[str, str]) -> list[Path]:
-    """Write the tables of a plan from the results in the sweep's folder."""
+    """Write a plan's tables from the results in the sweep's folder."""
     return write_tables(folder, read_study(folder, planned, missing))
 
 
 def _curve(metric: Metric, value: float, epoch: int, *, epochs: int) -> list[float]:
-    """Give a curve that is best at the epoch and nowhere else."""
+    """Create a curve whose best value is at this epoch only."""
     if not 0 <= epoch < epochs:
         raise ValueError(f"{metric}: epoch {epoch} of {epochs}")
     elsewhere = value - 0.02 if metric.endswith("accuracy") else value + 1.0
@@ -187,7 +186,7 @@ def _curve(metric: Metric, value: float, epoch: int, *, epochs: int) -> list[flo
 
 
 def _attempt(number: int, attempts: int, epochs: int, host: str) -> Attempt:
-    """Give one of several attempts that share the epochs evenly; all but the last were interrupted."""
+    """Create one of several attempts that share the epochs evenly; all but the last were interrupted."""
     last = number == attempts
     return Attempt(
         number=number,
@@ -204,7 +203,7 @@ def _attempt(number: int, attempts: int, epochs: int, host: str) -> Attempt:
 def read_study(folder: Path, planned: Sequence[PlannedRun], missing: Mapping[str, str]) -> Study:
     """Read the results of a plan's runs from <output>/<sweep>.
 
-    missing: run id to the reason why its result, if any, does not count; a run without a readable result joins them.
+    missing: by run id, why its result, if any, does not count; runs without a readable result are added.
     """
     results: dict[str, Result] = {}
     reasons: dict[str, str] = {}

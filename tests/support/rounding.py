@@ -1,4 +1,4 @@
-"""How far two correct computations of one thing may lie apart: by the arithmetic, not by a machine."""
+"""How far two correct computations of the same number may differ: by the arithmetic, not by a machine."""
 
 import math
 
@@ -12,7 +12,7 @@ VIT_LAYERS = 6 * 8 + 3  # a block has four products, two of attention and two no
 
 
 def rounding(dtype: torch.dtype, *, terms: int = 1, depth: int = 1, scale: float = 1.0) -> float:
-    """Give the difference to allow, relative to scale, the size of the values.
+    """Bound the difference of two correct computations of values of this scale.
 
     Processors and libraries add up in orders of their own. Each addition rounds by up to half of the format's eps, up
     or down, so that a sum of `terms` numbers is a random walk of that many steps, and `depth` such sums one after the

@@ -1,4 +1,4 @@
-"""Files beside the checkout that are not part of the repository: the thesis's own, and samples of the real datasets."""
+"""Files outside the repository: the thesis's own, and samples of the real datasets."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ SAMPLES = REPOSITORY.parent / "shared" / "data"
 
 
 def thesis_file(name: str) -> Path:
-    """Give a file of the thesis, or skip: it is not part of the repository."""
+    """Return the path of one of the thesis's files, or skip if it is not there."""
     if not (THESIS / name).is_file():
         pytest.skip(f"the thesis's {name} is not beside this checkout")
     return THESIS / name

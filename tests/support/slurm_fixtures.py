@@ -1,4 +1,4 @@
-"""What the tests on real Slurm share: sweep files for the private cluster, and the commands run against it."""
+"""Sweep files for the private cluster and commands run against it, shared by the tests on real Slurm."""
 
 import json
 import time
@@ -35,7 +35,7 @@ def slurm_file(
     gpus_per_run: int = 1,
     **section: Any,
 ) -> Path:
-    """Write a sweep file and its cluster file; give the sweep file. Every run has a job of its own unless asked."""
+    """Write a cluster file and a sweep file, whose path is returned. By default every run gets its own job."""
     (folder / "cluster.yaml").write_text(json.dumps({"name": "test", "pools": pools or POOLS}))
     sweep = {
         "name": name,
@@ -58,7 +58,7 @@ def slurm_file(
 
 @pytest.fixture(scope="session")
 def thesis_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data large enough for the study's smallest ratio."""
+    """Prepared data large enough for the study's smallest ratio."""
     folder = tmp_path_factory.mktemp("thesis-data")
     for dataset, classes in (("cifar10", None), ("tinyimagenet", 5)):
         archive = synthesize(dataset, folder / "archives", train=1000, val=20, classes=classes)
@@ -75,12 +75,12 @@ def on_slurm(slurm: PrivateCluster, tmp_path: Path) -> Iterator[Command]:
 
 
 def states(command: Command, file: Path) -> dict[str, dict[str, Any]]:
-    """Give every run's entry of `sweep status --json`, by id."""
+    """Return every run's entry of `sweep status --json`, by id."""
     return {run["id"]: run for run in command.json("status", file)["runs"]}
 
 
 def wait_for_state(command: Command, file: Path, run_id: str, *wanted: str, seconds: float = 90.0) -> dict[str, Any]:
-    """Wait until a run is in one of some states; give its entry."""
+    """Wait until a run is in one of the wanted states; returns its entry."""
     deadline = time.monotonic() + seconds
     while (found := states(command, file)[run_id])["state"] not in wanted:
         assert time.monotonic() < deadline, f"waited {seconds} s in vain for {' or '.join(wanted)}: {found}"

@@ -1,4 +1,4 @@
-"""What Slurm does to a run at work: finding its trainer in its job, and interrupting it there in every way it has."""
+"""Find a run's trainer in its Slurm job, and interrupt it in every way that Slurm has."""
 
 import contextlib
 import threading
@@ -15,7 +15,7 @@ from slurm.private_cluster.daemons import SLURMD
 from slurm.private_cluster.folder import HomeError
 from trainer.records.run import RunFolder
 
-TURN_S = 480.0  # for a run to be at work again: others have their turns on its node before
+TURN_S = 480.0  # for a run to train again: others may run on its node before
 LOOK_S = 0.1
 SIGUSR2_BIT = 1 << 11
 
@@ -26,7 +26,7 @@ KINDS = {DEAD: "node down", CUT_OFF: "node down", GRACED: "preemption", AT_ONCE:
 
 
 class AtWork(NamedTuple):
-    """A trainer in a job. restarts: how often Slurm had started the job anew."""
+    """A trainer in a job. restarts: how often Slurm had restarted the job."""
 
     process: psutil.Process
     node: str
@@ -34,7 +34,7 @@ class AtWork(NamedTuple):
 
 
 class Target(NamedTuple):
-    """A run whose trainer is stopped at some instant of its work. job: its array task, as "12_3"."""
+    """A run whose trainer is stopped at some point. job: its array task, as "12_3"."""
 
     job: str
     folder: RunFolder
@@ -42,7 +42,7 @@ class Target(NamedTuple):
 
 
 class Watch:
-    """The trainers at work and the jobs in the queue: one look for all threads, as often as it is needed."""
+    """Caches the running trainers and the queued jobs for all threads."""
 
     def __init__(self, slurm: PrivateCluster) -> None:
         self.slurm = slurm
@@ -50,12 +50,12 @@ class Watch:
         self.looks: dict[str, tuple[float, Any]] = {}
 
     def trainer(self, bundle: Path, task: int) -> AtWork | None:
-        """Give the trainer of a bundle's task that was started last."""
+        """Return the latest trainer of a bundle's task."""
         found = self._look("trainers", LOOK_S, _trainers).get((str(bundle), str(task)), [])
         return max(found, key=lambda trainer: trainer.restarts, default=None)
 
     def jobs(self) -> set[str]:
-        """Name the array tasks that have not ended."""
+        """Return the array tasks that have not ended."""
         names = self._look("jobs", 10 * LOOK_S, lambda: self.slurm.run("squeue", "-h", "-r", "-o", "%F_%K"))
         return set(names.split())
 
@@ -73,24 +73,24 @@ def _trainers() -> dict[tuple[str, str], list[AtWork]]:
     found: dict[tuple[str, str], list[AtWork]] = {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            words = process.cmdline()
-            if not {"trainer", "--bundle", "--task"} <= set(words) or process.status() == psutil.STATUS_ZOMBIE:
+            command = process.cmdline()
+            if not {"trainer", "--bundle", "--task"} <= set(command) or process.status() == psutil.STATUS_ZOMBIE:
                 continue
-            told = process.environ()
-            if "SLURMD_NODENAME" in told:
-                key = (words[words.index("--bundle") + 1], words[words.index("--task") + 1])
-                restarts = int(told.get("SLURM_RESTART_COUNT", "0"))
-                found.setdefault(key, []).append(AtWork(process, told["SLURMD_NODENAME"], restarts))
+            environment = process.environ()
+            if "SLURMD_NODENAME" in environment:
+                key = (command[command.index("--bundle") + 1], command[command.index("--task") + 1])
+                restarts = int(environment.get("SLURM_RESTART_COUNT", "0"))
+                found.setdefault(key, []).append(AtWork(process, environment["SLURMD_NODENAME"], restarts))
     return found
 
 
 def requeue(slurm: PrivateCluster, target: Target) -> None:
-    """Do what an administrator may."""
+    """Requeue the job, as an administrator may."""
     slurm.run("scontrol", "requeue", target.job)
 
 
 def lose_node(slurm: PrivateCluster, target: Target) -> None:
-    """Cut the node's power: slurmd and every process of the job are gone at once. Later it is back."""
+    """Simulate a power cut of the node: kill slurmd and all processes of the job, then bring the node back."""
     slurm.kill_node(target.trainer.node)
     _set_down(slurm, target.trainer.node)
     slurm.start_daemon(SLURMD + target.trainer.node)
@@ -98,9 +98,9 @@ def lose_node(slurm: PrivateCluster, target: Target) -> None:
 
 
 def cut_node_off(slurm: PrivateCluster, target: Target) -> None:
-    """Let the node fall silent, so that it is thought dead, and its trainer wake when the run has another owner.
+    """Silence the node, so that it counts as dead, and continue its trainer once the run has another owner.
 
-    It must see that the run is no longer its own, and end by itself: nobody can reach it there.
+    The trainer must notice that it has lost the run and exit by itself: nobody can reach it.
     """
     owners = len(target.folder.attempt_numbers())
     slurm.suspend(SLURMD + target.trainer.node)
@@ -115,18 +115,18 @@ def cut_node_off(slurm: PrivateCluster, target: Target) -> None:
 
 
 def preempt_in_grace(slurm: PrivateCluster, target: Target) -> None:
-    """Let a job of higher priority come, which leaves the run the time to take notice."""
+    """Preempt the run by a job of higher priority, with a grace period."""
     _preempt(slurm, target.trainer.node, grace_s=10)
     wake_when_told(target.trainer.process)
 
 
 def preempt_at_once(slurm: PrivateCluster, target: Target) -> None:
-    """Let a job of higher priority come that waits for nothing."""
+    """Preempt the run by a job of higher priority, without a grace period."""
     _preempt(slurm, target.trainer.node, grace_s=0)
 
 
 def reach_limit(slurm: PrivateCluster, target: Target) -> None:
-    """Wait for the warning before the time limit; it finds the run at its instant."""
+    """Wait for the warning before the time limit, and continue the stopped trainer."""
     wake_when_told(target.trainer.process)
 
 
@@ -147,16 +147,16 @@ def _preempt(slurm: PrivateCluster, node: str, *, grace_s: int) -> None:
 
 
 def _set_down(slurm: PrivateCluster, node: str) -> None:
-    slurm.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")  # at once, not when it is missed
+    slurm.run("scontrol", "update", f"nodename={node}", "state=down", "reason=test")  # at once, before its time-out
 
 
 def _set_up(slurm: PrivateCluster, node: str) -> None:
-    with contextlib.suppress(HomeError):  # it is back by itself
+    with contextlib.suppress(HomeError):  # it came back by itself
         slurm.run("scontrol", "update", f"nodename={node}", "state=resume")
 
 
 def wake_when_told(process: psutil.Process) -> None:
-    """Let a stopped process go on when SIGUSR2 waits for it, unless Slurm has ended it meanwhile."""
+    """Continue a stopped process once SIGUSR2 is pending, unless Slurm ends it first."""
 
     def told() -> bool:
         with contextlib.suppress(OSError):

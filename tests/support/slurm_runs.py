@@ -1,4 +1,4 @@
-"""Looking at runs of a sweep on Slurm and at the processes that train them: what the tests of failures share."""
+"""Inspect runs on Slurm and their processes, for the tests of failures."""
 
 import os
 import signal
@@ -20,28 +20,27 @@ SHOWN = ("seed", "state", "cause", "message", "epoch", "attempt", "job", "node",
 
 
 def run_id(seed: int) -> str:
-    """Name the run of a seed in the files these tests write."""
+    """Return the id of a seed's run in these tests' sweep files."""
     return f"resnet18-cifar10-r1.0-s{seed}"
 
 
 def folder_of(tmp_path: Path, seed: int, name: str = "study") -> RunFolder:
-    """Give a run's folder."""
     return RunFolder(tmp_path / "runs" / name / "runs" / run_id(seed))
 
 
 def trainer_of(folder: RunFolder) -> int | None:
-    """Give the process of a run's newest attempt, None before there is one."""
+    """Return the pid of a run's newest attempt, None if there is none."""
     numbers = folder.attempt_numbers()
     return read(folder.attempt(numbers[-1]))["process"]["pid"] if numbers else None
 
 
 def has_checkpoint(folder: RunFolder) -> bool:
-    """Tell whether a run has a checkpoint that is wholly written."""
+    """Tell whether a run has a complete checkpoint."""
     return any(folder.checkpoints.glob("epoch-*.safetensors"))
 
 
 def wait_for_checkpoints(folders: Sequence[RunFolder]) -> None:
-    """Wait until each run has something to go on from."""
+    """Wait until each run has a checkpoint."""
     wait_for(
         lambda: all(any(folder.checkpoints.glob("epoch-*.safetensors")) for folder in folders),
         "a checkpoint of every run",
@@ -49,7 +48,7 @@ def wait_for_checkpoints(folders: Sequence[RunFolder]) -> None:
 
 
 def hold_at_checkpoint(folders: Sequence[RunFolder]) -> None:
-    """Stop each run's trainer once there is something to go on from, so that what comes next finds it at work."""
+    """Stop each run's trainer once it has a checkpoint, so that it cannot finish."""
     left = list(folders)
 
     def all_held() -> bool:
@@ -64,29 +63,29 @@ def hold_at_checkpoint(folders: Sequence[RunFolder]) -> None:
 
 
 def by_seed(command: Command, file: Path) -> dict[int, dict[str, Any]]:
-    """Give every run's entry of `sweep status --json`, by seed."""
+    """Return every run's entry of `sweep status --json`, by seed."""
     return {run["seed"]: run for run in states(command, file).values()}
 
 
 def wait_for_all(
     command: Command, file: Path, hold: Callable[[dict[int, dict[str, Any]]], bool], what: str, seconds: float = 90.0
 ) -> dict[int, dict[str, Any]]:
-    """Wait until something holds of the runs by seed; give them."""
+    """Wait until `hold` is true of the runs by seed, which are returned."""
     deadline = time.monotonic() + seconds
     while not hold(found := by_seed(command, file)):
         if time.monotonic() > deadline:
-            told = "\n".join(str({key: run[key] for key in SHOWN}) for run in found.values())
-            pytest.fail(f"waited {seconds} s in vain for {what}:\n{told}")
+            summary = "\n".join(str({key: run[key] for key in SHOWN}) for run in found.values())
+            pytest.fail(f"waited {seconds} s in vain for {what}:\n{summary}")
     return found
 
 
 def all_ended(found: dict[int, dict[str, Any]]) -> bool:
-    """Tell whether nothing more is to come."""
+    """Tell whether all runs have ended."""
     return {run["state"] for run in found.values()} <= ENDED
 
 
 class Frozen:
-    """Processes that hang until they are killed, as on a file server that does not answer: SIGCONT does not help."""
+    """Keeps processes stopped until they are killed, despite SIGCONT, as if hanging on a silent file server."""
 
     def __init__(self, pids: Sequence[int]) -> None:
         self.pids = pids
@@ -109,7 +108,7 @@ class Frozen:
 
 
 def with_parent(pid: int | None) -> list[int]:
-    """Give a trainer and the task that started it."""
+    """Return the pids of a trainer and of the task that started it."""
     assert pid is not None
     parent = psutil.Process(pid).parent()
     assert parent is not None

@@ -1,4 +1,4 @@
-"""Tables read back as a reader sees them, for every test that looks at one."""
+"""Read tables back as a reader sees them."""
 
 import csv
 from pathlib import Path
@@ -7,12 +7,12 @@ from markdown_it import MarkdownIt
 
 
 def cells(path: Path) -> list[list[str]]:
-    """Read a CSV as it is printed."""
+    """Read a CSV's fields as printed."""
     return list(csv.reader(path.read_text().splitlines()))
 
 
 def read_markdown(text: str) -> tuple[list[list[str]], list[str]]:
-    """Render Markdown; give the table's cells and the paragraphs under it, as a reader sees them."""
+    """Render Markdown; returns the table's cells and the paragraphs under it."""
     rows: list[list[str]] = []
     paragraphs: list[str] = []
     in_table = False

@@ -1,4 +1,4 @@
-"""Fault injection in two lengths: a short one in every test run, the long one of `make torture`. Prints its counts."""
+"""Fault injection: few faults in every test run, many in `make torture`. Prints its counts."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,25 +9,24 @@ PROPERTY = "torture"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add --torture, which makes every count the long one."""
+    """Add --torture, which selects the long counts."""
     parser.addoption("--torture", action="store_true", help="inject faults in the long form's numbers")
 
 
 class Torture:
-    """How many faults a test injects, and what became of them."""
+    """How many faults a test injects, and their report."""
 
     def __init__(self, *, long: bool, say: Callable[[str], None]) -> None:
         self.long = long
-        self.say = say  # a line for the end of the test run
+        self.say = say  # prints a line at the end of the test run
 
     def count(self, short: int, long: int) -> int:
-        """Give the number of faults for this run."""
         return long if self.long else short
 
 
 @pytest.fixture
 def torture(request: pytest.FixtureRequest) -> Torture:
-    """How hard to be."""
+    """How many faults to inject, and where to report them."""
 
     def say(line: str) -> None:
         request.node.user_properties.append((PROPERTY, line))
@@ -36,7 +35,7 @@ def torture(request: pytest.FixtureRequest) -> Torture:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what injects faults; the long form may take its time."""
+    """Mark tests that inject faults; the long form gets a long time-out."""
     for item in items:
         if "torture" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)
@@ -46,7 +45,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Print the counts, whichever process counted."""
+    """Print the counts of all workers."""
     lines = list(_said(terminalreporter))
     if lines:
         terminalreporter.section("torture")

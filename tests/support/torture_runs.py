@@ -1,7 +1,6 @@
-"""Runs that are killed and begun again, and what must hold of their folders at every moment.
+"""Runs that are killed and restarted, and what must hold for their folders at every moment.
 
-Starts real `python -m trainer` processes. Each has a session of its own, so that nothing of it outlives its test,
-whatever it was started through.
+Starts real `python -m trainer` processes, each in its own session, so that none outlives its test.
 """
 
 import json
@@ -35,13 +34,13 @@ COMPARED = ("run", "training", "training_hash", "data", "parameters", "history",
 
 
 def arguments(data: Path, architecture: str = "resnet18", epochs: int = 6, *more: object) -> tuple[object, ...]:
-    """Give a call without its --output: 20 images, one step of 4 × 4 an epoch."""
+    """Return the trainer's arguments except --output: 20 images, one step of 4 × 4 per epoch."""
     run = ("--architecture", architecture, "--dataset", "cifar10", "--ratio", 0.25, "--seed", 42, "--data", data)
     return (*run, "--epochs", epochs, "--batch-size", 4, "--lr-milestones", 3, "--threads", 1, *more)
 
 
 class Trainers:
-    """The trainers of one test; those still there at its end are killed, frozen ones and their tracers too."""
+    """The trainers of one test; those left at its end are killed, stopped ones and their tracers too."""
 
     def __init__(self) -> None:
         self.started: list[subprocess.Popen[str]] = []
@@ -49,7 +48,7 @@ class Trainers:
     def start(
         self, output: Path, call: tuple[object, ...], *, through: tuple[object, ...] = ()
     ) -> subprocess.Popen[str]:
-        """Start `python -m trainer` on a run's folder, through another program if that is said."""
+        """Start `python -m trainer` on a run's folder; through: a program that starts it, such as strace."""
         words = (*through, sys.executable, "-m", "trainer", *call, "--output", output)
         output.parent.mkdir(parents=True, exist_ok=True)
         with _said(output).open("a") as said:
@@ -67,12 +66,12 @@ class Trainers:
         return process
 
     def finish(self, output: Path, call: tuple[object, ...], *, through: tuple[object, ...] = ()) -> None:
-        """Run a trainer to its end, which must be a good one."""
+        """Run a trainer to its end, which must be a success."""
         code = self.start(output, call, through=through).wait(LONG_S)
         assert code == 0, f"exit {code}\n{_said(output).read_text()[-3000:]}"
 
     def uninterrupted(self, output: Path, call: tuple[object, ...]) -> str:
-        """Train a run without a fault and give what every other way to its end must give as well."""
+        """Train a run without faults and return the outcome that every other way must reproduce."""
         self.finish(output, call)
         return outcome(output)
 
@@ -91,19 +90,19 @@ def _said(output: Path) -> Path:
 
 
 def outcome(output: Path) -> str:
-    """Give what a result says of the training, times left out, byte for byte."""
+    """Return a result's training outcome without times, for comparison byte by byte."""
     result = read(output / "result.json")
     del result["history"]["epoch_seconds"]
     return json.dumps({name: result[name] for name in COMPARED})
 
 
 def unfinished(output: Path) -> list[Path]:
-    """List what was begun under another name and not finished."""
+    """List the temporary files of unfinished writes."""
     return sorted(output.rglob(f"*{UNFINISHED}"))
 
 
 def whole_epochs(output: Path) -> int:
-    """Hold every file under a final name to its schema or its checksum; give the epochs of the newest checkpoint."""
+    """Check every complete file against its schema or checksum; returns the epochs of the newest checkpoint."""
     for path in output.rglob("*.json"):
         schema = AttemptRecord if path.parent.name == "attempts" else SCHEMAS[path.name]
         read_json(path, schema)
@@ -112,9 +111,9 @@ def whole_epochs(output: Path) -> int:
 
 
 def hold_to_the_end(output: Path, reference: str, *killed: str) -> list[Any]:
-    """Check a run's folder after the end it came to at last; give its attempts.
+    """Check the folder of a finished run and return its attempts.
 
-    killed: how the attempts before the last ended.
+    killed: the outcomes of the attempts before the last.
     """
     whole_epochs(output)
     assert outcome(output) == reference
@@ -130,23 +129,23 @@ def hold_to_the_end(output: Path, reference: str, *killed: str) -> list[Any]:
 
 
 class KilledRun:
-    """One run on its way through kills, and what its files must say because of them."""
+    """A run that is killed repeatedly, and what its files must say after each kill."""
 
     def __init__(self, output: Path) -> None:
         self.output = output
         self.folder = RunFolder(output)
-        self.epochs = 0  # of the newest whole checkpoint, where the next attempt must begin
+        self.epochs = 0  # of the newest complete checkpoint, where the next attempt must start
         self.attempts = 0
-        self.lost = 0  # epochs that were done and have to be done again, at most
+        self.lost = 0  # the most completed epochs that a kill lost
 
     def look(self) -> str:
-        """Check the folder after a kill, and tell by its files what the kill hit."""
+        """Check the folder after a kill, and tell from its files what the kill hit."""
         before, self.epochs = self.epochs, whole_epochs(self.output)
         begun = self._claims()
         progress: Any = read(self.folder.progress)
         shown = progress is not None and progress["attempt"] == self.attempts
         if begun and shown:
-            assert progress["start_epoch"] == before, "did not go on from the newest whole checkpoint"
+            assert progress["start_epoch"] == before, "did not resume from the newest complete checkpoint"
         if self.folder.result.exists():
             return "after the result"
         if shown:
@@ -158,25 +157,25 @@ class KilledRun:
         return "in training" if shown else "in set-up"
 
     def end(self, reference: str) -> None:
-        """Check the folder after the end, and clear it away."""
+        """Check the folder after the end, and remove it."""
         begun = self._claims()
         attempts = hold_to_the_end(self.output, reference, *["interrupted"] * (self.attempts - 1))
         assert not begun or attempts[-1]["start_epoch"] == self.epochs
         shutil.rmtree(self.output)
 
     def _claims(self) -> bool:
-        """Tell whether there is an attempt that was not there before; a process makes one at most."""
+        """Tell whether there is a new attempt; a process makes at most one."""
         before, self.attempts = self.attempts, max(self.folder.attempt_numbers(), default=0)
         assert self.attempts - before in (0, 1)
         return self.attempts > before
 
 
 class Trace:
-    """The calls to the kernel by which a trainer, started through this, changes files; seen with strace.
+    """Traces with strace the system calls by which a trainer changes files.
 
-    Each call is held up at its end for delay_s: long enough to kill the trainer right after it. strace's own
-    injection of SIGKILL takes effect before the call instead, counts each thread by itself, and does nothing with
-    --seccomp-bpf, without which torch's imports take four times as long (strace 6.1).
+    Each call is delayed at its end by delay_s: long enough to kill the trainer right after it. strace's own injection
+    of SIGKILL takes effect before the call, counts each thread separately, and does nothing with --seccomp-bpf, without
+    which torch's imports take four times as long (strace 6.1).
     """
 
     CALLS = "write,pwrite64,writev,fsync,fdatasync,rename,renameat,renameat2,link,linkat,unlink,unlinkat,mkdir,mkdirat"
@@ -186,12 +185,12 @@ class Trace:
         self.lines = lines
         held_up = ("-e", f"inject={self.CALLS}:delay_exit={int(delay_s * 1e6)}") if delay_s else ()
         matched = ("-P", only) if only else ()
-        # -D: the trainer, not strace, is the child. -ff: a file a thread, in which no call is torn in two.
+        # -D: the trainer, not strace, is the child. -ff: a file per thread, in which no call is split.
         how = ("-D", "-ff", "-qq", "-y", "-s", 0, "--seccomp-bpf", "-o", lines)
         self.through = (strace, *how, *matched, "-e", f"trace={self.CALLS}", *held_up)
 
     def calls(self, output: Path) -> int:
-        """Count the calls that have concerned a run's folder, its logs aside, and are through."""
+        """Count the completed calls on a run's folder, except on its logs."""
         concerns = re.compile(re.escape(str(output)) + r"(?!/logs/)[/>\"].*\) += -?\d")
         files = self.lines.parent.glob(f"{self.lines.name}.*")
         return sum(bool(concerns.search(line)) for path in files for line in path.read_text().splitlines())

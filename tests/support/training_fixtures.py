@@ -1,4 +1,4 @@
-"""Small training runs in memory: random images that can be told apart, and trainers over them."""
+"""Small training runs in memory: learnable random images, and trainers over them."""
 
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,13 @@ from trainer.data.catalog import DATASETS
 from trainer.loop.trainer import Split, Trainer
 from trainer.records.recipe import Recipe
 
-# Two threads that spin at every barrier for a core that someone else holds are 20 times slower than one (measured with
-# torch 2.7.1 on 2 cores, one of them busy); the images here are few enough for one.
+# Two threads that spin at every barrier, waiting for a busy core, are 20 times slower than one (torch 2.7.1 on 2 cores,
+# one of them busy); one is enough for so few images.
 torch.set_num_threads(1)
 
 
 def random_split(samples: int, size: int = 32, classes: int = 10, seed: int = 0) -> Split:
-    """Draw images (N, 3, size, size) uint8 of noise around a grey level of their own, and labels of every class."""
+    """Draw images (N, 3, size, size) uint8, noise around a grey level per image; labels cycle through the classes."""
     generator = torch.Generator().manual_seed(seed)
     level = torch.randint(40, 216, (samples, 3, 1, 1), generator=generator)
     noise = torch.randint(-40, 40, (samples, 3, size, size), generator=generator)
@@ -34,7 +34,7 @@ def make_trainer(
     capture: bool = True,
     **recipe: Any,
 ) -> Trainer:
-    """Make a trainer; what is not said of the recipe is the study's."""
+    """Create a trainer; other settings of the recipe are the study's."""
     return Trainer(
         architecture=architecture,
         dataset=DATASETS[dataset],
@@ -55,17 +55,16 @@ def in_double(trainer: Trainer) -> Trainer:
 
 
 def no_tick(step: int, steps: int) -> None:
-    """Let training go on."""
+    """Do nothing between steps."""
 
 
 def train_epochs(trainer: Trainer, epochs: int) -> Trainer:
-    """Run some epochs."""
     for _ in range(epochs):
         trainer.run_epoch(no_tick)
     return trainer
 
 
 def call(data: Path, output: Path, *more: object, architecture: str = "resnet18", epochs: int = 6) -> list[object]:
-    """Give the arguments of `python -m trainer` for a run of seconds on drawn images."""
+    """Return the arguments of `python -m trainer` for a run of a few seconds on drawn images."""
     fixed = ("--architecture", architecture, "--dataset", "cifar10", "--ratio", 0.5, "--seed", 42, "--data", data)
     return [*fixed, "--output", output, "--epochs", epochs, "--batch-size", 4, "--lr-milestones", 3, *more]

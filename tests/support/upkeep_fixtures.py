@@ -1,4 +1,4 @@
-"""A small sweep on disk with a run in each state, made of real records and real checkpoints, and its tree as bytes."""
+"""A small sweep on disk with a run in each of four states, made of real records and checkpoints."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from trainer.records.status import ErrorRecord, Progress
 EPOCHS = 4
 TOKEN = "0a1b2c3d-0001"  # noqa: S105  # a submission's name, no secret
 DATA = "0" * 64
-DEAD = {"host": this_process().host, "pid": this_process().pid, "started": 1.0}  # our pid, another process's start
+DEAD = {"host": this_process().host, "pid": this_process().pid, "started": 1.0}  # our pid with another process's start
 
 
 class Study:
@@ -113,7 +113,7 @@ class Study:
         )
 
     def finish(self, planned: PlannedRun) -> None:
-        """Leave what a run leaves that was killed between its result and the removal of its checkpoints."""
+        """Write the files of a run that was killed between its result and the removal of its checkpoints."""
         self.commit(planned)
         self.attempt(planned, outcome="done", end_epoch=EPOCHS)
         self.progress(planned, EPOCHS)
@@ -170,7 +170,7 @@ def history_of(epochs: int) -> History:
 
 
 def tree(folder: Path) -> dict[str, tuple[str, bytes, int]]:
-    """Give every entry below a folder: its kind, its bytes or target, and when it was changed."""
+    """Return every entry below a folder: its kind, its bytes or target, and its modification time in ns."""
     found = {}
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):
@@ -186,7 +186,7 @@ def tree(folder: Path) -> dict[str, tuple[str, bytes, int]]:
 
 
 def leave_unfinished(folder: Path, age_s: float, name: str = ".progress.json.0123456789ab.tmp") -> Path:
-    """Leave a half-written file of an age."""
+    """Create a half-written file of this age."""
     path = folder / name
     path.write_bytes(b'{"half')
     moment = path.stat().st_mtime - age_s

@@ -1,1 +1,1 @@
-"""The two datasets: facts, preparation into arrays (no torch), subsets, augmentation (torch)."""
+"""The datasets: catalogue, preparation into arrays and subsets (no torch), augmentation (torch)."""

@@ -1,7 +1,7 @@
-"""Augmentation and normalisation of whole batches on the device, every image with its own draws.
+"""Augment and normalise whole batches on the device, each image with its own random draws.
 
-The draws come from the CPU (the same on every device); the pixels are moved where the images are. torchvision's own
-batch transforms draw once for the whole batch, which is another augmentation.
+The draws are made on the CPU, so they are the same on every device; the pixels are transformed where the images are.
+torchvision's batch transforms draw once for the whole batch, which is another augmentation.
 """
 
 import math
@@ -21,7 +21,7 @@ TRIES = 10
 
 
 class Boxes(NamedTuple):
-    """Where each image is cropped, and whether it is mirrored: five tensors (N,), pixels as int64, flip as bool."""
+    """Where each image is cropped, and whether it is mirrored: five tensors (N,), in pixels (int64), flip bool."""
 
     top: Tensor
     left: Tensor
@@ -51,27 +51,26 @@ def augment(dataset: Dataset, images: Tensor, boxes: Boxes) -> Tensor:
 
 
 def padded_crop(images: Tensor, boxes: Boxes) -> Tensor:
-    """Pad by 4 black pixels, cut S×S at each image's own (top, left), mirror some.
+    """Pad by 4 black pixels, crop S×S at each image's own (top, left), mirror where flip is set.
 
     images: (N, 3, S, S) uint8, any device. Returns (N, 3, S, S) float in channels-last memory order.
     """
     size = images.shape[-1]
     padded = F.pad(images, (PADDING,) * 4)
-    along = torch.arange(size, device=images.device)
-    rows = boxes.top[:, None] + along
-    columns = boxes.left[:, None] + torch.where(boxes.flip[:, None], size - 1 - along, along)
+    offset = torch.arange(size, device=images.device)
+    rows = boxes.top[:, None] + offset
+    columns = boxes.left[:, None] + torch.where(boxes.flip[:, None], size - 1 - offset, offset)
     image = torch.arange(len(images), device=images.device)
     cropped = padded[image[:, None, None], :, rows[:, :, None], columns[:, None, :]]
     return cropped.permute(0, 3, 1, 2).float()
 
 
 def resized_crop(images: Tensor, boxes: Boxes) -> Tensor:
-    """Cut each image's own box and stretch it to S×S, bilinear, mirror some.
+    """Crop each image's own box and resize it to S×S, bilinear; mirror where flip is set.
 
-    Bilinear sampling is a product with one interpolation matrix an axis; positions are clamped to the box, as
-    cropping before resizing does, so no pixel outside it leaks in. A box never exceeds S, so nothing shrinks and no
-    antialiasing applies. Equals Pillow's to the grey level. images: (N, 3, S, S) uint8, any device. Returns float, same
-    shape.
+    Bilinear sampling is a product with one interpolation matrix per axis. Positions are clamped to the box, so no pixel
+    outside it leaks in, as if cropped before resizing. A box never exceeds S, so nothing shrinks and no antialiasing
+    applies. Equals Pillow's to the grey level. images: (N, 3, S, S) uint8, any device. Returns the same shape, float.
     """
     size = images.shape[-1]
     rows = _interpolation(boxes.top, boxes.height, torch.zeros_like(boxes.flip), size)
@@ -81,7 +80,7 @@ def resized_crop(images: Tensor, boxes: Boxes) -> Tensor:
 
 
 def _to_levels(values: Tensor) -> Tensor:
-    """Round to whole grey levels, halves up, as Pillow does after each of its two passes."""
+    """Round in place to whole grey levels, halves up, as Pillow does after each of its two passes."""
     return values.add_(0.5).floor_()
 
 
@@ -93,7 +92,7 @@ def normalise(dataset: Dataset, images: Tensor) -> Tensor:
 
 @cache
 def _statistics(dataset: Dataset, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Give means and deviations (1, 3, 1, 1), copied to the device once: a copy makes the CPU wait for a GPU."""
+    """Return means and deviations (1, 3, 1, 1), copied to the device once: each copy makes the CPU wait for a GPU."""
     with torch.inference_mode(False):
         mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (dataset.mean, dataset.std))
     return mean, std
@@ -106,7 +105,7 @@ def _draw_crops(size: int, count: int, generator: torch.Generator) -> Boxes:
 
 
 def _draw_resized_crops(size: int, count: int, generator: torch.Generator) -> Boxes:
-    """Draw RandomResizedCrop's boxes: ten tries of area and aspect, the first that fits, else the whole image."""
+    """Draw RandomResizedCrop's boxes: of ten areas and aspects the first that fits, else the whole image."""
     area = torch.empty(count, TRIES).uniform_(*SCALE, generator=generator) * size * size
     aspect = torch.empty(count, TRIES).uniform_(*(math.log(a) for a in ASPECT), generator=generator).exp()
     width = (area * aspect).sqrt().round().long()
@@ -126,10 +125,10 @@ def _draw_flips(count: int, generator: torch.Generator) -> Tensor:
 
 
 def _interpolation(start: Tensor, extent: Tensor, flip: Tensor, size: int) -> Tensor:
-    """Give each image's weights from source to output pixels along one axis: (N, size, size), rows sum to 1."""
-    along = torch.arange(size, device=start.device)
-    along = torch.where(flip[:, None], size - 1 - along, along)
-    position = (along + 0.5) * (extent[:, None] / size) - 0.5
+    """Compute each image's bilinear weights output one axis: (N, output, source), rows sum to 1."""
+    output = torch.arange(size, device=start.device)
+    output = torch.where(flip[:, None], size - 1 - output, output)
+    position = (output + 0.5) * (extent[:, None] / size) - 0.5
     position = position.clamp_min(0).minimum(extent[:, None] - 1) + start[:, None]
     source = torch.arange(size, device=start.device)
     weights: Tensor = 1 - (position[:, :, None] - source).abs()

@@ -1,4 +1,4 @@
-"""What is known of each dataset before anyone has prepared it: names, official sizes, checksums, normalisation."""
+"""The official facts of each dataset: names, sizes, checksums, normalisation."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,9 +6,9 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Dataset:
-    """The official facts of a dataset. mean and std are of pixel values scaled to [0, 1], one a channel.
+    """A dataset. mean, std: per channel, of pixel values scaled to [0, 1].
 
-    augmentation: "crop" pads by 4 and cuts at random, "resized_crop" is RandomResizedCrop; both mirror half the images.
+    augmentation: "crop" pads by 4 and crops at random, "resized_crop" is RandomResizedCrop; both mirror half of them.
     """
 
     name: str

@@ -1,6 +1,6 @@
-"""CIFAR-10's python batches: read without running anything, and written in the same form.
+"""Read CIFAR-10's python batches without running code from them, and write the same format.
 
-Owns the format of `cifar-10-batches-py`: pickled dictionaries, opened by an unpickler that knows only what they hold.
+Owns the format of `cifar-10-batches-py`: pickled dictionaries, read by an unpickler that admits only what they hold.
 Format: https://www.cs.toronto.edu/~kriz/cifar.html; order of the batches as in torchvision.datasets.CIFAR10.
 """
 
@@ -23,7 +23,7 @@ TRAIN = tuple(f"data_batch_{number}" for number in range(1, 6))
 TEST = "test_batch"
 SIZE = 32
 
-# Of the official archive's files, as torchvision.datasets.CIFAR10 has them.
+# The official files', from torchvision.datasets.CIFAR10.
 OFFICIAL_MD5 = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -34,7 +34,7 @@ OFFICIAL_MD5 = {
     "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
 }
 
-# What C-level unpickling raises on damaged input, by the pickle module's own account and by trying.
+# What C-level unpickling raises on damaged input, from the pickle module's documentation and by experiment.
 _DAMAGE = (
     pickle.UnpicklingError, AttributeError, EOFError, ImportError, IndexError, KeyError, MemoryError, OverflowError,
     RecursionError, TypeError, ValueError, struct.error,
@@ -44,7 +44,7 @@ _DAMAGE = (
 def read(source: Source) -> Contents:
     """Read the five training batches in order, and the test batch as val.
 
-    Holds every image in memory: 184 MB for the whole dataset. Raises DataError that names the file.
+    Holds every image in memory: 184 MB for the whole dataset. Raises DataError, naming the file.
     """
     source.enter(INNER, META)
     names = _strings(source, META, _load(source, META).get("label_names"))
@@ -65,7 +65,7 @@ def read(source: Source) -> Contents:
 def dump(value: dict[str, Any]) -> bytes:
     """Pickle a batch as Python 2 did for the official archive: protocol 2, byte strings, numpy's old module names.
 
-    value: of str, int, lists of these, and two-dimensional uint8 arrays.
+    value: holds str, int, lists of these, and two-dimensional uint8 arrays.
     """
     return b"\x80\x02" + _emit(value) + b"."
 
@@ -98,7 +98,7 @@ def _strings(source: Source, name: str, value: object) -> list[str]:
 def _load(source: Source, name: str) -> dict[str, object]:
     content = source.read(name)
     try:
-        # Room for the memo is made up to the highest number asked for: a few bytes could ask for all the memory.
+        # Unpickling allocates the memo up to the highest index: a few bytes could demand all the memory.
         if any("PUT" in code.name and (number or 0) > len(content) for code, number, _ in pickletools.genops(content)):
             raise pickle.UnpicklingError("numbers its parts beyond its own length")
         value = _Unpickler(io.BytesIO(content)).load()
@@ -106,17 +106,17 @@ def _load(source: Source, name: str) -> dict[str, object]:
             raise pickle.UnpicklingError("does not hold a dictionary")
         return {key.decode("latin1") if isinstance(key, bytes) else str(key): part for key, part in value.items()}
     except _Forbidden as error:
-        raise source.error(name, f"{error}, which no CIFAR-10 batch does, so nothing of it was run") from error
+        raise source.error(name, f"{error}, which no CIFAR-10 batch does, so none of it was run") from error
     except _DAMAGE as error:
         raise source.error(name, f"is not a whole CIFAR-10 batch ({error or type(error).__name__})") from error
 
 
 class _Forbidden(Exception):
-    """The pickle asks for something that has no place in a batch."""
+    """The pickle contains something that does not belong in a batch."""
 
 
 class _Known:
-    """A name that batches mention: no class and no function, it does the one thing that batches call it for."""
+    """Stand-in for a class or function that batches refer to; does only what batches call it for."""
 
     __slots__ = ("_call", "_name")
 
@@ -132,17 +132,17 @@ class _Known:
 
 
 class _Dtype:
-    """Stands for the only dtype there is in a batch, uint8."""
+    """Stand-in for the only dtype in a batch, uint8."""
 
     __slots__ = ()
 
     def __setstate__(self, state: object) -> None:
-        # (version, byte order, …): says nothing that uint8 leaves open.
+        # (version, byte order, …) has no meaning for uint8.
         return None
 
 
 class _Array:
-    """Stands for a numpy array while its pickle is read. values: (N, M) uint8, None until its state has been read."""
+    """Stand-in for a numpy array during unpickling. values: (N, M) uint8, None until its state has been read."""
 
     __slots__ = ("values",)
 
@@ -168,20 +168,20 @@ def _dtype(code: object, *flags: object) -> _Dtype:
 
 
 def _encode(text: object, codec: object = None) -> bytes:
-    # How Python 3 writes bytes at protocol 2. Other codecs unpack, or look up modules by name.
+    # Python 3 writes bytes this way at protocol 2. Other codecs decompress, or import modules by name.
     if not isinstance(text, str) or codec not in ("latin1", "latin-1"):
         raise _Forbidden(f"asks to encode with {codec!r}")
     return text.encode("latin1")
 
 
 def _never(*arguments: object) -> NoReturn:
-    raise _Forbidden("asks to make an array of its own devising")
+    raise _Forbidden("asks to construct an array directly")
 
 
 class _Unpickler(pickle.Unpickler):
-    """Reads what CIFAR-10 batches hold, as Python 2 wrote it and as Python 3 writes it again, and nothing else.
+    """Unpickles what CIFAR-10 batches hold, as written by Python 2 or rewritten by Python 3, and nothing else.
 
-    Not even numpy's own functions are called: each admitted name is a stand-in that checks what it is given.
+    Not even numpy's own functions are called: each admitted name is a stand-in that checks its arguments.
     """
 
     def __init__(self, file: io.BytesIO) -> None:

@@ -1,4 +1,4 @@
-"""Fetch an archive over HTTP: bounded, resumable, its errors told apart from the disk's."""
+"""Download an archive over HTTP with timeouts, retries and resumption; network errors are told from the disk's."""
 
 import contextlib
 import http.client
@@ -16,9 +16,9 @@ _BLOCK = 2**20
 
 
 def download(url: str, path: Path, report: Report) -> None:
-    """Fetch url into path, going on after the bytes path already holds when the server can.
+    """Download url into path, resuming after the bytes already there if the server supports it.
 
-    Raises DataError when the server refuses or keeps breaking off; path then holds what came. OSError: the disk.
+    Raises DataError if the server refuses or keeps disconnecting, with path keeping what arrived; OSError for the disk.
     """
     tries = 0
     while True:
@@ -30,7 +30,7 @@ def download(url: str, path: Path, report: Report) -> None:
             if tries == _TRIES or (status is not None and status < 500):
                 reason = str(error) or repr(error)
                 raise DataError(
-                    f"{url}: cannot be fetched ({reason}); run the same command again to go on, or fetch the archive "
+                    f"{url}: cannot be fetched ({reason}); run the same command again to resume, or fetch the archive "
                     "yourself and give its path as --source"
                 ) from error
             time.sleep(1)
@@ -38,7 +38,7 @@ def download(url: str, path: Path, report: Report) -> None:
 
 def _fetch_rest(url: str, path: Path, report: Report) -> None:
     held = path.stat().st_size if path.exists() else 0
-    # S310 warns of file: and the like; preparation takes only http(s) for a URL, and urllib redirects to nothing local.
+    # S310 warns of file: and the like; preparation accepts only http(s) URLs, and urllib redirects to nothing local.
     request = urllib.request.Request(url, headers={"Range": f"bytes={held}-"} if held else {})  # noqa: S310
     try:
         with _network():
@@ -47,7 +47,7 @@ def _fetch_rest(url: str, path: Path, report: Report) -> None:
         error.close()
         if error.code != http.client.REQUESTED_RANGE_NOT_SATISFIABLE or not held:
             raise
-        # Nothing lies behind what is held: it is whole, or it is of another file. The checksum will tell.
+        # The server has no bytes after those held: the file is complete or another one. The checksum will tell.
         return
     with response:
         continued = response.status == http.client.PARTIAL_CONTENT
@@ -70,7 +70,7 @@ def _fetch_rest(url: str, path: Path, report: Report) -> None:
 
 @contextlib.contextmanager
 def _network() -> Iterator[None]:
-    """Tell the network's errors from the disk's, which no further try would mend."""
+    """Convert the network's OSErrors to ConnectionError; those of the disk would not go away by retrying."""
     try:
         yield
     except urllib.error.URLError:

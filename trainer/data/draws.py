@@ -1,6 +1,6 @@
-"""What an epoch draws at random, and the drawing of the next one beside the present one.
+"""The random draws of an epoch, and drawing the next epoch while the current one is computed.
 
-On a GPU the cores are idle while an epoch is computed; on a CPU they are what computes it.
+That pays on a GPU, which leaves the cores idle; on a CPU they compute the epoch.
 """
 
 from collections.abc import Callable
@@ -15,21 +15,21 @@ from trainer.data.order import epoch_order, generator
 
 
 class Draws(NamedTuple):
-    """An epoch's images in their order, (steps, images a step) int64, and a box for each: fields of the same shape."""
+    """An epoch's image order, (steps, images per step) int64, and a box per image, fields of the same shape."""
 
     order: Tensor
     boxes: Boxes
 
 
 def draw_epoch(dataset: Dataset, samples: int, replicas: int, batch: int, steps: int, seed: int, epoch: int) -> Draws:
-    """Draw order and augmentation of an epoch, on the CPU: a pure function."""
+    """Draw order and augmentation of an epoch on the CPU; a pure function of its arguments."""
     order = epoch_order(samples, replicas, batch, steps, seed, epoch)
     boxes = draw_boxes(dataset, order.numel(), generator(seed, epoch, "augmentation"))
     return Draws(order, Boxes(*(field.view(order.shape) for field in boxes)))
 
 
 class EpochDraws:
-    """The draws of one epoch after another. ahead: a thread makes those of the next while this one is computed."""
+    """The draws of successive epochs. ahead: a thread draws the next epoch while the current one is computed."""
 
     def __init__(self, draw: Callable[[int], Draws], epochs: int, *, ahead: bool) -> None:
         self._draw = draw
@@ -38,7 +38,7 @@ class EpochDraws:
         self._next: tuple[int, Future[Draws]] | None = None
 
     def take(self, epoch: int) -> Draws:
-        """Give the draws of an epoch, whichever it is; expects the one after it to be asked for next."""
+        """Return the draws of any epoch, and start drawing the next if drawing ahead."""
         expected, self._next = self._next, None
         draws = expected[1].result() if expected and expected[0] == epoch else self._draw(epoch)
         if self._thread and epoch + 1 < self._epochs:

@@ -1,4 +1,4 @@
-"""The random draws of an epoch, each a pure function of (seed, epoch): nothing to save, nothing to lose on resume."""
+"""Seeds and image order of an epoch: pure functions of (seed, epoch), so checkpoints need no random state."""
 
 import numpy as np
 import torch
@@ -17,12 +17,12 @@ def draw_seed(seed: int, epoch: int, purpose: str) -> int:
 
 
 def generator(seed: int, epoch: int, purpose: str) -> torch.Generator:
-    """Make the CPU generator for one purpose in one epoch."""
+    """Seed the CPU generator for one purpose in one epoch."""
     return torch.Generator().manual_seed(draw_seed(seed, epoch, purpose))
 
 
 def epoch_order(samples: int, replicas: int, batch: int, steps: int, seed: int, epoch: int) -> Tensor:
-    """Deal a fresh permutation out to the replicas, as DistributedSampler does.
+    """Deal a new permutation to the replicas, as DistributedSampler does.
 
     The permutation is padded to a multiple of `replicas` by repeating its head; replica r takes every replicas-th
     entry from r on. Returns (steps, replicas * batch) int64 on the CPU; in each step replica 0's batch comes first.

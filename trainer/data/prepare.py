@@ -1,7 +1,7 @@
-"""Preparation: from an archive, a folder or a URL to a dataset in place, all of it or nothing.
+"""Prepare a dataset from an archive, a folder or a URL, completely or not at all.
 
-Owns the checksums, the arrays being written and the one rename. What is in an archive is read by
-`cifar10` and `tinyimagenet`, through `sources`.
+Owns the checksums, writing the arrays and the final rename. `cifar10` and `tinyimagenet` read the archives, through
+`sources`.
 """
 
 import contextlib
@@ -44,7 +44,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class _Origin(NamedTuple):
-    """Whether a source is the official one, and the md5 of the archive, None for a folder."""
+    """Whether a source is official, and the archive's md5, None for a folder."""
 
     official: bool
     md5: str | None
@@ -60,9 +60,9 @@ def prepare(
 ) -> tuple[Manifest, bool]:
     """Fill data/<dataset>/ from source: a path to the archive or its unpacked folder, "download", or an http(s) URL.
 
-    Returns the manifest, and whether this call prepared it; False when the same content already was. unofficial: accept
-    what has not the official md5. report: see Report; stages are downloading, checking, reading. Raises DataError, and
-    then, as after KeyboardInterrupt, nothing of it is left but the part of a download that a next call goes on from.
+    Returns the manifest, and whether this call prepared it: False if the same content was there. unofficial: accept a
+    source without the official md5. report: see Report; stages are downloading, checking, reading. Raises DataError.
+    After that or KeyboardInterrupt nothing is left but a partial download, which the next call resumes.
     """
     facts = DATASETS.get(dataset)
     if facts is None:
@@ -98,7 +98,7 @@ def prepare(
 
 
 def require_space(folder: Path, needed: int) -> None:
-    """Raise DataError if the disk under folder has less than needed bytes free."""
+    """Raise DataError if folder's disk has fewer than `needed` bytes free."""
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise DataError(
@@ -108,18 +108,18 @@ def require_space(folder: Path, needed: int) -> None:
 
 
 def _present(data: Path, dataset: str) -> Manifest | None:
-    """Give the manifest of what is in place, None if nothing is. Raises DataError if it is damaged or foreign."""
+    """Read the manifest of the dataset in place, if any. Raises DataError if what is there is damaged or foreign."""
     target = data / dataset
     manifest = read_manifest(data, dataset)
     if manifest:
         PreparedDataset(target, manifest).arrays()
     elif target.is_symlink() or (target.exists() and not (target.is_dir() and not any(target.iterdir()))):
-        raise DataError(f"{target}: is no prepared dataset; move it away, or choose another folder with --data")
+        raise DataError(f"{target}: is not a prepared dataset; move it away, or choose another folder with --data")
     return manifest
 
 
 def _origin(facts: Dataset, path: Path, label: str, unofficial: bool, report: Report) -> _Origin:
-    """Compare md5s. Raises DataError if the source is not the official one and the user has not said that he knows."""
+    """Compare md5s with the official ones. Raises DataError if they differ, unless unofficial."""
     advice = "get the official one with '--source download', or pass --unofficial to use this one as it is"
     if not path.is_dir():
         found = _md5(path, report)
@@ -157,16 +157,16 @@ def _md5(path: Path, report: Report) -> str:
 
 
 def _fetch(facts: Dataset, url: str, data: Path, work: Path, unofficial: bool, report: Report) -> Path:
-    """Download into work, going on from what an earlier call left in data, and leave there what this call gets.
+    """Download into work, resuming a part that an earlier call left in data; a failing call leaves its own part there.
 
-    The earlier part is taken by a rename, so of two calls one goes on from it and the other starts afresh.
+    The part is taken by a rename, so of two calls one resumes it and the other starts over.
     """
     path = work / f"{hashlib.sha256(url.encode()).hexdigest()[:12]}.part"
     parked = data / f".{facts.name}.{path.name}"
-    with contextlib.suppress(FileNotFoundError):  # there is none, or another call has it
+    with contextlib.suppress(FileNotFoundError):  # there is none, or another call took it
         parked.rename(path)
     if unofficial:
-        # No checksum would tell whether the server still has the file that the part is of.
+        # Without a checksum, a resumed download could mix two versions of the file.
         path.unlink(missing_ok=True)
     resumed = path.exists()
     try:
@@ -182,7 +182,7 @@ def _fetch(facts: Dataset, url: str, data: Path, work: Path, unofficial: bool, r
 
 
 def _write(facts: Dataset, files: Source, origin: _Origin, label: str, folder: Path, report: Report) -> Manifest:
-    """Read everything and write it into a new folder: the arrays, then the manifest."""
+    """Read the source and write a new folder: the arrays, then the manifest."""
     contents: Contents = _READERS[facts.name].read(files)
     unsigned = Manifest(
         dataset=facts.name,
@@ -220,9 +220,9 @@ def _write(facts: Dataset, files: Source, origin: _Origin, label: str, folder: P
 
 @contextlib.contextmanager
 def _array_file(path: Path, dtype: str, shape: tuple[int, ...]) -> Iterator[Callable[[npt.NDArray[Any]], object]]:
-    """Write an .npy file some rows at a time, durably.
+    """Write an .npy file durably, some rows at a time.
 
-    Written, not mapped: a mapping of a file on a full disk ends in SIGBUS, a write in an error that can be told.
+    Not through a memory map: on a full disk that ends in SIGBUS, a write in an error that can be reported.
     """
     with path.open("xb") as file:
         np.lib.format.write_array_header_1_0(file, {"descr": dtype, "fortran_order": False, "shape": shape})
@@ -232,7 +232,7 @@ def _array_file(path: Path, dtype: str, shape: tuple[int, ...]) -> Iterator[Call
 
 
 def _put_in_place(data: Path, dataset: str, manifest: Manifest, folder: Path) -> tuple[Manifest, bool]:
-    """Rename folder to its place; when a dataset is there already, compare the two."""
+    """Rename folder into place; if a dataset is there already, it must have the same fingerprint."""
     sync_folder(folder)
     try:
         folder.rename(data / dataset)

@@ -1,7 +1,7 @@
-"""A prepared dataset on disk: four memory-mappable arrays and the manifest that vouches for them.
+"""A prepared dataset on disk: four memory-mappable arrays and the manifest that describes them.
 
-`<data>/<dataset>/manifest.json` is written with the arrays into a folder that is renamed into place whole, so a
-manifest that is there has its arrays. Preparation writes this; the trainer, the planner and `sweep data info` read it.
+`<data>/<dataset>/manifest.json` and the arrays are written into a folder that is then renamed into place, so a manifest
+always has its arrays. Preparation writes it; the trainer, the planner and `sweep data info` read it.
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from trainer.data.catalog import DATASETS
 from trainer.records.base import Versioned
 from trainer.records.files import RecordError, read_json
 
-if TYPE_CHECKING:  # the planner reads manifests, never arrays; numpy would be a quarter of its start
+if TYPE_CHECKING:  # the planner reads manifests only; numpy would take a quarter of its start-up
     import numpy as np
     import numpy.typing as npt
 
 SPLITS = ("train", "val")
 MANIFEST = "manifest.json"
 
-# In the root of what `sweep data synthesize` draws, so that no one takes it for the real thing.
+# In the root of what `sweep data synthesize` draws, so that nobody mistakes it for real data.
 SYNTHETIC_MARKER = "SYNTHETIC.txt"
 
-# Rows read at a time: at 64×64 pixels some 12 MB, so that verifying and loading need no more memory than that beside.
+# Rows read at a time: about 12 MB at 64×64 pixels, all the extra memory that verifying and loading need.
 _ROWS = 1024
 
 _REPORT_EVERY_S = 0.1
 
 Report = Callable[[str, int, int], None]
-"""Called with (stage, done, total) now and then, and at a stage's end with done == total. total 0: not known."""
+"""Called with (stage, done, total) repeatedly, and at a stage's end with done == total. total 0: unknown."""
 
 
 class DataError(Exception):
-    """A dataset that is missing, damaged or not what it says; the message is one sentence for the user.
+    """A dataset is missing, damaged or inconsistent; the message is one sentence for the user.
 
-    what: the sentence without the remedy, where that is known apart.
+    what: the problem, without the remedy if that is given.
     """
 
     def __init__(self, what: str, remedy: str | None = None) -> None:
@@ -49,11 +49,10 @@ class DataError(Exception):
 
 
 class Manifest(Versioned):
-    """What was prepared and from what.
+    """What was prepared, and from which source.
 
-    fingerprint: sha256 over the arrays' bytes (see `fingerprint_of`), the dataset's identity in every result.
-    official: the source had the official archive's md5. synthetic: drawn by `sweep data synthesize`.
-    source: as the user named it. source_md5: of the archive, None for an unpacked folder.
+    fingerprint: see `Fingerprint`; the dataset's identity in every result. official: the source had the official md5.
+    synthetic: drawn by `sweep data synthesize`. source: as the user named it. source_md5: None for an unpacked folder.
     """
 
     dataset: str
@@ -69,7 +68,7 @@ class Manifest(Versioned):
     prepared: datetime
 
     def layout(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        """Give shape and dtype of each array by its name, in the fingerprint's order."""
+        """Return shape and dtype of each array by name, in the fingerprint's order."""
         layout: dict[str, tuple[tuple[int, ...], str]] = {}
         for split, samples in zip(SPLITS, (self.train_samples, self.val_samples), strict=True):
             layout[f"{split}_images"] = ((samples, 3, self.image_size, self.image_size), "|u1")
@@ -78,14 +77,14 @@ class Manifest(Versioned):
 
 
 class Split(NamedTuple):
-    """One split on its way in. labels: (N,) int64; images: chunks (n, 3, S, S) uint8 that make N together."""
+    """One split of a source. labels: (N,) int64. images: chunks (n, 3, S, S) uint8 that add up to N."""
 
     labels: npt.NDArray[np.int64]
     images: Iterator[npt.NDArray[np.uint8]]
 
 
 class Contents(NamedTuple):
-    """What a reader finds in a source: everything but the pixels at once, these as they are asked for."""
+    """What a reader finds in a source; the images are read as they are iterated over."""
 
     classes: list[str]
     image_size: int
@@ -94,11 +93,11 @@ class Contents(NamedTuple):
 
 
 class Fingerprint:
-    """A dataset's fingerprint as its parts come by; what `fingerprint_of` says of whole arrays.
+    """A dataset's fingerprint, computed incrementally; `fingerprint_of` computes it from whole arrays.
 
     sha256 over one JSON line with the class names, then for each of train_images, train_labels, val_images and
-    val_labels one JSON line [name, dtype, shape] and the array's bytes, C order, little-endian. Where the pixels came
-    from, how they were packed and how many workers decoded them leave no trace in it.
+    val_labels one JSON line [name, dtype, shape] and the array's bytes, C order, little-endian. It does not depend on
+    the source of the pixels, their packing or the number of workers that decoded them.
     """
 
     def __init__(self, classes: Sequence[str]) -> None:
@@ -125,7 +124,7 @@ def fingerprint_of(
     arrays: Mapping[str, npt.NDArray[Any]],
     report: Callable[[int, int], None] = lambda done, total: None,
 ) -> str:
-    """Give the identity of a dataset: equal fingerprints, equal training data.
+    """Compute a dataset's identity: equal fingerprints mean equal training data.
 
     arrays: {train,val}_images (N, 3, S, S) uint8 and {train,val}_labels (N,) int64. report: called with (rows, all).
     """
@@ -148,7 +147,7 @@ class PreparedDataset:
     """The arrays of one prepared dataset, memory-mapped.
 
     images(split): (N, 3, S, S) uint8. labels(split): (N,) int64, indices into manifest.classes. Both in the dataset's
-    own order: CIFAR-10's batches one after another; TinyImageNet by class in sorted order, then by file name.
+    own order: CIFAR-10's batches in sequence; TinyImageNet sorted by class, then by file name.
     """
 
     def __init__(self, folder: Path, manifest: Manifest) -> None:
@@ -164,10 +163,10 @@ class PreparedDataset:
     def read(
         self, split: str, kept: npt.NDArray[np.int64] | None = None
     ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-        """Read a split, or only the images with these indices (n,) in their order, into memory: images and labels.
+        """Read images and labels of a split into memory; kept: only those with these indices (n,), in this order.
 
-        Front to back and a block mapped at a time: the pages of a mapped file count as the process's own while it is
-        mapped, which for all of TinyImageNet would be as much again as the images. Raises DataError as `arrays` does.
+        Reads front to back and maps one block at a time: pages of a mapped file count as the process's memory, which
+        would double it for all of TinyImageNet. Raises DataError as `arrays` does.
         """
         import numpy as np
 
@@ -182,7 +181,7 @@ class PreparedDataset:
         return taken, labels[kept]
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Open all four arrays. Raises DataError if one is missing, cut short or not what the manifest says."""
+        """Map all four arrays. Raises DataError if one is missing, truncated or not as the manifest says."""
         return {name: self._load(name) for name in self.manifest.layout()}
 
     def _load(self, name: str) -> npt.NDArray[Any]:
@@ -200,12 +199,12 @@ class PreparedDataset:
         return array
 
     def remedy(self) -> str:
-        """Say what to do when the arrays are damaged."""
+        """Return the advice for damaged arrays."""
         return f"remove {self.folder} and prepare it again with 'sweep data prepare {self.manifest.dataset}'"
 
 
 def paced(report: Report) -> Report:
-    """Pass on at most ten reports a second, and every stage's first and last."""
+    """Limit reports to ten per second, plus every stage's first and last."""
     stage_then, reported = "", 0.0
 
     def pass_on(stage: str, done: int, total: int) -> None:
@@ -219,7 +218,7 @@ def paced(report: Report) -> Report:
 
 
 def read_manifest(data: Path, dataset: str) -> Manifest | None:
-    """Give the manifest of a prepared dataset, None if it has not been prepared. Raises DataError if it is damaged."""
+    """Read the manifest of a dataset, None if it has not been prepared. Raises DataError if it is damaged."""
     try:
         return read_json(data / dataset / MANIFEST, Manifest)
     except RecordError as error:
@@ -227,7 +226,7 @@ def read_manifest(data: Path, dataset: str) -> Manifest | None:
 
 
 def open_dataset(data: Path, dataset: str) -> PreparedDataset:
-    """Open a prepared dataset. Raises DataError with the command that would prepare it."""
+    """Open a prepared dataset. Raises DataError with the command that prepares it if it is not."""
     manifest = read_manifest(data, dataset)
     if manifest is None:
         title = DATASETS[dataset].title if dataset in DATASETS else dataset
@@ -239,9 +238,9 @@ def open_dataset(data: Path, dataset: str) -> PreparedDataset:
 
 
 def verify(data: Path, dataset: str, report: Report = lambda stage, done, total: None) -> Manifest:
-    """Read every byte of a prepared dataset again and hold it against its manifest.
+    """Check every byte of a prepared dataset against its manifest, which is returned.
 
-    Returns the manifest. Raises DataError if the dataset is not prepared, or is not what was prepared.
+    Raises DataError if the dataset is not prepared or has changed since.
     """
     prepared = open_dataset(data, dataset)
     manifest = prepared.manifest

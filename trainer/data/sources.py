@@ -1,7 +1,7 @@
-"""Where a dataset comes from: an archive or an unpacked folder as named files.
+"""An archive or an unpacked folder as a set of named files.
 
-Owns what may be read: names that stay inside, no links, bounded sizes, nothing extracted to disk. Knows nothing of
-what is in the files.
+Owns what may be read: names inside the archive, no links, bounded sizes, nothing extracted to disk. Knows nothing of
+the files' content.
 """
 
 import gzip
@@ -17,7 +17,7 @@ from typing import Generic, TypeVar
 
 from trainer.data.prepared import DataError
 
-# The official CIFAR-10 batches are 31 MB each and 186 MB together; a member beyond this is no part of either dataset.
+# The official CIFAR-10 batches are 31 MB each and 186 MB together; no member of either dataset is larger than this.
 LARGEST_MEMBER = 64 * 2**20
 LARGEST_TAR = 1024 * 2**20
 
@@ -27,7 +27,7 @@ Entry = TypeVar("Entry")
 
 
 class Source(ABC):
-    """Named files below one root; names are relative to it, parts separated by "/"."""
+    """Named files below one root; names are relative to it and separated by "/"."""
 
     def __init__(self, label: str, remedy: str) -> None:
         self.label = label
@@ -35,7 +35,7 @@ class Source(ABC):
         self._root = ""
 
     def enter(self, inner: str, marker: str) -> None:
-        """Make the folder that holds the file marker the root: here, or one down in inner. Raises DataError."""
+        """Set the root to the folder that holds the file marker: the top or inner. Raises DataError if neither does."""
         self._root = ""
         for folder in ("", inner):
             if marker in self.files(folder):
@@ -47,11 +47,11 @@ class Source(ABC):
         return f"{self.label}: {self._below(name)}"
 
     def error(self, name: str, problem: str) -> DataError:
-        """Word what is wrong with a file: where it is, the problem, what to do."""
+        """Create the error for a file: where it is, the problem, what to do."""
         return DataError(f"{self.where(name)}: {problem}; {self._remedy}")
 
     def read(self, name: str, limit: int = LARGEST_MEMBER) -> bytes:
-        """Read a whole file, from any thread. Raises DataError if it is missing, damaged or larger than limit bytes."""
+        """Read a whole file; thread-safe. Raises DataError if it is missing, damaged or larger than limit bytes."""
         size = self._size(self._below(name))
         if size is None:
             raise self.error(name, "is missing")
@@ -61,11 +61,11 @@ class Source(ABC):
 
     @abstractmethod
     def files(self, folder: str) -> list[str]:
-        """List the plain names of the files directly in a folder, sorted; none if there is no such folder."""
+        """List the names of the files directly in a folder, sorted; empty if there is no such folder."""
 
     @abstractmethod
     def folders(self, folder: str) -> list[str]:
-        """List the plain names of the folders directly in a folder, sorted."""
+        """List the names of the folders directly in a folder, sorted."""
 
     @abstractmethod
     def close(self) -> None: ...
@@ -81,7 +81,7 @@ class Source(ABC):
 
 
 class Folder(Source):
-    """An unpacked dataset. Links are followed: on clusters such a folder is often put together from them."""
+    """An unpacked dataset. Follows links, as such folders on clusters often consist of them."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(str(path), "unpack the official archive again, or name the archive itself")
@@ -118,7 +118,7 @@ class Folder(Source):
 
 
 class _Archive(Source, Generic[Entry]):
-    """What both kinds of archive share: an index of checked names, made before anything is read."""
+    """What zip and tar share: an index of checked names, built before any member is used."""
 
     def __init__(self, path: Path, label: str) -> None:
         super().__init__(label, "get the archive again, for example with '--source download'")
@@ -136,7 +136,7 @@ class _Archive(Source, Generic[Entry]):
     def _checked(self, name: str) -> str:
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if name.startswith("/") or ".." in parts or re.search(r"[\\\x00-\x1f]|^[A-Za-z]:", name):
-            raise self.error(ascii(name), "is no path inside the archive's own folder, so nothing was read")
+            raise self.error(ascii(name), "is not a path inside the archive's own folder, so nothing was read")
         return "/".join(parts)
 
     def close(self) -> None:
@@ -170,7 +170,7 @@ class Zip(_Archive[zipfile.ZipInfo]):
             raise DataError(f"{label}: is not a whole zip archive ({error}); {self._remedy}") from error
         try:
             for entry in self._zip.infolist():
-                # orig_filename still has what zipfile would cut off behind a null byte.
+                # orig_filename still has what zipfile cuts off after a null byte.
                 name = self._checked(entry.orig_filename)
                 if stat.S_ISLNK(entry.external_attr >> 16):
                     raise self.error(name, "is a link, which no official archive holds")
@@ -192,9 +192,9 @@ class Zip(_Archive[zipfile.ZipInfo]):
 
 
 class Tar(_Archive[bytes]):
-    """A tar archive, plain or gzipped, read once from front to end into memory.
+    """A tar archive, plain or gzipped, read sequentially into memory.
 
-    Going back in a compressed tar means decompressing it anew, and CIFAR-10's batches do not lie in their order.
+    Seeking back in a compressed tar decompresses it again, and CIFAR-10's batches are not stored in order.
     """
 
     def __init__(self, path: Path, label: str) -> None:
@@ -204,7 +204,7 @@ class Tar(_Archive[bytes]):
             with path.open("rb") as raw:
                 zipped = raw.read(2) == b"\x1f\x8b"
                 raw.seek(0)
-                # Reading to gzip's own end, behind the tar's, is what makes it compare its checksum.
+                # gzip compares its checksum only at its own end, which is after the tar's.
                 with gzip.open(raw) if zipped else raw as plain:
                     with tarfile.open(fileobj=plain, mode="r:") as archive:
                         for member in archive:
@@ -231,9 +231,9 @@ class Tar(_Archive[bytes]):
 
 
 def open_source(path: Path, label: str) -> Source:
-    """Open an archive (told by its content) or a folder for reading.
+    """Open an archive (recognised by its content) or a folder for reading.
 
-    label: what to call it in errors. Raises DataError if it is neither or damaged, OSError if it cannot be read.
+    label: its name in errors. Raises DataError if it is neither or damaged, OSError if it cannot be read.
     """
     if path.is_dir():
         return Folder(path)

@@ -1,4 +1,4 @@
-"""The folder beside its target in which a dataset is prepared, and clearing what killed preparations left of theirs."""
+"""The temporary folder in which a dataset is prepared, and removing those of killed preparations."""
 
 import contextlib
 import os
@@ -11,13 +11,13 @@ from pathlib import Path
 
 from trainer.records.process import Process, is_alive, this_process
 
-# A preparation takes minutes. What another machine left for longer than this, where no process can be asked, is dead.
+# A preparation takes minutes. Another machine's processes cannot be looked up, so its folders expire by age.
 _DEAD_AFTER_S = 24 * 3600
 
 
 @contextlib.contextmanager
 def work_folder(data: Path, dataset: str) -> Iterator[Path]:
-    """Make a folder beside the target, named after its owner, and remove it whatever happens."""
+    """Create a folder beside the target, named after its owner, and always remove it on exit."""
     owner = this_process()
     name = f".{dataset}.{owner.host}.{owner.pid}.{int(owner.started)}.{secrets.token_hex(4)}.preparing"
     work = data / name
@@ -25,17 +25,17 @@ def work_folder(data: Path, dataset: str) -> Iterator[Path]:
     try:
         yield work
     finally:
-        # A file that cannot be removed now must not hide the error at hand; the next preparation clears it.
+        # A failing removal must not hide the current error; the next preparation removes the folder.
         shutil.rmtree(work, ignore_errors=True)
 
 
 def clear_dead(data: Path, dataset: str) -> None:
-    """Remove what killed preparations left, keeping the part of a download for the next."""
+    """Remove the folders of killed preparations, keeping partial downloads for the next one."""
     for folder in data.glob(f".{dataset}.*.preparing"):
         owner = re.fullmatch(
             r"\.[a-z0-9]+\.(?P<host>.+)\.(?P<pid>\d+)\.(?P<started>\d+)\.[0-9a-f]{8}\.preparing", folder.name
         )
-        with contextlib.suppress(FileNotFoundError):  # its owner, or another cleaner, was faster
+        with contextlib.suppress(FileNotFoundError):  # its owner or another process removed it first
             status = folder.lstat()
             if owner is None or status.st_uid != os.getuid():
                 continue

@@ -1,7 +1,7 @@
-"""Drawn datasets in the official layouts: small, learnable, and named synthetic wherever a name shows.
+"""Draw datasets in the official layouts: small, learnable, and marked as synthetic wherever a name shows.
 
-They let the quickstart and the tests take the same road as real data. A class is a shape, a texture and a colour; the
-images of a class differ in place, size, rotation, shade, background and noise. Says nothing about how they are read.
+The quickstart and the tests use them through the same code as real data. A class is a shape, a texture and a colour;
+its images differ in place, size, rotation, shade, background and noise. Does not read them.
 """
 
 import io
@@ -25,7 +25,7 @@ from trainer.records.files import write_atomic
 Floats = npt.NDArray[np.float64]
 
 _SHAPES: dict[str, Callable[[Floats, Floats], Floats]] = {
-    # Signed distance to the outline, about 1 from the centre; negative inside. x, y: the shape's own coordinates.
+    # Signed distance to the outline, negative inside; the outline is about 1 from the centre. x, y: shape coordinates.
     "disc": lambda x, y: np.hypot(x, y) - 1,
     "square": lambda x, y: np.maximum(abs(x), abs(y)) - 0.85,
     "triangle": lambda x, y: np.maximum(0.87 * abs(x) + 0.5 * y, -y) - 0.6,
@@ -35,7 +35,7 @@ _SHAPES: dict[str, Callable[[Floats, Floats], Floats]] = {
     "bar": lambda x, y: np.maximum(abs(x) - 1.1, abs(y) - 0.42),
 }
 _TEXTURES: dict[str, Callable[[Floats, Floats], Floats]] = {
-    # How much of the colour is left, 0 to 1, at the same coordinates.
+    # How much of the colour remains, 0 to 1, at the same coordinates.
     "plain": lambda x, y: np.ones_like(x),
     "striped": lambda x, y: 0.5 + 0.5 * np.sign(np.sin(9 * x)),
     "checked": lambda x, y: 0.5 + 0.5 * np.sign(np.sin(8 * x) * np.sin(8 * y)),
@@ -53,7 +53,7 @@ _COLOURS = {
 _DEFAULT_CLASSES = 20
 _BATCH = 512
 
-# Any moment will do, as long as it is always the same: archives of one seed are equal byte for byte.
+# An arbitrary fixed time, so that archives of one seed are equal byte for byte.
 _EPOCH_S = 1_000_000_000
 _EPOCH = (2001, 9, 9, 1, 46, 40)
 
@@ -67,8 +67,8 @@ class _Class(NamedTuple):
 def synthesize(dataset: str, folder: Path, *, train: int, val: int, classes: int | None = None, seed: int = 0) -> Path:
     """Draw a dataset and write it as an archive in the official layout; equal arguments give equal bytes.
 
-    train, val: images in all, as evenly over the classes as they go. classes: always 10 for cifar10, 20 unless said for
-    tinyimagenet. Returns the archive's path. Raises DataError if the numbers make no dataset.
+    train, val: total images, spread as evenly as possible over the classes. classes: always 10 for cifar10, by default
+    20 for tinyimagenet. Returns the archive's path. Raises DataError if the numbers do not allow a dataset.
     """
     facts = DATASETS.get(dataset)
     if facts is None:
@@ -95,12 +95,12 @@ def synthesize(dataset: str, folder: Path, *, train: int, val: int, classes: int
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(path, write(kinds, *label_lists, *image_lists))
     except OSError as error:
-        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another folder or free some") from error
+        raise DataError(f"{path}: cannot be written ({error.strerror}); choose another folder or free space") from error
     return path
 
 
 def _kinds(count: int) -> list[_Class]:
-    """Choose the classes, always the same ones first, so that neighbours share a shape, a texture or a colour."""
+    """Return the first `count` classes of a fixed random order."""
     every = [_Class(*parts) for parts in itertools.product(_SHAPES, _TEXTURES, _COLOURS)]
     order = np.random.default_rng(0).permutation(len(every))
     return [every[index] for index in order[:count]]
@@ -130,7 +130,7 @@ def _draw(kind: _Class, count: int, size: int, random: np.random.Generator) -> n
     dx, dy = column - each(-0.35, 0.35), row - each(-0.35, 0.35)
     x = (np.cos(angle) * dx + np.sin(angle) * dy) / scale
     y = (np.cos(angle) * dy - np.sin(angle) * dx) / scale
-    # An outline about one pixel soft, whatever the size.
+    # The outline is blurred over about one pixel, whatever the size.
     mask = np.clip(0.5 - _SHAPES[kind.shape](x, y) * scale * size / 2, 0, 1)[:, None]
     texture = (0.35 + 0.65 * _TEXTURES[kind.texture](x, y))[:, None]
     colour = np.array(_COLOURS[kind.colour])[:, None, None] + each(-0.2, 0.2, 3, 1, 1)
@@ -149,7 +149,7 @@ def _cifar10(
     train_images: npt.NDArray[np.uint8],
     val_images: npt.NDArray[np.uint8],
 ) -> bytes:
-    """Pack as the official archive is: five training batches, a test batch, the names, in a gzipped tar."""
+    """Pack in the official layout: five training batches, a test batch and the class names in a gzipped tar."""
     parts = np.array_split(np.arange(len(train_labels)), len(cifar10.TRAIN))
     batches = {
         name: (f"training batch {number} of {len(parts)}", train_images[part], train_labels[part])
@@ -167,7 +167,7 @@ def _cifar10(
     meta = {"num_cases_per_batch": len(parts[0]), "label_names": names, "num_vis": rows.shape[1]}
     files[cifar10.META] = cifar10.dump(meta)
     packed = io.BytesIO()
-    # A gzip header has a name and a time; tarfile would put the present one there.
+    # tarfile would put the current time into the gzip header.
     with (
         GzipFile("", "wb", 6, packed, mtime=_EPOCH_S) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.USTAR_FORMAT) as archive,
@@ -186,7 +186,7 @@ def _tinyimagenet(
     train_images: npt.NDArray[np.uint8],
     val_images: npt.NDArray[np.uint8],
 ) -> bytes:
-    """Pack as the official archive is: a folder of JPEG files a class, validation images with annotations, in a zip."""
+    """Pack in the official layout: a folder of JPEG files per class, validation images and annotations in a zip."""
     ids = [f"synthetic{label:03d}" for label in range(len(kinds))]
     words = [
         f"{name}\tsynthetic {kind.colour} {kind.texture} {kind.shape}" for name, kind in zip(ids, kinds, strict=True)
@@ -199,7 +199,7 @@ def _tinyimagenet(
 
         def put(name: str, content: bytes) -> None:
             entry = zipfile.ZipInfo(f"{tinyimagenet.INNER}/{name}", _EPOCH)
-            entry.create_system, entry.external_attr = 3, 0o100644 << 16  # Unix, an ordinary file
+            entry.create_system, entry.external_attr = 3, 0o100644 << 16  # Unix, a regular file
             archive.writestr(entry, content)
 
         put(SYNTHETIC_MARKER, _marker("TinyImageNet"))

@@ -1,7 +1,7 @@
-"""TinyImageNet's folders of JPEG files: which image has which label, in which order, and decoding them in parallel.
+"""Read TinyImageNet's folders of JPEG files: labels, order and parallel decoding.
 
-Owns the layout of `tiny-imagenet-200`. Order: by class in sorted order, then by file name in sorted order, as
-torchvision.datasets.ImageFolder has it.
+Owns the layout of `tiny-imagenet-200`. Order: sorted by class, then by file name, as in
+torchvision.datasets.ImageFolder.
 """
 
 import os
@@ -22,7 +22,7 @@ CLASSES = MARKER = "wnids.txt"
 ANNOTATIONS = "val/val_annotations.txt"
 SIZE = 64
 
-# Its archive has a published md5, its files have none.
+# Only the archive has a published md5, not its files.
 OFFICIAL_MD5: dict[str, str] = {}
 
 # The official images are 1 to 10 kB.
@@ -30,15 +30,15 @@ _LARGEST_IMAGE = 2**20
 _LARGEST_TEXT = 16 * 2**20
 _SUFFIXES = (".jpeg", ".jpg")
 
-# Images a worker decodes at a time: 3 MB of pixels, so that a few chunks a worker fit anywhere.
+# Images decoded by a worker at a time: 3 MB of pixels, so that a few chunks per worker fit in any memory.
 _CHUNK = 256
 _MOST_WORKERS = 16
 
 
 def read(source: Source, workers: int | None = None) -> Contents:
-    """Find out which images there are and their labels; the images are decoded when they are asked for.
+    """List the images and their labels; images are decoded as they are iterated over.
 
-    workers: threads that decode, by default one a usable core. Raises DataError that names the file, now or then.
+    workers: decoding threads, by default one per usable core. Raises DataError, naming the file, here or when decoding.
     """
     source.enter(INNER, CLASSES)
     classes = _class_names(source)
@@ -64,7 +64,7 @@ def _class_names(source: Source) -> list[str]:
         raise source.error(CLASSES, "names no class")
     unknown = sorted(set(source.folders("train")) - set(names))
     if unknown:
-        # A list cut short looks just like this, and would give every class behind the cut another label.
+        # A truncated list looks like this, and would change the labels of other classes.
         raise source.error(f"train/{unknown[0]}", f"is a class that {CLASSES} does not name")
     return sorted(names)
 
@@ -101,13 +101,13 @@ def _val(source: Source, classes: Sequence[str]) -> list[tuple[int, str]]:
         raise source.error(f"val/images/{missing[0]}", f"is missing, though {ANNOTATIONS} names it")
     surplus = sorted(set(present).difference(annotated))
     if surplus:
-        # Not left out quietly: annotations cut short look just like this.
+        # Not skipped silently: truncated annotations look like this.
         raise source.error(f"val/images/{surplus[0]}", f"has no label, {ANNOTATIONS} does not name it")
     return sorted((label, f"val/images/{image}") for image, label in annotated.items())
 
 
 def _images(source: Source, folder: str) -> list[str]:
-    # What is no JPEG by name (.DS_Store, Thumbs.db) is passed over, as ImageFolder does.
+    # Skips other files (.DS_Store, Thumbs.db), as ImageFolder does.
     return [name for name in source.files(folder) if name.lower().endswith(_SUFFIXES) and not name.startswith(".")]
 
 
@@ -129,9 +129,9 @@ def _labels(found: Sequence[tuple[int, str]]) -> npt.NDArray[np.int64]:
 
 
 def _decode_all(source: Source, names: Sequence[str], workers: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """Decode in threads (Pillow lets go of the interpreter while it does), chunks in the order of names.
+    """Decode in threads (Pillow releases the GIL) and yield chunks in the order of names.
 
-    Only a few chunks are under way at a time, so memory does not grow when the disk is slower than the cores.
+    Only a few chunks are in progress at a time, so memory does not grow if the disk is slower than the cores.
     """
     starts = iter(range(0, len(names), _CHUNK))
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
@@ -156,7 +156,7 @@ def _decode_chunk(source: Source, names: Sequence[str]) -> npt.NDArray[np.uint8]
 
 
 def _decode(source: Source, name: str) -> npt.NDArray[np.uint8]:
-    """Decode one JPEG to (3, 64, 64) uint8, grey to RGB as ImageFolder does. Size is checked before any pixel is."""
+    """Decode one JPEG to (3, 64, 64) uint8, grey to RGB as in ImageFolder. The size is checked before decoding."""
     content = source.read(name, _LARGEST_IMAGE)
     try:
         with Image.open(BytesIO(content), formats=("JPEG",)) as image:
@@ -164,7 +164,7 @@ def _decode(source: Source, name: str) -> npt.NDArray[np.uint8]:
                 raise source.error(name, f"is {image.size[0]}×{image.size[1]} pixels, not {SIZE}×{SIZE}")
             return np.asarray(image if image.mode == "RGB" else image.convert("RGB")).transpose(2, 0, 1)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        # Pillow names the buffer it was given, which helps nobody.
+        # Pillow's message would name its input buffer.
         reason = "no JPEG at all" if isinstance(error, UnidentifiedImageError) else str(error)
         raise source.error(name, f"is not a whole JPEG image ({reason})") from error
 

@@ -1,1 +1,1 @@
-"""The two architectures: facts without torch in `catalog`, networks in `build`, `replicas` and `vit`."""
+"""The architectures: names and costs in `catalog` (no torch), the networks in `build`, `resnet` and `vit`."""

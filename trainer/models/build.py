@@ -1,4 +1,4 @@
-"""From an architecture's name to its network."""
+"""Build an architecture's network by name."""
 
 from functools import partial
 
@@ -13,7 +13,7 @@ from trainer.records.recipe import Recipe
 def build_model(architecture: str, classes: int, image_size: int, recipe: Recipe) -> nn.Module:
     """Build the network with torch's current random state. Raises ValueError for an unknown architecture.
 
-    ResNet-18 is torchvision's, 7×7 stem and all, with its normalisation in as many groups as the recipe has replicas.
+    ResNet-18 is torchvision's, including its 7×7 stem, with batch statistics per replica of the recipe.
     """
     match architecture:
         case "resnet18":

@@ -1,4 +1,4 @@
-"""What is known of each architecture without building it: names and the cost of a forward pass. No torch."""
+"""Each architecture's names and the cost of its forward pass. No torch."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ class Architecture:
 
 
 def _resnet18_macs(image_size: int) -> float:
-    """37.0 M at 32 pixels (torchvision's network, counted layer by layer); all of it grows with the image's area."""
+    """37.0 M at 32 pixels (torchvision's network, counted layer by layer), proportional to the image's area."""
     return 37.0e6 * (image_size / 32) ** 2
 
 
 def _vit_macs(image_size: int) -> float:
-    """64 patches and the class token through 6 blocks, plus the patch embedding, whose patches grow with the image."""
+    """64 patches and the class token through 6 blocks, plus the patch embedding; patches grow with the image."""
     tokens, width, hidden, layers = 65, 256, 512, 6
     projections = 4 * width * width + 2 * width * hidden
     attention = 2 * tokens * width

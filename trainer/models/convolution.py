@@ -1,10 +1,10 @@
-"""Convolutions of maps hardly larger than their kernel, as one matrix product.
+"""Convolve maps no larger than the kernel as one matrix product.
 
-Where a 3×3 kernel with padding meets a map of 2×2 or 1×1 pixels, most of its taps lie outside; ResNet-18 on images of
-32×32 has seven such layers with four fifths of its weights. There the convolution is a linear map of all pixels at
-once, whose matrix consists of the kernel's taps that meet a pixel: 4/9 of the multiplications at 2×2, 1/9 at 1×1, and
-no search for an algorithm that suits so odd a shape. (Two cores of a 2023 Xeon, bf16, batch 512, 512 channels at 1×1,
-forward and backward: 88 ms as a convolution, 3 ms as a product, n = 7.)
+On a map of 2×2 or 1×1 pixels most taps of a padded 3×3 kernel lie outside; ResNet-18 on 32×32 images has seven such
+layers with four fifths of its weights. There the convolution is a linear map of all pixels, whose matrix consists of
+the taps that meet a pixel: 4/9 of the multiplications at 2×2, 1/9 at 1×1, and no search for a convolution algorithm.
+(Two cores of a 2023 Xeon, bf16, batch 512, 512 channels at 1×1, forward and backward: 88 ms as a convolution, 3 ms as
+a product, n = 7.)
 """
 
 import torch
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 
 class CompactConv2d(nn.Conv2d):
-    """A Conv2d with a square kernel and no bias, groups or dilation, that treats small maps as vectors.
+    """A Conv2d with a square kernel and no bias, groups or dilation, computed as a product on small maps.
 
-    The result is Conv2d's up to rounding; so are the gradients, zero for taps that meet no pixel.
+    Result and gradients equal Conv2d's up to rounding; the gradients of taps that meet no pixel are zero.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
@@ -23,7 +23,7 @@ class CompactConv2d(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride, padding=self.margin, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolve x: (N, inputs, H, W); gives (N, outputs, H', W')."""
+        """Convolve x: (N, inputs, H, W). Returns (N, outputs, H', W')."""
         height, width = x.shape[2:]
         if height != width or not 1 < self.kernel_size[0] >= height + self.margin:
             return super().forward(x)

@@ -1,6 +1,6 @@
-"""Dropout whose draws are cheap on a CPU.
+"""Dropout with cheap draws on a CPU.
 
-torch draws a CPU's Bernoulli variables one at a time: a fifth of the ViT's time in bf16. Sixteen bits decide as well.
+On a CPU torch draws one Bernoulli variable at a time, a fifth of the ViT's time in bf16. Sixteen random bits suffice.
 """
 
 import numpy as np
@@ -12,9 +12,9 @@ LEVELS = 1 << 16
 
 
 class Dropout(nn.Module):
-    """Zero each element with probability p and scale the others so that the mean stays; nothing in evaluation.
+    """Zero each element with probability p and scale the others to keep the mean; the identity in evaluation.
 
-    On a CPU p is rounded to a 65,536th, and the scale is that of the rounded one; elsewhere it is torch's.
+    On a CPU, p is rounded to a multiple of 1/65,536, and the scale follows the rounded p; elsewhere it is torch's.
     """
 
     def __init__(self, p: float) -> None:
@@ -22,7 +22,6 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop elements of x, of any shape."""
         if not self.training or self.p == 0:
             return x
         if x.device.type != "cpu":
@@ -36,9 +35,9 @@ class Dropout(nn.Module):
 
 
 def _draws(count: int) -> Tensor:
-    """Draw (count,) int16 on the CPU, all values alike; one random number of 64 bits serves four.
+    """Draw (count,) uniform int16 on the CPU, four from each 64-bit random number.
 
-    From numpy's generator, twice as fast as torch's, which gives its seed.
+    numpy's generator, seeded from torch's, is twice as fast as torch's.
     """
     (seed,) = torch.empty(1, dtype=torch.int64).random_().tolist()
     words = np.random.Generator(np.random.SFC64(seed)).integers(1 << 64, size=-(-count // 4), dtype=np.uint64)

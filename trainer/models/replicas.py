@@ -1,7 +1,7 @@
-"""Batch normalisation as several data-parallel replicas would do it, on one device in one pass.
+"""Batch normalisation of several data-parallel replicas on one device, in one pass.
 
 With DistributedDataParallel each replica normalises by the statistics of its own batch, and the running statistics of
-replica 0 are the ones kept. That is part of the recipe: with one group of 512 the thesis's numbers do not come out.
+replica 0 are kept. That is part of the recipe: one batch of 512 does not reproduce the thesis's numbers.
 """
 
 import torch
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 class ReplicaBatchNorm2d(nn.BatchNorm2d):
-    """BatchNorm2d over `replicas` equal groups of the batch; group r is replica r's images, in a row.
+    """BatchNorm2d over `replicas` equal, contiguous groups of the batch; group r holds replica r's images.
 
-    Evaluation is BatchNorm2d's. One pass in groups beats one pass a replica on a CPU in fp32: the convolutions see
+    Evaluation is BatchNorm2d's. On a CPU in fp32 one pass in groups beats one pass per replica, as the convolutions see
     the whole batch (measured in benchmarks; agreement with separate passes is tested).
     """
 

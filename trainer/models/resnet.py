@@ -1,7 +1,7 @@
-"""ResNet-18 as torchvision 0.22 has it: the same modules under the same names, drawn in the same order.
+"""torchvision 0.22's ResNet-18: the same modules with the same names, initialised in the same order.
 
-torchvision itself takes longer to import (1.7 s of one core of a 2023 Xeon, most of it torch's compiler) than many runs
-of a study take to train an epoch. Tests hold weights, scores and gradients to torchvision's.
+Importing torchvision takes longer (1.7 s of one core of a 2023 Xeon, most of it torch's compiler) than an epoch of many
+runs. Tests compare weights, scores and gradients with torchvision's.
 Source: He et al. 2015, "Deep Residual Learning for Image Recognition"; BasicBlock, 2-2-2-2.
 """
 
@@ -15,7 +15,7 @@ Norm = Callable[[int], nn.Module]
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions around a shortcut, which a 1×1 convolution fits where the shape changes."""
+    """Two 3×3 convolutions and a shortcut, which is a 1×1 convolution where the shape changes."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, shortcut: nn.Module | None, norm: Norm) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class BasicBlock(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """The network with its 7×7 stem; norm gives the normalisation of so many channels."""
+    """ResNet-18 with its 7×7 stem; norm: creates the normalisation layer of a number of channels."""
 
     def __init__(self, classes: int, norm: Norm) -> None:
         super().__init__()
@@ -55,8 +55,8 @@ class ResNet18(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Score images (N, 3, S, S); gives (N, classes)."""
-        x = self.relu(self.maxpool(self.bn1(self.conv1(images))))  # torchvision's order gives the same, later
+        """Score the classes. images: (N, 3, S, S) float. Returns (N, classes)."""
+        x = self.relu(self.maxpool(self.bn1(self.conv1(images))))  # torchvision's order gives the same result, slower
         x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
         return self.fc(self.avgpool(x).flatten(1))  # type: ignore[no-any-return]
 

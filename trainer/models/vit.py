@@ -1,7 +1,7 @@
 """The thesis's vision transformer: 64 patches, width 256, 6 pre-norm blocks, a class token.
 
-Initialisation follows torch.nn.MultiheadAttention and torch.nn.Linear, class token and positions are drawn from
-N(0, 1): see the recipe of the study.
+Initialised as torch.nn.MultiheadAttention and torch.nn.Linear, class token and positions from N(0, 1), by the study's
+recipe.
 """
 
 import torch
@@ -18,10 +18,10 @@ LAYERS = 6
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Mix v by softmax(q k' / sqrt(d)); all (N, heads, T, d). Returns v's shape.
+    """Compute softmax(q k' / sqrt(d)) v; all (N, heads, T, d). Returns v's shape.
 
-    On a CPU by plain products: torch's fused attention takes its gradients there tile by tile, which for 65 tokens in
-    bf16 is twelve times slower (forward and backward of 128 images, two cores of a 2023 Xeon: 256 to 20 ms, n = 7).
+    On a CPU by plain products: the gradients of torch's fused attention are computed tile by tile there, twelve times
+    slower for 65 tokens in bf16 (forward and backward of 128 images, two cores of a 2023 Xeon: 256 to 20 ms, n = 7).
     """
     if q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v)
@@ -33,7 +33,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention without dropout and without returned weights."""
+    """Multi-head self-attention without dropout; does not return the weights."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class SelfAttention(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Attend among tokens. x: (N, T, width). Returns the same shape."""
+        """Mix the tokens of x: (N, T, width). Returns the same shape."""
         n, tokens, width = x.shape
         q, k, v = self.qkv(x).view(n, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
         mixed = attend(q, k, v)
@@ -70,7 +70,7 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Classify images by 64 patches: 4×4 pixels of a 32×32 image, 8×8 of a 64×64 one."""
+    """A vision transformer on 64 patches: 4×4 pixels of a 32×32 image, 8×8 of a 64×64 one."""
 
     def __init__(self, classes: int, image_size: int, dropout: float) -> None:
         super().__init__()

@@ -114,7 +114,7 @@ BROKEN: dict[str, tuple[str | bytes, str]] = {
     "no rows": (HEADER, "numbers.csv: no rows under the column names"),
     "not UTF-8": (GOOD.encode() + b"\xff\xfe", "numbers.csv:4: not UTF-8"),
     "a picture": (b"\x89PNG\r\n\x1a\n\x00\x00", "numbers.csv:1: not UTF-8"),
-    "missing column": (GOOD.replace("metric", "metrics"), ":1: no column 'metric'; did you mean it by 'metrics'?"),
+    "missing column": (GOOD.replace("metric", "metrics"), ":1: no column 'metric'; is 'metrics' a misspelling of it?"),
     "semicolons": (GOOD.replace(",", ";"), ":1: no column 'table'; the first line has: table;architecture;"),
     "unknown column": (GOOD.replace("epoch", "epoch,causes"), ":1: unknown column 'causes'; did you mean 'cause'?"),
     "column twice": (GOOD.replace("epoch", "epoch,seed"), ":1: two columns 'seed'; expected one"),

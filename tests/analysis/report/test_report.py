@@ -306,7 +306,7 @@ def test_a_large_sweep_gives_pages_only_to_what_is_not_done(tmp_path: Path) -> N
 
 def test_a_report_without_the_status_of_a_run_is_refused(sweep: Sweep) -> None:
     """It would leave the run out in silence."""
-    with pytest.raises(AnalysisError, match=f"status of every planned run; it is not told that of {VARIANT}"):
+    with pytest.raises(AnalysisError, match=f"status of every planned run; that of {VARIANT} is missing"):
         render_report(sweep.folder, sweep.study, [known for known in sweep.statuses if known.id != VARIANT])
 
 

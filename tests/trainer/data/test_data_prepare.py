@@ -175,7 +175,7 @@ def test_a_folder_that_is_no_dataset_is_not_touched(archives: dict[str, Path], t
     """Somebody's own files under the same name are not overwritten."""
     (tmp_path / "cifar10").mkdir()
     (tmp_path / "cifar10" / "notes.txt").write_text("mine")
-    with pytest.raises(DataError, match="is no prepared dataset; move it away"):
+    with pytest.raises(DataError, match="is not a prepared dataset; move it away"):
         prepare("cifar10", str(archives["cifar10"]), tmp_path, unofficial=True)
     assert (tmp_path / "cifar10" / "notes.txt").read_text() == "mine"
     assert left(tmp_path) == ["cifar10"]
