@@ -6,11 +6,12 @@ The intent is on disk before sbatch is called, so an array that Slurm gave no cl
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from slurm import queue
-from slurm.acceptance import Refused, Standing, Unclear, settle
+from slurm.acceptance import Standing, settle
+from slurm.commands import Refused, Unclear
 from slurm.executor import Keep, Place, Started
 from slurm.jobs import ArrayRecord, JobView, Phase, Snapshot, Submission, SubmissionFolder
 from slurm.submission import cancel, log_path, script, send, unusable_folder
+from slurm.view import view
 from trainer.records.base import now
 
 LOG_TAIL = 20_000  # bytes of a job's output that are searched for how it ended
@@ -77,9 +78,9 @@ class Slurm:
             words = f"{array.tag} is not confirmed: {settled.words}"
             return JobView(Phase.UNKNOWN, message=words, unconfirmed=True)
         logs = folder.array(place.number)
-        view = queue.view(array, place.task, self.snapshot, lambda row: _tail(log_path(logs, row.job)))
-        log = log_path(logs, view.id) if view.id else None
-        return view._replace(log=str(log) if log and log.exists() else None)
+        seen = view(array, place.task, self.snapshot, lambda row: _tail(log_path(logs, row.job)))
+        log = log_path(logs, seen.id) if seen.id else None
+        return seen._replace(log=str(log) if log and log.exists() else None)
 
     def cancel(self, places: Sequence[Place], wanted: Collection[str]) -> int:
         tasks: dict[str, set[int]] = {}

@@ -37,9 +37,11 @@ FLOORS = {
         {"__main__"},
     ),
     "slurm": (
+        {"timeouts"},
         {"jobs", "commands", "pools", "bundles", "cores", "machine", "mps", "probe", "workers"},
         {"acceptance", "answers", "causes", "limits", "executor"},
         {"queue", "submission", "fit", "local", "task"},
+        {"view"},
         {"scheduler"},
         {"private_cluster"},
     ),

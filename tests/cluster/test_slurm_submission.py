@@ -19,8 +19,8 @@ import pytest
 from conftest import REPOSITORY, Command, read, wait_for
 from slurm_fixtures import slurm_file, states, wait_for_state
 
-from slurm.acceptance import SETTLE_S
 from slurm.private_cluster.cluster import PrivateCluster
+from slurm.timeouts import SETTLE_S
 from trainer.records.base import now
 
 THESIS = REPOSITORY / "configs" / "thesis.yaml"
