@@ -1,11 +1,14 @@
-"""Whether Slurm has an array whose submission did not end well: adopted, refused, or left open, never guessed. Pure."""
+"""Whether Slurm has an array whose submission did not end well: adopted, refused, or left open, never guessed."""
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from enum import Enum
+from pathlib import Path
 from typing import NamedTuple
 
-from slurm.jobs import ArrayRecord, Snapshot
+from slurm.jobs import ArrayRecord, Snapshot, Submission, SubmissionFolder
 from slurm.timeouts import SETTLE_S
+from trainer.records.base import now
 
 
 class Standing(str, Enum):
@@ -23,7 +26,7 @@ class Settled(NamedTuple):
     words: str | None = None
 
 
-def settle(array: ArrayRecord, submitter_alive: bool | None, snapshot: Snapshot, now: datetime) -> Settled:
+def settle(array: ArrayRecord, submitter_alive: bool | None, snapshot: Snapshot, moment: datetime) -> Settled:
     """Find out whether Slurm has an array, from what the submitter wrote down and what Slurm lists. Pure.
 
     submitter_alive: None when that cannot be known from here. An array nobody lists is called refused only when squeue
@@ -44,7 +47,25 @@ def settle(array: ArrayRecord, submitter_alive: bool | None, snapshot: Snapshot,
         if answer.disabled:
             continue
         if answer.answered is None or answer.answered < clear_after:
-            left = (clear_after - now).total_seconds()
+            left = (clear_after - moment).total_seconds()
             when = f"known in {left:.0f} s" if left > 0 else f"{name} has not answered since: {answer.problem or ''}"
             return Settled(Standing.UNCONFIRMED, f"sbatch gave no clear answer; {when}".rstrip(": "))
     return Settled(Standing.REFUSED, "sbatch failed, and Slurm never had the job")
+
+
+def withdraw(
+    folder: Path, submissions: Sequence[Submission], submitting: Mapping[str, bool | None], queue: Snapshot
+) -> None:
+    """Make sure that the arrays Slurm was found not to have do no work, should they come to light after all.
+
+    folder holds the submissions; submitting: by token, whether the process that submits is still at it. Raises OSError.
+    """
+    for submission in submissions:
+        for number, array in enumerate(submission.arrays):
+            if array.refused is not None:
+                continue
+            found = settle(array, submitting[submission.token], queue, now())
+            mark = SubmissionFolder(folder / submission.token).withdrawn(number)
+            if found.standing is Standing.REFUSED and not mark.exists():
+                mark.parent.mkdir(parents=True, exist_ok=True)
+                mark.touch()

@@ -38,7 +38,7 @@ FLOORS = {
     ),
     "slurm": (
         {"timeouts"},
-        {"jobs", "commands", "pools", "bundles", "cores", "machine", "mps", "probe", "workers"},
+        {"jobs", "commands", "pools", "bundles", "cores", "machine", "mps", "probe", "workers", "interrupts"},
         {"acceptance", "answers", "causes", "limits", "executor"},
         {"queue", "submission", "fit", "local", "task"},
         {"view"},
