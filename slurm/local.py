@@ -70,6 +70,8 @@ class Local:
         """Where its workers live, a run is theirs: which of them has it, its attempt tells."""
         jobs = []
         for submission in submissions:
+            if all(run_id in done for run_id in submission.runs):
+                continue
             starting = not submission.jobs and submitting[submission.token]
             if starting or any(is_alive(worker.process) is not False for worker in submission.jobs):
                 jobs.append(Job(self.name, submission.token, submission.runs, JobView(Phase.RUNNING)))

@@ -26,8 +26,8 @@ class Look(NamedTuple):
     answered.
 
     results: all that validate, stale ones too. submitting: by token, whether the submission's process is still at it;
-    None when it is on another host. jobs: by run id, the newest that carries the run. evidence: all that was read, by
-    run id.
+    None when it is on another host. executors: as they know now. jobs: by id of an unfinished run, the newest that
+    carries it. evidence: all that was read, by run id.
     """
 
     statuses: list[RunStatus]
