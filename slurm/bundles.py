@@ -43,7 +43,7 @@ def bundle_within(
 
 
 def limit_min(needed_s: float, most: int) -> int:
-    """Give the minutes a job asks for that is sure to need no more than needed_s; most: what its pool gives.
+    """The minutes to ask for, for a job that is sure to need no more than needed_s; most: what its pool gives.
 
     Slurm starts short jobs in the gaps before long ones. Should it not be enough, the job goes on from its checkpoints.
     """

@@ -199,12 +199,12 @@ def _lines(log_tail: str) -> list[str]:
 
 
 def _line_with(pattern: re.Pattern[str], log_tail: str) -> str:
-    """Give the last line in which a pattern occurs, "" if none."""
+    """The last line in which a pattern occurs, "" if none."""
     return next((_short(line) for line in reversed(_lines(log_tail)) if pattern.search(line)), "")
 
 
 def _last_words(log_tail: str) -> str:
-    """Give the last line that is the program's own, not Slurm's about it."""
+    """The last line that is the program's own, not Slurm's about it."""
     return next((_short(line) for line in reversed(_lines(log_tail)) if not SLURM_TALKS.match(line)), "")
 
 
@@ -213,7 +213,7 @@ def _short(line: str) -> str:
 
 
 def _last_cancellation(log_tail: str) -> tuple[str | None, str | None]:
-    """Give the kind (JOB, STEP) and DUE TO of the newest cancellation in a log that restarts append to.
+    """The kind (JOB, STEP) and DUE TO of the newest cancellation in a log that restarts append to.
 
     The job's word counts before a step's: in a preemption's grace time steps end first, without a reason.
     """

@@ -1,10 +1,23 @@
-"""Call Slurm's commands: each with a timeout, times as seconds since 1970, failures told apart."""
+"""Call Slurm's commands: each with a timeout, times as seconds since 1970, failures told apart.
+
+What Slurm's own words mean is decided here, once: elsewhere the kind of error decides, and nobody reads its sentence.
+"""
 
 import os
+import re
 import subprocess
 from collections.abc import Sequence
 
-TIMEOUT_S = 20.0  # slurmctld's own clients give up after 10 s by default; a hung munged never answers
+from slurm.timeouts import CALL_S, SBATCH_S
+
+# What sbatch says that leaves open whether the job was taken. Any other "submission failed" is a clear no.
+_UNCLEAR = re.compile(
+    r"timed out|unable to contact|communication|connection|transport|zero bytes|standby|unexpected message|"
+    r"protocol|insane|authentication|munge|munged|try again|receive",
+    re.IGNORECASE,
+)
+_REFUSED = re.compile(r"(?:submission failed: |sbatch: error: |sbatch: )(.+)")
+_TIMED_OUT = (124, 137)  # the exit codes of `timeout`, and of what it had to kill
 
 
 class SlurmError(Exception):
@@ -23,10 +36,19 @@ class NoAnswer(SlurmError):
     """Nothing is known of what the command asked for: not installed, timed out, or the daemon is unreachable."""
 
 
-def call(command: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> str:
-    """Run a Slurm command and give its standard output.
+class Refused(SlurmError):
+    """Slurm clearly did not take the array."""
 
-    Raises NoAnswer when it is missing or does not end in time, SlurmError with its last words when it fails.
+
+class Unclear(SlurmError):
+    """Slurm gave no clear answer: the array may have been taken."""
+
+
+def call(command: Sequence[str], *, timeout_s: float = CALL_S) -> str:
+    """Run a Slurm command and return its standard output.
+
+    Raises NoAnswer when it is missing or does not end in time, SlurmError or a kind of it with its last words when it
+    fails.
     """
     name = command[0]
     environment = {**os.environ, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
@@ -46,6 +68,16 @@ def call(command: Sequence[str], *, timeout_s: float = TIMEOUT_S) -> str:
             words[-1] if words else f"{name} failed with exit code {done.returncode}"
         )
     return done.stdout
+
+
+def sbatch_failure(said: str, exit_code: int | None) -> SlurmError:
+    """Make an error of a failed sbatch: Refused where it said a clear no, else Unclear."""
+    if exit_code in _TIMED_OUT:
+        return Unclear(f"sbatch did not answer within {SBATCH_S} s")
+    refused = _REFUSED.findall(said)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    sentence = refused[-1].strip() if refused else lines[-1] if lines else f"sbatch failed with exit code {exit_code}"
+    return Unclear(sentence) if not refused or _UNCLEAR.search(said) else Refused(sentence)
 
 
 def _kind(said: str) -> type[SlurmError]:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 
 def usable_cores() -> set[int]:
-    """Give the cores this process may run on, none where the system does not say."""
+    """The cores this process may run on, none where the system does not say."""
     return set(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else set()
 
 

@@ -1,37 +1,37 @@
-"""The one face of what executes runs: Slurm's job arrays, or worker processes on this machine.
+"""What starts, watches and stops jobs: one face for a cluster and for this machine.
 
-What one of them cannot do is an empty answer of it, so that no caller asks which it has.
+An executor knows submissions, their bundles and their jobs; it knows no sweep, no plan and no run's state. What one of
+the two cannot do is an empty answer, so nobody who calls one asks which it is.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from slurm.jobs import ArrayRecord, JobView, Submission, SubmissionFolder
+from slurm.jobs import JobView, Resources, Submission
+from slurm.pools import LOCAL
 
 Keep = Callable[[Submission], None]  # writes a submission anew, with what has become of it
+Look = Callable[[], bool]  # look at the submission's runs, show them, and tell whether one is queued or running
+Report = Callable[[str], None]  # say a line to whoever waits
 
 
-class Place(NamedTuple):
-    """Where a submission put a run: in which of its arrays, and in which task of that.
+class Job(NamedTuple):
+    """A job as its executor sees it; the local workers of a submission, which share its runs, count as one.
 
-    submitting: whether the submission's process was still at it; None when it is on another host.
+    confirmed: False while nobody knows whether Slurm has it. id: what it is cancelled by, None where the request that
+    its trainers look for is enough; siblings: how many jobs its array has. resources: what it asked for, None where it
+    takes what there is.
     """
 
-    submission: Submission
-    submitting: bool | None
-    number: int = 0
-    task: int = 0
-
-    @property
-    def runs(self) -> list[str]:
-        """The runs that share its task."""
-        return self.submission.tasks[self.number][self.task]
-
-    @property
-    def array(self) -> ArrayRecord | None:
-        """What was asked of Slurm; None of local workers."""
-        return self.submission.arrays[self.number] if self.submission.arrays else None
+    executor: str
+    submission: str
+    runs: Sequence[str]
+    view: JobView
+    confirmed: bool = True
+    id: str | None = None
+    siblings: int = 1
+    pool: str = LOCAL
+    resources: Resources | None = None
 
 
 class Started(NamedTuple):
@@ -41,39 +41,40 @@ class Started(NamedTuple):
     """
 
     submission: Submission
-    problems: list[str]
+    problems: Sequence[str] = ()
     unclear: bool = False
 
 
 class Executor(Protocol):
-    """Starts the jobs of a submission whose intent and bundles are on disk, and tells how they stand."""
+    """Where jobs run. The folder of an executor is the one that holds the submissions."""
 
     name: str
-    look_again_s: float  # how long one who waits leaves it in peace
 
-    def unusable(self, folder: Path) -> str | None:
-        """Say why no job could work under a folder."""
+    def unusable(self) -> str | None:
+        """Say why jobs could not write into the folder; None if they can."""
 
-    def scripts(self, submission: Submission, folder: SubmissionFolder) -> list[str]:
-        """What `start` would have executed, word for word."""
+    def scripts(self, submission: Submission) -> list[str]:
+        """Write what `start` would start, as a shell would: a job script an array, or a command a worker."""
 
-    def start(self, submission: Submission, folder: SubmissionFolder, keep: Keep) -> Started:
-        """Start the jobs. Raises OSError."""
+    def start(self, submission: Submission, keep: Keep) -> Started:
+        """Start the jobs of a submission whose record and bundles are on disk. Raises OSError."""
 
-    def look(self, place: Place, folder: SubmissionFolder) -> JobView | None:
-        """What is known of a run's job; None if it never had one, or has none any more."""
+    def look(
+        self,
+        submissions: Sequence[Submission],
+        submitting: Mapping[str, bool | None],
+        done: Collection[str],
+        *,
+        max_age_s: float,
+    ) -> list[Job]:
+        """List the jobs of this executor's submissions, oldest first, that carry a run which is not done.
 
-    def cancel(self, places: Sequence[Place], wanted: Collection[str]) -> int:
-        """End the jobs of these places that carry no wanted run; count them. Raises SlurmError."""
+        submitting: by token, whether the process that submits is still at it, None if it is on another host. Left out
+        is what was never started, or was given up. What is known is asked anew when it is older than max_age_s.
+        """
 
-    def alive(self, submission: Submission) -> bool | None:
-        """Tell whether any job lives; None where only the runs' states tell."""
+    def cancel(self, jobs: Sequence[Job]) -> int:
+        """Cancel jobs that carry no wanted run, so that none waits for nothing; their number. Raises SlurmError."""
 
-    def see_to(self, submission: Submission, folder: SubmissionFolder, keep: Keep) -> list[str]:
-        """Replace workers that were killed while runs wait; say what has ended and how."""
-
-    def stop(self, submission: Submission) -> bool:
-        """Ask the jobs to save and end; False where they go on without the one who waits."""
-
-    def kill(self, submission: Submission) -> None:
-        """End the jobs at once; their runs go on from their checkpoints another time."""
+    def wait(self, look: Look, report: Report) -> bool:
+        """Wait for the jobs just started; False if Ctrl-C ended it before they had ended by themselves."""

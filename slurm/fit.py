@@ -167,7 +167,7 @@ def _satisfies(constraint: str, features: frozenset[str]) -> bool:
 
 
 def words_of(constraint: str) -> list[str]:
-    """Give the features a constraint names: of "v100*2&[a|b]" v100, a and b."""
+    """The features a constraint names: of "v100*2&[a|b]" v100, a and b."""
     return re.findall(r"[^&|,()\[\]{}\s]+", re.sub(r"\*\d+", "", constraint))
 
 

@@ -64,11 +64,6 @@ class Submission(Versioned):
     jobs: list[WorkerRecord] = []
     arrays: list[ArrayRecord] = []
 
-    @property
-    def tasks(self) -> list[list[list[str]]]:
-        """The run ids by array and task; local workers share them all in one task."""
-        return [array.tasks for array in self.arrays] or [[self.runs]]
-
 
 class SubmissionFolder(NamedTuple):
     """submissions/<token>/: what the jobs of a submission read and print, a folder an array."""
@@ -159,7 +154,6 @@ class JobView(NamedTuple):
 
     Of an ended one: cause, None when it ended well or nobody can say; cancelled: by a user's or administrator's wish;
     gone: no scheduler knows of it any more, nor how it ended.
-    unconfirmed: whether Slurm has it at all is not known yet.
     """
 
     phase: Phase
@@ -173,4 +167,3 @@ class JobView(NamedTuple):
     gone: bool = False
     known: datetime | None = None
     problem: str | None = None
-    unconfirmed: bool = False

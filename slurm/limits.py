@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 from slurm.commands import SlurmError, call
 
-QUERY_S = 20.0
-
 # States of a node that takes no jobs, whatever follows ("down*", "drained"). "draining" nodes end what they have.
 _OUT_OF_SERVICE = ("down", "drain", "fail", "maint", "unknown", "inval", "error", "future", "n/a")
 
@@ -93,11 +91,11 @@ class Association(NamedTuple):
 
 def read_limits() -> ClusterLimits:
     """Ask Slurm for its limits. Raises SlurmError if slurmctld does not answer; accounting may be silent."""
-    config = parse_config(call(["scontrol", "show", "config"], timeout_s=QUERY_S))
+    config = parse_config(call(["scontrol", "show", "config"]))
     # -a: also partitions that are hidden; -e: nodes grouped only when all that is printed is equal, no "64000+".
-    rows = call(["sinfo", "-a", "-h", "-e", "-o", "%R|%a|%l|%D|%c|%m|%G|%f|%T"], timeout_s=QUERY_S)
+    rows = call(["sinfo", "-a", "-h", "-e", "-o", "%R|%a|%l|%D|%c|%m|%G|%f|%T"])
     everywhere_mb = _number(config, "MaxMemPerNode", 0) or None
-    caps = parse_caps(call(["scontrol", "-a", "-o", "show", "partition"], timeout_s=QUERY_S), everywhere_mb)
+    caps = parse_caps(call(["scontrol", "-a", "-o", "show", "partition"]), everywhere_mb)
     associations = _read_associations(config.get("ClusterName"))
     return ClusterLimits(
         max_array_size=_number(config, "MaxArraySize", 1001),
@@ -234,6 +232,6 @@ def _read_associations(cluster: str | None) -> list[Association] | None:
         user = pwd.getpwuid(os.getuid()).pw_name
         where = [f"user={user}", *([f"cluster={cluster}"] if cluster else [])]
         command = ["sacctmgr", "-nP", "show", "assoc", *where, "format=account,qos,maxsubmit"]
-        return parse_associations(call(command, timeout_s=QUERY_S))
+        return parse_associations(call(command))
     except (KeyError, SlurmError):
         return None

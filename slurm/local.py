@@ -4,141 +4,168 @@ All workers of a submission get the same runs; each takes what no other has take
 Workers outlive the shell that started them.
 """
 
-import contextlib
 import os
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from slurm.executor import Keep, Place, Started
+from slurm.executor import Job, Keep, Look, Report, Started
+from slurm.interrupts import counted
 from slurm.jobs import JobView, Phase, Submission, SubmissionFolder, WorkerRecord
 from slurm.machine import gpu_count
-from slurm.workers import Process, Workers
+from slurm.workers import Ended, Workers
 from trainer.records.attempt import ExitCode
 from trainer.records.files import read_json
 from trainer.records.process import describe, is_alive
 from trainer.records.run import Bundle
 
+POLL_S = 0.5
+POLL_SHARE = 20  # looking takes at most a twentieth of a core from the workers, however many runs there are
+STOP_S = 60.0  # what is left of a short epoch, and a checkpoint on a slow disk
 IN_GOOD_ORDER = (ExitCode.DONE.value, ExitCode.INTERRUPTED.value)
 
 
 class Local:
-    """Workers in sessions of their own: Ctrl-C reaches the submitting process alone, which then asks them."""
+    """Workers in sessions of their own: Ctrl-C reaches the submitting process alone, which then asks them.
+
+    folder holds the submissions.
+    """
 
     name = "local"
-    look_again_s = 0.5
 
-    def __init__(self, workers: int = 1, gpus_per_run: int = 1) -> None:
+    def __init__(self, folder: Path, workers: int = 1, gpus_per_run: int = 1) -> None:
+        self.folder = folder
         self.count = workers
         self.gpus_per_run = gpus_per_run
-        self._workers: Workers | None = None  # those that this process has started
-        self._started: dict[int, tuple[Process, WorkerRecord]] = {}
+        self._crew: _Crew | None = None  # the workers that this process has started
 
-    def unusable(self, folder: Path) -> str | None:
+    def unusable(self) -> str | None:
         return None
 
-    def scripts(self, submission: Submission, folder: SubmissionFolder) -> list[str]:
+    def scripts(self, submission: Submission) -> list[str]:
+        folder = SubmissionFolder(self.folder / submission.token)
         shown = []
         for number in range(1, self.count + 1):
-            seen = [f"{name}={value}" for name, value in self._gpus(number).items()]
+            seen = [f"{name}={value}" for name, value in _gpus(number, self.gpus_per_run).items()]
             shown.append(shlex.join([*(["env", *seen] if seen else []), *_command(folder, number)]) + "\n")
         return shown
 
-    def start(self, submission: Submission, folder: SubmissionFolder, keep: Keep) -> Started:
-        bundle = read_json(folder.bundle(), Bundle)
-        assert bundle is not None
-        self._workers = Workers(bundle, 0)
-        return Started(self._add(submission, folder, keep, self.count), [])
+    def start(self, submission: Submission, keep: Keep) -> Started:
+        self._crew = _Crew(SubmissionFolder(self.folder / submission.token), submission, keep, self.gpus_per_run)
+        self._crew.add(self.count)
+        return Started(self._crew.submission)
 
-    def look(self, place: Place, folder: SubmissionFolder) -> JobView | None:
+    def look(
+        self,
+        submissions: Sequence[Submission],
+        submitting: Mapping[str, bool | None],
+        done: Collection[str],
+        *,
+        max_age_s: float,
+    ) -> list[Job]:
         """Where its workers live, a run is theirs: which of them has it, its attempt tells."""
-        jobs = place.submission.jobs
-        living = any(self._alive(job) is not False for job in jobs)
-        starting = not jobs and place.submitting
-        return JobView(Phase.RUNNING) if living or starting else None
+        jobs = []
+        for submission in submissions:
+            if all(run_id in done for run_id in submission.runs):
+                continue
+            starting = not submission.jobs and submitting[submission.token]
+            if starting or any(is_alive(worker.process) is not False for worker in submission.jobs):
+                jobs.append(Job(self.name, submission.token, submission.runs, JobView(Phase.RUNNING)))
+        return jobs
 
-    def cancel(self, places: Sequence[Place], wanted: Collection[str]) -> int:
+    def cancel(self, jobs: Sequence[Job]) -> int:
         return 0  # workers find the runs' requests, and take what is left
 
-    def alive(self, submission: Submission) -> bool | None:
-        return any(self._alive(job) for job in submission.jobs)
+    def wait(self, look: Look, report: Report) -> bool:
+        """The first Ctrl-C asks the workers to save and end, the second ends them at once."""
+        assert self._crew is not None, "nothing was started"
+        workers, asked_at = self._crew.workers, None
+        with counted() as interrupts:
+            while True:
+                looked_at = time.monotonic()
+                look()
+                if interrupts.count and asked_at is None:
+                    asked_at = time.monotonic()
+                    report("stopping: the workers save and end, within seconds; Ctrl-C again ends them at once")
+                    workers.tell(signal.SIGTERM)
+                if asked_at is not None and (interrupts.count > 1 or time.monotonic() - asked_at > STOP_S):
+                    workers.tell(signal.SIGKILL)
+                ended = not workers.any_alive()
+                if ended:  # the last may have ended after the look
+                    look()
+                if asked_at is None:
+                    for line in self._crew.see_to_ended():
+                        report(line)
+                if ended and not workers.any_alive():
+                    return asked_at is None
+                time.sleep(max(POLL_S, POLL_SHARE * (time.monotonic() - looked_at)))
 
-    def see_to(self, submission: Submission, folder: SubmissionFolder, keep: Keep) -> list[str]:
-        """Also of a killed worker's run: it is left interrupted, and no worker of this submission touches it again."""
-        if self._workers is None:
-            return []
-        lines = []
-        for ended in self._workers.ended():
-            _, job = self._started[ended.worker.pid]
-            if ended.words is not None:
-                held = f" while it trained {ended.held[0]}" if ended.held else ""
-                lines.append(f"worker {job.id} was killed{held}")
-                if ended.held and self._workers.unfinished():
-                    submission = self._add(submission, folder, keep, 1)
-            elif ended.code not in IN_GOOD_ORDER and not self._failed_a_run(job):
-                log = _log(folder, _number(job))
-                lines.append(f"worker {job.id} ended with exit code {ended.code}; see {log}")
-        return lines
 
-    def stop(self, submission: Submission) -> bool:
-        for job in submission.jobs:
-            self._signal(job, signal.SIGTERM)
-        return True
+class _Crew:
+    """The workers of a submission, as this process starts and replaces them; its record names each."""
 
-    def kill(self, submission: Submission) -> None:
-        for job in submission.jobs:
-            self._signal(job, signal.SIGKILL)
+    def __init__(self, folder: SubmissionFolder, submission: Submission, keep: Keep, gpus_per_run: int) -> None:
+        bundle = read_json(folder.bundle(), Bundle)
+        assert bundle is not None, "a submission's bundle is written before its workers start"
+        self.folder = folder
+        self.submission = submission
+        self.keep = keep
+        self.gpus_per_run = gpus_per_run
+        self.workers = Workers(bundle, 0)
 
-    def _add(self, submission: Submission, folder: SubmissionFolder, keep: Keep, count: int) -> Submission:
-        taken = len(list(folder.array().glob("worker-*.log")))
-        jobs = [self._start_one(folder, taken + index + 1) for index in range(count)]
-        submission = submission.model_copy(update={"jobs": [*submission.jobs, *jobs]})
-        keep(submission)
-        return submission
+    def add(self, count: int) -> None:
+        """Start workers, then write down that there are more."""
+        for _ in range(count):
+            started = self._start_one(len(self.submission.jobs) + 1)
+            self.submission = self.submission.model_copy(update={"jobs": [*self.submission.jobs, started]})
+        self.keep(self.submission)
 
-    def _start_one(self, folder: SubmissionFolder, number: int) -> WorkerRecord:
-        assert self._workers is not None
-        with _log(folder, number).open("ab") as log:
+    def see_to_ended(self) -> list[str]:
+        """Say which workers ended and how, and replace those that were killed in a run while others wait.
+
+        The run it held is left interrupted, and no worker of this submission touches it again, so this ends.
+        """
+        return [line for ended in self.workers.ended() if (line := self._see_to(ended))]
+
+    def _see_to(self, ended: Ended) -> str | None:
+        job = next(job for job in reversed(self.submission.jobs) if job.process.pid == ended.worker.pid)
+        if ended.words is not None:
+            if ended.held and self.workers.unfinished():
+                self.add(1)
+            return f"worker {job.id} was killed" + (f" while it trained {ended.held[0]}" if ended.held else "")
+        if ended.code in IN_GOOD_ORDER or self._failed_a_run(job):
+            return None
+        return f"worker {job.id} ended with exit code {ended.code}; see {_log(self.folder, _number(job))}"
+
+    def _start_one(self, number: int) -> WorkerRecord:
+        with _log(self.folder, number).open("ab") as log:
             process = subprocess.Popen(
-                _command(folder, number),
+                _command(self.folder, number),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={**os.environ, **self._gpus(number)},
+                env={**os.environ, **_gpus(number, self.gpus_per_run)},
                 start_new_session=True,
             )
-        record = WorkerRecord(id=_job_id(folder, number), process=describe(process.pid))
-        self._workers.running.append(process)
-        self._started[process.pid] = process, record
-        return record
-
-    def _gpus(self, number: int) -> dict[str, str]:
-        """The GPUs a worker sees, unless the user has chosen."""
-        gpus = gpu_count()
-        if not gpus or "CUDA_VISIBLE_DEVICES" in os.environ:
-            return {}
-        return {"CUDA_VISIBLE_DEVICES": visible_gpus(number, self.gpus_per_run, gpus)}
-
-    def _alive(self, job: WorkerRecord) -> bool | None:
-        """Tell whether a worker still runs; None for one on another host."""
-        ours = self._started.get(job.process.pid)
-        if ours is not None:
-            return ours[0].poll() is None  # and takes notice of its end, so that no zombie stays
-        return is_alive(job.process)
-
-    def _signal(self, job: WorkerRecord, number: signal.Signals) -> None:
-        if self._alive(job):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(job.process.pid, number)
+        self.workers.running.append(process)
+        return WorkerRecord(id=_job_id(self.folder, number), process=describe(process.pid))
 
     def _failed_a_run(self, job: WorkerRecord) -> bool:
         """Tell whether a worker recorded a failure, which says more than its exit code."""
-        assert self._workers is not None
-        newest = [record for _, record in self._workers.newest_attempts()]
+        newest = [record for _, record in self.workers.newest_attempts()]
         return any(record.job == job.id and record.outcome == "failed" for record in newest)
+
+
+def _gpus(number: int, per_run: int) -> dict[str, str]:
+    """The GPUs a worker sees, unless the user has chosen."""
+    gpus = gpu_count()
+    if not gpus or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return {}
+    return {"CUDA_VISIBLE_DEVICES": visible_gpus(number, per_run, gpus)}
 
 
 def visible_gpus(number: int, per_run: int, gpus: int) -> str:

@@ -75,7 +75,7 @@ class Rule(Strict):
 
 
 def several_gpus(gres: str | None, count: int) -> str | None:
-    """Give a pool's gres with so many GPUs instead of one: "gpu:v100:1" and 4 make "gpu:v100:4"."""
+    """Ask for so many GPUs instead of one: the gres "gpu:v100:1" and 4 make "gpu:v100:4"."""
     if gres is None or count == 1:
         return gres
     return ",".join(
@@ -84,7 +84,7 @@ def several_gpus(gres: str | None, count: int) -> str | None:
 
 
 def candidate_pools(axes: Mapping[str, Any], rules: Sequence[Rule]) -> list[str]:
-    """Give the pools of the first rule that matches, none if none does."""
+    """The pools of the first rule that matches, none if none does."""
     return next((rule.pools for rule in rules if rule.matches(axes)), [])
 
 

@@ -45,7 +45,7 @@ class Findings(NamedTuple):
 
 
 def mark(folder: Path, nonce: str) -> Path:
-    """Give the file that the doctor leaves in a folder for its probes to find."""
+    """The file that the doctor leaves in a folder for its probes to find."""
     return folder / f".sweep-doctor-{nonce}"
 
 
@@ -84,7 +84,7 @@ def read_findings(output: str, nonce: str) -> Findings | None:
 
 
 def _look_at_torch(problems: dict[str, str]) -> tuple[str | None, tuple[str, ...], tuple[Gpu, ...]]:
-    """Give torch's version, the GPU architectures it was built for, and the GPUs it sees."""
+    """Import torch: its version, the GPU architectures it was built for, and the GPUs it sees."""
     try:
         import torch
     except Exception as error:  # anything at all may go wrong in a half-broken installation, and all of it is news
@@ -107,7 +107,7 @@ def _look_at_torch(problems: dict[str, str]) -> tuple[str | None, tuple[str, ...
 
 
 def torch_archs(torch: Any) -> tuple[str, ...]:
-    """Give the architectures torch has kernels for; unlike torch.cuda.get_arch_list() also where there is no GPU."""
+    """The architectures torch has kernels for; unlike torch.cuda.get_arch_list() also where there is no GPU."""
     flags = getattr(torch._C, "_cuda_getArchFlags", lambda: None)()  # missing in a build without CUDA
     return tuple((flags or "").split())
 

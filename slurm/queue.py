@@ -1,4 +1,4 @@
-"""What Slurm says of our job arrays: one squeue and one sacct at most, merged into the newest word on every task.
+"""Ask Slurm about our job arrays: one squeue and one sacct at most, merged into the newest word on every task.
 
 Rows are matched by the job's name, the array's tag: job ids may be unknown (sbatch was cut off) or given anew (after a
 wipe). squeue has the last word on what lives; sacct lags by seconds, and has the last word on how a task ended.
@@ -6,23 +6,20 @@ Everything but `refresh` is pure. Measured on Slurm 22.05.8: a requeue renews th
 so the submit time tells a task's incarnations apart.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from slurm.answers import NOT_STARTED, SACCT_FIELDS, SQUEUE_FIELDS, TERMINAL, WAITING, Tasks, parse_sacct, parse_squeue
-from slurm.causes import Ending, ending, from_log, waiting
+from slurm.answers import SACCT_FIELDS, SQUEUE_FIELDS, TERMINAL, WAITING, Tasks, parse_sacct, parse_squeue
 from slurm.commands import AccountingDisabled, NoAnswer, SlurmError, call
-from slurm.jobs import Answer, ArrayRecord, JobView, Phase, Snapshot, TaskRow
-from trainer.records.attempt import Cause
+from slurm.jobs import Answer, ArrayRecord, Snapshot, TaskRow
+from slurm.timeouts import STEPS_LAG_S
 from trainer.records.base import now
 
-GRACE_S = 60.0  # sbatch is given 30 s, and a controller that hung answers squeue before it takes the job in
-STEPS_LAG_S = 60.0  # how long a step still "RUNNING" in an ended job may only be accounting's delay
 LONGEST_LIST = 100_000  # characters; Linux takes 131,071 in one argument
 
 
 def refresh(arrays: Sequence[ArrayRecord], known: Snapshot, *, since: datetime) -> Snapshot:
-    """Ask Slurm about arrays, and give what is known then.
+    """Ask Slurm about arrays, and return all that is known then.
 
     since: no array was submitted before. A query that fails says nothing of the jobs: what was known stays.
     """
@@ -40,47 +37,7 @@ def refresh(arrays: Sequence[ArrayRecord], known: Snapshot, *, since: datetime) 
 def settled(array: ArrayRecord, snapshot: Snapshot) -> bool:
     """Tell whether Slurm has said its last word on every task of an array, so that nobody need ask again."""
     rows = snapshot.tasks.get(array.tag, {})
-    return all(index in rows and _final(rows[index], snapshot) for index in range(len(array.tasks)))
-
-
-def view(
-    array: ArrayRecord,
-    index: int,
-    snapshot: Snapshot,
-    log_tail: Callable[[TaskRow], str],
-    log: str | None = None,
-) -> JobView:
-    """Say how a task of an array stands. log_tail gives the last lines of a task's log, log is where it lies."""
-    if array.refused is not None:
-        return JobView(Phase.ENDED, cause=Cause.LAUNCH_FAILED, message=f"Slurm refused it: {array.refused}")
-    squeue, sacct = snapshot.squeue, snapshot.sacct
-    row = snapshot.tasks.get(array.tag, {}).get(index)
-    if row is None:
-        return _never_seen(array, snapshot)
-    shown = JobView(Phase.ENDED, row.job, row.restarts, node=row.node, log=log, known=row.seen)
-    if row.state in TERMINAL:
-        problem = None if _final(row, snapshot) else squeue.problem or sacct.problem
-        return _told(shown, ending(row, log_tail(row)))._replace(problem=problem)
-    if not _vanished(array, index, row, snapshot):
-        waits = row.state in WAITING
-        message = waiting(row) if waits else None
-        return shown._replace(phase=Phase.WAITING if waits else Phase.RUNNING, message=message, problem=squeue.problem)
-    started = row.started is not None and row.state not in NOT_STARTED
-    told = from_log(log_tail(row)) if started else None
-    shown = shown._replace(known=squeue.answered, problem=squeue.problem)
-    if told is not None:
-        return _told(shown, told)
-    if not sacct.disabled and sacct.problem is not None:
-        return shown._replace(
-            message="is no longer in the queue; how it ended is not known while accounting does not answer",
-            problem=sacct.problem,
-        )
-    if not sacct.disabled and row.source == "sacct" and sacct.answered == row.seen:
-        if started:
-            return shown._replace(message="is no longer in the queue; accounting does not say yet how it ended")
-        # Measured: scancel of a waiting task leaves no row, and sacct's row for the rest of its array as it was.
-        return shown._replace(cancelled=True, message="was cancelled while it waited: it left the queue unstarted")
-    return shown._replace(gone=True, message="Slurm knows no such job any more, nor how it ended")
+    return all(index in rows and final(rows[index], snapshot) for index in range(len(array.tasks)))
 
 
 def _ask_squeue(arrays: Sequence[ArrayRecord], known: Snapshot, moment: datetime) -> Snapshot:
@@ -158,7 +115,7 @@ def _unsettled(array: ArrayRecord, snapshot: Snapshot) -> bool:
     rows = snapshot.tasks.get(array.tag, {})
     live = _listed_alive(array.tag, snapshot, snapshot.squeue.asked)
     return any(
-        index not in live and (index not in rows or not _final(rows[index], snapshot))
+        index not in live and (index not in rows or not final(rows[index], snapshot))
         for index in range(len(array.tasks))
     )
 
@@ -171,7 +128,7 @@ def _listed_alive(tag: str, snapshot: Snapshot, moment: datetime | None) -> set[
     return {index for index in snapshot.present.get(tag, []) if index in rows and rows[index].state not in TERMINAL}
 
 
-def _final(row: TaskRow, snapshot: Snapshot) -> bool:
+def final(row: TaskRow, snapshot: Snapshot) -> bool:
     """Tell whether a row is Slurm's last word: nothing more will be known, and the task will not start anew.
 
     While a task is requeued, sacct shows its last incarnation as ended: only squeue, asked at the same time, shows the
@@ -238,34 +195,3 @@ def _both_ended(old: TaskRow, new: TaskRow) -> bool:
 
 def _without_empty(tasks: Mapping[str, dict[int, TaskRow]]) -> Tasks:
     return {tag: rows for tag, rows in tasks.items() if rows}
-
-
-def _told(shown: JobView, told: Ending) -> JobView:
-    return shown._replace(cause=told.cause, message=told.message, cancelled=told.cancelled)
-
-
-def _vanished(array: ArrayRecord, index: int, row: TaskRow, snapshot: Snapshot) -> bool:
-    """Tell whether squeue has answered since a row was seen, and no longer lists its task."""
-    answered = snapshot.squeue.answered
-    if answered is None or answered < row.seen or index in snapshot.present.get(array.tag, []):
-        return False
-    return row.source == "squeue" or _long_after(array, answered)
-
-
-def _never_seen(array: ArrayRecord, snapshot: Snapshot) -> JobView:
-    """Say how a task stands of which Slurm never told: that it is gone takes an answer of both."""
-    squeue, sacct = snapshot.squeue, snapshot.sacct
-    if array.asked is None:
-        return JobView(Phase.UNKNOWN, message="is not submitted yet")
-    if squeue.answered is not None and _long_after(array, squeue.answered):
-        if sacct.disabled or (sacct.problem is None and sacct.answered and _long_after(array, sacct.answered)):
-            words = "Slurm knows no such job: it was cancelled before it began, or never accepted"
-            return JobView(Phase.ENDED, gone=True, message=words, known=squeue.answered, problem=squeue.problem)
-        return JobView(Phase.UNKNOWN, message="is not in the queue", problem=sacct.problem, known=squeue.answered)
-    words = "is not in the queue yet" if squeue.problem is None else "whether it is in the queue is not known"
-    return JobView(Phase.UNKNOWN, message=words, problem=squeue.problem)
-
-
-def _long_after(array: ArrayRecord, moment: datetime) -> bool:
-    """Tell whether a moment is so long after sbatch was called that Slurm must have the job, if it ever will."""
-    return array.asked is not None and moment > array.asked + timedelta(seconds=GRACE_S)

@@ -1,121 +1,179 @@
-"""The executor that sends job arrays to Slurm, and tells of them what Slurm has said.
+"""The Slurm executor: an sbatch an array, one squeue and at most one sacct a look, however many jobs there are."""
 
-The intent is on disk before sbatch is called, so an array that Slurm gave no clear answer about is found by its tag.
-"""
-
-from collections.abc import Collection, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 
-from slurm import queue
-from slurm.acceptance import Refused, Standing, Unclear, settle
-from slurm.executor import Keep, Place, Started
+from slurm.acceptance import Standing, settle
+from slurm.commands import Refused, Unclear
+from slurm.executor import Job, Keep, Look, Report, Started
+from slurm.interrupts import counted
 from slurm.jobs import ArrayRecord, JobView, Phase, Snapshot, Submission, SubmissionFolder
+from slurm.queue import refresh, settled
 from slurm.submission import cancel, log_path, script, send, unusable_folder
+from slurm.timeouts import ASK_S
+from slurm.view import view
 from trainer.records.base import now
 
 LOG_TAIL = 20_000  # bytes of a job's output that are searched for how it ended
+POLL_S = 0.5
 
 
 class Slurm:
-    """Job arrays. snapshot: what Slurm has said of them; max_parallel: jobs of a pool at a time."""
+    """Sends arrays, at most `max_parallel` jobs of a pool at a time. folder holds the submissions.
+
+    queue: what Slurm last said of its jobs; `look` replaces it when it has asked.
+    """
 
     name = "slurm"
-    look_again_s = 15.0  # the scheduler is everyone's
 
-    def __init__(self, snapshot: Snapshot | None = None, max_parallel: int | None = None) -> None:
-        self.snapshot = snapshot or Snapshot()
+    def __init__(self, folder: Path, *, queue: Snapshot | None = None, max_parallel: int | None = None) -> None:
+        self.folder = folder
+        self.queue = queue or Snapshot()
         self.max_parallel = max_parallel
 
-    def unusable(self, folder: Path) -> str | None:
-        return unusable_folder(folder.absolute())
+    def unusable(self) -> str | None:
+        return unusable_folder(self.folder.absolute().parent)
 
-    def scripts(self, submission: Submission, folder: SubmissionFolder) -> list[str]:
-        place = SubmissionFolder(folder.path.absolute())
+    def scripts(self, submission: Submission) -> list[str]:
+        folder = self._job_folder(submission)
         return [
-            script(array, place.array(number), place.bundle(number), max_parallel=self._share(submission, array.pool))
+            script(array, folder.array(number), folder.bundle(number), max_parallel=self._share(submission, array))
             for number, array in enumerate(submission.arrays)
         ]
 
-    def start(self, submission: Submission, folder: SubmissionFolder, keep: Keep) -> Started:
-        """Send the arrays, one sbatch each. After an unclear answer nothing more is sent: the next look finds out."""
-        place = SubmissionFolder(folder.path.absolute())
-        arrays = list(submission.arrays)
+    def start(self, submission: Submission, keep: Keep) -> Started:
+        """After an unclear answer nothing more is sent: the next look finds out what Slurm took."""
+        folder, record = self._job_folder(submission), submission
         problems: list[str] = []
         unclear = False
 
-        def note(number: int, **changes: object) -> None:
-            nonlocal submission
+        def told(number: int, **changes: object) -> None:
+            nonlocal record
+            arrays = list(record.arrays)
             arrays[number] = arrays[number].model_copy(update=changes)
-            submission = submission.model_copy(update={"arrays": list(arrays)})
-            keep(submission)
+            record = record.model_copy(update={"arrays": arrays})
+            keep(record)
 
         for number, array in enumerate(submission.arrays):
             runs = sum(map(len, array.tasks))
             if unclear:
-                note(number, refused="not sent, for Slurm gave no clear answer to the one before")
+                told(number, refused="not sent, for Slurm gave no clear answer to the one before")
                 continue
-            note(number, asked=now())
-            share = self._share(submission, array.pool)
+            told(number, asked=now())
+            share = self._share(submission, array)
             try:
-                note(number, job=send(array, place.array(number), place.bundle(number), max_parallel=share))
+                told(number, job=send(array, folder.array(number), folder.bundle(number), max_parallel=share))
             except Refused as error:
-                note(number, refused=str(error))
+                told(number, refused=str(error))
                 problems.append(f"pool '{array.pool}': Slurm refused {runs} runs: {error}")
             except Unclear as error:
                 unclear = True
                 problems.append(f"pool '{array.pool}': Slurm gave no clear answer about {runs} runs: {error}")
-        return Started(submission, problems, unclear)
+        return Started(record, problems, unclear)
 
-    def look(self, place: Place, folder: SubmissionFolder) -> JobView | None:
-        array = place.array
-        if array is None or folder.withdrawn(place.number).exists():
-            return None
-        settled = settle(array, place.submitting, self.snapshot, now())
-        if settled.standing is Standing.REFUSED:
-            return None
-        if settled.standing is Standing.UNCONFIRMED:
-            words = f"{array.tag} is not confirmed: {settled.words}"
-            return JobView(Phase.UNKNOWN, message=words, unconfirmed=True)
-        logs = folder.array(place.number)
-        view = queue.view(array, place.task, self.snapshot, lambda row: _tail(log_path(logs, row.job)))
-        log = log_path(logs, view.id) if view.id else None
-        return view._replace(log=str(log) if log and log.exists() else None)
+    def look(
+        self,
+        submissions: Sequence[Submission],
+        submitting: Mapping[str, bool | None],
+        done: Collection[str],
+        *,
+        max_age_s: float,
+    ) -> list[Job]:
+        asked = [
+            array
+            for submission in submissions
+            for array in submission.arrays
+            if self._may_say_more(array, submitting[submission.token], done)
+        ]
+        if asked and self._outdated(asked, max_age_s):
+            self.queue = refresh(asked, self.queue, since=submissions[0].created)
+        return [
+            job
+            for submission in submissions
+            for number in range(len(submission.arrays))
+            for job in self._jobs(submission, number, submitting[submission.token], done)
+        ]
 
-    def cancel(self, places: Sequence[Place], wanted: Collection[str]) -> int:
-        tasks: dict[str, set[int]] = {}
-        whole: dict[str, int] = {}
-        for place in places:
-            array = place.array
-            job = self._job(array, place.task) if array else None
-            if array and job and not set(wanted).intersection(place.runs):
-                tasks.setdefault(job, set()).add(place.task)
-                whole[job] = len(array.tasks)
-        jobs = []
-        for job, numbers in tasks.items():
-            jobs += [job] if len(numbers) == whole[job] else [f"{job}_{number}" for number in sorted(numbers)]
-        cancel(jobs)
+    def cancel(self, jobs: Sequence[Job]) -> int:
+        tasks: dict[str, dict[int, Job]] = {}
+        for job in jobs:
+            if job.id is not None:
+                array, _, number = job.id.partition("_")
+                tasks.setdefault(array, {})[int(number)] = job
+        names: list[str] = []
+        for array, chosen in tasks.items():
+            whole = all(len(chosen) == job.siblings for job in chosen.values())
+            names += [array] if whole else [f"{array}_{number}" for number in sorted(chosen)]
+        cancel(names)
         return sum(map(len, tasks.values()))
 
-    def alive(self, submission: Submission) -> bool | None:
-        return None
-
-    def see_to(self, submission: Submission, folder: SubmissionFolder, keep: Keep) -> list[str]:
-        return []
-
-    def stop(self, submission: Submission) -> bool:
+    def wait(self, look: Look, report: Report) -> bool:
+        """Ctrl-C ends the waiting, not the jobs."""
+        with counted() as interrupts:
+            while not interrupts.count:
+                if not look():
+                    return True
+                deadline = time.monotonic() + ASK_S
+                while time.monotonic() < deadline and not interrupts.count:
+                    time.sleep(POLL_S)
         return False
 
-    def kill(self, submission: Submission) -> None:
-        """Jobs are ended by `sweep cancel` alone."""
+    def _job_folder(self, submission: Submission) -> SubmissionFolder:
+        """Absolute: jobs start elsewhere than here."""
+        return SubmissionFolder(self.folder.absolute() / submission.token)
 
-    def _share(self, submission: Submission, pool: str) -> int | None:
-        """max_parallel counts for a pool, also where its runs are in several arrays."""
-        pieces = sum(array.pool == pool for array in submission.arrays)
-        return max(1, self.max_parallel // pieces) if self.max_parallel else None
+    def _share(self, submission: Submission, array: ArrayRecord) -> int | None:
+        """How many tasks of an array may run at a time: max_parallel counts for a pool, whose runs may need several."""
+        if self.max_parallel is None:
+            return None
+        pieces = sum(other.pool == array.pool for other in submission.arrays)
+        return max(1, self.max_parallel // pieces)
 
-    def _job(self, array: ArrayRecord, task: int) -> str | None:
-        row = self.snapshot.tasks.get(array.tag, {}).get(task)
-        return array.job or (row.job.partition("_")[0] if row else None)
+    def _may_say_more(self, array: ArrayRecord, submitter_alive: bool | None, done: Collection[str]) -> bool:
+        """Tell whether Slurm may have more to say: some run is not done, and not every job's end is known."""
+        if array.asked is None or settled(array, self.queue):
+            return False
+        if settle(array, submitter_alive, self.queue, now()).standing is Standing.REFUSED:
+            return False
+        return not all(run_id in done for task in array.tasks for run_id in task)
+
+    def _outdated(self, arrays: Sequence[ArrayRecord], max_age_s: float) -> bool:
+        asked = self.queue.squeue.asked
+        newest = max(array.asked for array in arrays if array.asked)
+        return asked is None or asked < newest or now() - asked > timedelta(seconds=max_age_s)
+
+    def _jobs(
+        self, submission: Submission, number: int, submitter_alive: bool | None, done: Collection[str]
+    ) -> Iterator[Job]:
+        array = submission.arrays[number]
+        folder = SubmissionFolder(self.folder / submission.token)
+        logs = folder.array(number)
+        found = settle(array, submitter_alive, self.queue, now())
+        if found.standing is Standing.REFUSED or folder.withdrawn(number).exists():
+            return
+        confirmed = found.standing is Standing.ACCEPTED
+        rows = self.queue.tasks.get(array.tag, {})
+        for task, runs in enumerate(array.tasks):
+            if all(run_id in done for run_id in runs):
+                continue
+            seen = JobView(Phase.UNKNOWN, message=f"{array.tag} is not confirmed: {found.words}")
+            if confirmed:
+                seen = view(array, task, self.queue, lambda row: _tail(log_path(logs, row.job)))
+            log = log_path(logs, seen.id) if seen.id else None
+            its_array = array.job or (rows[task].job.partition("_")[0] if task in rows else None)
+            yield Job(
+                executor=self.name,
+                submission=submission.token,
+                runs=runs,
+                view=seen._replace(log=str(log) if log and log.exists() else None),
+                confirmed=confirmed,
+                id=f"{its_array}_{task}" if its_array else None,
+                siblings=len(array.tasks),
+                pool=array.pool,
+                resources=array.resources,
+            )
 
 
 def _tail(path: Path) -> str:

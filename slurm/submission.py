@@ -1,4 +1,4 @@
-"""Send job arrays to Slurm through submitit, and settle which were accepted when the answer was not clear.
+"""Send a job array to Slurm through submitit, or write the very script that would be sent.
 
 A job reads its runs from the bundle the submission left on disk, so nothing is pickled, and a job whose submitter died
 at any moment has all it needs. A tag, the array's job name, finds it again in Slurm's own lists.
@@ -13,19 +13,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm.acceptance import KILL_AFTER_S, SBATCH_S, Unclear, read_failure
-from slurm.commands import NotConfigured, SlurmError, call
+from slurm.commands import NotConfigured, SlurmError, Unclear, call, sbatch_failure
 from slurm.jobs import ArrayRecord, Resources
 from slurm.pools import Pool, several_gpus
+from slurm.timeouts import KILL_AFTER_S, SBATCH_S, SIGNAL_S
 
 if TYPE_CHECKING:
     from submitit.slurm.slurm import SlurmExecutor
 
-SIGNAL_S = 90  # how long before its time limit a job is told to stop
-
 
 def resources(pool: Pool, workers: int, gpus: int = 1) -> Resources:
-    """Give what a job in a pool asks for when it executes `workers` runs at a time, or one run on so many GPUs."""
+    """What a job in a pool asks for when it executes `workers` runs at a time, or one run on so many GPUs."""
     return Resources(
         partition=pool.partition,
         gres=several_gpus(pool.gres, gpus),
@@ -47,7 +45,7 @@ def script(array: ArrayRecord, folder: Path, bundle: Path, *, max_parallel: int 
 
 
 def send(array: ArrayRecord, folder: Path, bundle: Path, *, max_parallel: int | None) -> str:
-    """Submit an array; give its job id. folder takes the job script and the jobs' output.
+    """Submit an array and return its job id. folder takes the job script and the jobs' output.
 
     Raises Refused when Slurm said no, Unclear when nobody can say; then `settle` finds out later.
     """
@@ -59,7 +57,7 @@ def send(array: ArrayRecord, folder: Path, bundle: Path, *, max_parallel: int | 
         with contextlib.redirect_stderr(said):
             jobs = executor.map_array(len, array.tasks)
     except FailedJobError as error:
-        raise read_failure(str(error), error.__cause__) from error
+        raise sbatch_failure(str(error), getattr(error.__cause__, "returncode", None)) from error
     except FailedSubmissionError as error:
         raise Unclear("sbatch ended without an error, and without naming a job") from error
     return jobs[0].job_id.partition("_")[0]
@@ -72,7 +70,7 @@ def cancel(jobs: list[str]) -> None:
 
 
 def log_path(folder: Path, job: str) -> Path:
-    """Give the output file of an array task, named as submitit names it."""
+    """The output file of an array task, named as submitit names it."""
     return folder / f"{job}_0_log.out"
 
 
@@ -127,7 +125,7 @@ def _executor(folder: Path, command: str) -> "SlurmExecutor":
 
 
 def _job_command(bundle: Path) -> str:
-    """Give the shell command of a job, which is deaf to SIGUSR2 until Python can take notice of it.
+    """The shell command of a job, which is deaf to SIGUSR2 until Python can take notice of it.
 
     Killed by it in its first second, a job has failed in Slurm's eyes; deaf to it, it is requeued after the grace.
     """

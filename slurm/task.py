@@ -19,6 +19,7 @@ from slurm.cores import core_shares, on_cores, usable_cores
 from slurm.jobs import WITHDRAWN
 from slurm.limits import parse_minutes
 from slurm.mps import multi_process_service
+from slurm.timeouts import NEAR_LIMIT_MIN
 from slurm.workers import Ended, Workers, read_attempt
 from trainer.records.attempt import AttemptRecord, Cause, ExitCode
 from trainer.records.checkpoint_file import epochs_in, list_checkpoints
@@ -27,7 +28,6 @@ from trainer.records.process import job_name, restarts
 from trainer.records.run import Bundle, RunFolder
 
 POLL_S = 0.2
-NEAR_LIMIT_MIN = 3  # twice the time that a job is warned before its limit
 
 
 class Task:

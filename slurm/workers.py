@@ -39,6 +39,9 @@ class Workers:
         self.running: list[Process] = []
         self._oom_kills = count_oom_kills()
 
+    def any_alive(self) -> bool:
+        return any(worker.poll() is None for worker in self.running)
+
     def tell(self, number: signal.Signals) -> None:
         for worker in self.running:
             worker.send_signal(number)

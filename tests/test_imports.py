@@ -39,9 +39,11 @@ FLOORS = {
         {"__main__"},
     ),
     "slurm": (
-        {"jobs", "commands", "pools", "bundles", "cores", "machine", "mps", "probe", "workers"},
+        {"timeouts"},
+        {"jobs", "commands", "pools", "bundles", "cores", "machine", "mps", "probe", "workers", "interrupts"},
         {"acceptance", "answers", "causes", "limits", "executor"},
         {"queue", "submission", "fit", "local", "task"},
+        {"view"},
         {"scheduler"},
         {"private_cluster"},
     ),

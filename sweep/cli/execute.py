@@ -6,21 +6,16 @@ from typing import NamedTuple, NoReturn
 
 import typer
 
-from slurm.executor import Executor
-from slurm.fit import delays
-from slurm.limits import ClusterLimits
-from slurm.submission import on_login_node
 from sweep.cli.console import confirm, err
-from sweep.config.schema import Cluster, Sweep, sharing
-from sweep.errors import InputError, MachineError
+from sweep.config.schema import Sweep
+from sweep.errors import MachineError
 from sweep.plan.rows import PlanRow, make_plan
 from sweep.plan.timings import learn
 from sweep.status.look import Look, look, unconfirmed
 from sweep.status.state import RunStatus, State
-from sweep.submit.batches import Batch, local_batches, slurm_batches
-from sweep.submit.cluster import read_cluster_limits, target
 from sweep.submit.remedies import Change
-from sweep.submit.start import Overtaken, preview, scripts, start
+from sweep.submit.start import Overtaken, preview, start
+from sweep.submit.target import Target
 from sweep.words import hours
 
 FAILED, UNFINISHED = 3, 4
@@ -35,40 +30,50 @@ class Chosen(NamedTuple):
 
 
 class Call(NamedTuple):
-    """How the user wants it done. wait: None for the executor's own habit."""
+    """How the user wants it done."""
 
     file: Path
-    workers: int | None
-    wait: bool | None
+    wait: bool
     yes: bool
     dry_run: bool
     show_script: bool = False
 
 
+class Words(NamedTuple):
+    """What is said of a submission: before it is made, when it is not waited for, when Ctrl-C ended the waiting."""
+
+    action: str
+    left: str
+    stopped: str
+
+
+WORDS = {
+    "slurm": Words(
+        "submit {amount}, in {jobs} jobs",
+        "you may log out; 'sweep status {file}' shows how far they are",
+        "the jobs go on; see them with 'sweep watch {file}'",
+    ),
+    "local": Words(
+        "execute {amount} in {jobs} local workers",
+        "started; 'sweep watch {file}' shows the progress",
+        "continue with 'sweep submit {file}'",
+    ),
+}
 Choose = Callable[[Sequence[PlanRow], Look], Chosen]
 
 
-def execute(sweep: Sweep, choose: Choose, call: Call, *, local: bool) -> NoReturn:
+def execute(sweep: Sweep, target: Target, choose: Choose, call: Call) -> NoReturn:
     """Choose runs by a fresh look, ask once, start them, wait if wanted; exit with what came of it.
 
     When someone else submits between the look and the intent, it is looked again, so that no run is submitted twice.
     """
-    cluster = target(sweep, local=local)
-    if cluster and call.workers:
-        raise InputError("'--workers' counts for this machine; on Slurm 'cluster.runs_per_gpu' and 'max_parallel' do")
-    limits = read_cluster_limits(sweep, cluster) if cluster else None
     for number in range(LOOKS):
         seen = look(sweep, max_age_s=0)
         for line in unconfirmed(seen):
             err.print(line, highlight=False, soft_wrap=True)
         chosen = choose(make_plan(sweep, seen.statuses, learn(sweep, seen)), seen)
-        asked = call if number == 0 else call._replace(yes=True)
         try:
-            if cluster and limits:
-                plan = _on_slurm(sweep, cluster, limits, chosen, call.file)
-            else:
-                plan = _here(sweep, chosen, call)
-            _submit(sweep, plan, chosen.rows, seen, asked)
+            _submit(sweep, target, chosen, seen, call if number == 0 else call._replace(yes=True))
         except Overtaken:
             err.print("someone else submitted at this moment; looking again", highlight=False)
     raise MachineError(f"{sweep.folder}: others submitted {LOOKS} times in a row; try again")
@@ -80,35 +85,26 @@ def amount(rows: Sequence[PlanRow]) -> str:
 
 
 def verdict(statuses: Sequence[RunStatus]) -> int:
-    """Give the exit code that says whether runs failed, or are not finished."""
+    """The exit code that says whether runs failed, or are not finished."""
     states = {found.state for found in statuses}
     if State.FAILED in states:
         return FAILED
     return 0 if states == {State.DONE} else UNFINISHED
 
 
-class _Plan(NamedTuple):
-    """What is about to be done, and the words for it. waits: unless the user says otherwise."""
-
-    executor: Executor
-    batches: Sequence[Batch]
-    action: str
-    details: Sequence[str]
-    waits: bool
-    left: str
-    unfinished: str
-
-
-def _submit(sweep: Sweep, plan: _Plan, rows: Sequence[PlanRow], seen: Look, call: Call) -> NoReturn:
+def _submit(sweep: Sweep, target: Target, chosen: Chosen, seen: Look, call: Call) -> NoReturn:
     from sweep.cli.progress import SubmitProgress
+    from sweep.cli.tables import array_line
     from sweep.submit.wait import until_ended
 
+    planned = target.plan(chosen.rows, chosen.changes)
+    words = WORDS[planned.executor.name]
     if call.show_script and call.dry_run:
-        print("\n".join(preview(sweep, rows, seen, plan.executor, plan.batches)), end="")
-    confirm(plan.action, plan.details, yes=call.yes, dry_run=call.dry_run)
-    started = start(sweep, rows, seen, plan.executor, plan.batches)
-    if call.show_script:
-        print("\n".join(scripts(sweep, started.submission, plan.executor)), end="")
+        _print_scripts(preview(sweep, planned, chosen.rows, seen))
+    action = words.action.format(amount=amount(chosen.rows), jobs=planned.jobs)
+    details = [*(array_line(batch.array) for batch in planned.batches if batch.array), *planned.notes]
+    confirm(action, details, yes=call.yes, dry_run=call.dry_run)
+    started = start(sweep, planned, chosen.rows, seen, _print_scripts if call.show_script else None)
     accepted = [array for array in started.submission.arrays if array.job]
     if accepted:
         count = sum(len(array.tasks) for array in accepted)
@@ -117,56 +113,16 @@ def _submit(sweep: Sweep, plan: _Plan, rows: Sequence[PlanRow], seen: Look, call
     if started.problems:
         follow = "; 'sweep status' says what became of it, the next 'sweep submit' sends what Slurm has not"
         raise MachineError("\n       ".join(started.problems) + (follow if started.unclear else ""))
-    if not (plan.waits if call.wait is None else call.wait):
-        err.print(plan.left, highlight=False)
+    if not call.wait:
+        err.print(words.left.format(file=call.file), highlight=False)
         raise typer.Exit
-    with SubmitProgress(err, rows) as progress:
-        finished = until_ended(sweep, started.submission, plan.executor, progress.show, progress.say)
-    _conclude(sweep, call.file, None if finished else plan.unfinished)
+    with SubmitProgress(err, chosen.rows) as progress:
+        finished = until_ended(sweep, started.submission, planned.executor, progress.show, progress.say)
+    _conclude(sweep, call.file, None if finished else words.stopped.format(file=call.file))
 
 
-def _on_slurm(sweep: Sweep, cluster: Cluster, limits: ClusterLimits, chosen: Chosen, file: Path) -> _Plan:
-    from slurm.scheduler import Slurm
-    from sweep.cli.tables import array_line
-
-    batches = slurm_batches(sweep, cluster, chosen.rows, limits, chosen.changes)
-    details = [array_line(batch.array) for batch in batches if batch.array]
-    left_out = len(chosen.rows) - sum(len(task) for batch in batches for task in batch.tasks)
-    if left_out:
-        most = limits.max_submit or limits.max_jobs
-        details.append(f"{left_out} runs are left for later: you may have {most} jobs at a time")
-    for name in dict.fromkeys(batch.pool for batch in batches):
-        waits = delays(cluster.pools[name], limits, **sharing(sweep, cluster))
-        details += [f"{name}: {words}" for words in waits]
-    jobs = sum(len(batch.tasks) for batch in batches)
-    return _Plan(
-        Slurm(max_parallel=cluster.section.max_parallel),
-        batches,
-        f"submit {amount(chosen.rows)}, in {jobs} jobs",
-        details,
-        waits=False,
-        left=f"you may log out; 'sweep status {file}' shows how far they are",
-        unfinished=f"the jobs go on; see them with 'sweep watch {file}'",
-    )
-
-
-def _here(sweep: Sweep, chosen: Chosen, call: Call) -> _Plan:
-    from slurm.local import Local
-    from slurm.machine import cores, default_workers
-
-    configured = sweep.execution.workers
-    gpus = sweep.execution.gpus_per_run
-    workers = call.workers or (configured if isinstance(configured, int) else max(1, default_workers() // gpus))
-    count = min(workers, len(chosen.rows))
-    return _Plan(
-        Local(count, gpus),
-        local_batches(sweep, chosen.rows, threads=max(1, cores() // workers)),
-        f"execute {amount(chosen.rows)} in {count} local workers",
-        ["on this machine, for the sweep names no cluster"] if on_login_node() and not sweep.cluster else [],
-        waits=True,
-        left=f"started; 'sweep watch {call.file}' shows the progress",
-        unfinished=f"continue with 'sweep submit {call.file}'",
-    )
+def _print_scripts(scripts: Sequence[str]) -> None:
+    print("\n".join(scripts), end="", flush=True)
 
 
 def _conclude(sweep: Sweep, file: Path, unfinished: str | None) -> NoReturn:

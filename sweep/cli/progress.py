@@ -82,7 +82,7 @@ class SubmitProgress:
 
 
 def bar(console: Console) -> Callable[[str, int, int], None]:
-    """Give a function that draws (stage, done, total) as a bar; silent where there is no terminal."""
+    """Make a function that draws (stage, done, total) as a bar; where there is no terminal it names each stage."""
     state: dict[str, object] = {}
 
     def report(stage: str, done: int, total: int) -> None:

@@ -45,10 +45,11 @@ def submit(
 ) -> None:
     """Execute every run that is missing. Done and failed runs are left alone."""
     from sweep.cli.execute import Call, Chosen, execute
-    from sweep.submit.cluster import target
+    from sweep.submit.target import target
 
     sweep = load_sweep(file, output=output, data=data, cluster=cluster)
-    waits = target(sweep, local=local) is None if wait is None else wait
+    goal = target(sweep, local=local, workers=workers)
+    waits = goal.waits if wait is None else wait
     wanted = (*SUBMITTED, State.STALE) if stale else SUBMITTED
 
     def choose(rows: Sequence[PlanRow], seen: Look) -> Chosen:
@@ -58,7 +59,7 @@ def submit(
         _require_data(sweep)
         return Chosen(chosen)
 
-    execute(sweep, choose, Call(file, workers, wait, yes, dry_run, show_script), local=local)
+    execute(sweep, goal, choose, Call(file, waits, yes, dry_run, show_script))
 
 
 def retry(
@@ -78,18 +79,18 @@ def retry(
 ) -> None:
     """Try failed and interrupted runs again, or the named ones, each with what its cause calls for."""
     from sweep.cli.execute import Call, Chosen, execute
-    from sweep.submit.cluster import ground, read_cluster_limits, target
     from sweep.submit.remedies import choose as choose_remedies
+    from sweep.submit.target import target
 
     file, run_ids = split(names)
     if failed and run_ids:
         raise InputError("give '--failed' or run ids, not both")
     sweep = load_sweep(file, output=output, data=data, cluster=cluster)
-    goal = target(sweep, local=local)
+    goal = target(sweep, local=local, workers=workers)
+    waits = goal.waits if wait is None else wait
 
     def choose(rows: Sequence[PlanRow], seen: Look) -> Chosen:
-        on = ground(sweep, goal, read_cluster_limits(sweep, goal), seen) if goal else None
-        remedies = choose_remedies(rows, run_ids, every=failed, ground=on)
+        remedies = choose_remedies(rows, run_ids, every=failed, ground=goal.ground(seen))
         _say_remedies(remedies)
         chosen = [remedy for remedy in remedies if remedy.again]
         if not chosen:
@@ -98,7 +99,7 @@ def retry(
         _require_data(sweep)
         return Chosen([remedy.row for remedy in chosen], {remedy.row.id: remedy.change for remedy in chosen})
 
-    execute(sweep, choose, Call(file, workers, wait, yes, dry_run, show_script), local=local)
+    execute(sweep, goal, choose, Call(file, waits, yes, dry_run, show_script))
 
 
 def cancel(

@@ -60,7 +60,7 @@ def plan_arrays(
 
 
 def _needed_s(row: PlanRow, change: Change) -> float:
-    """Give the seconds a run is sure to need no more than; infinity where nobody can say, or a retry gives it more."""
+    """The seconds that a run surely ends within; infinity where nobody can say, or a retry gives it more."""
     if row.margin is None or change.time_limit_min is not None:
         return math.inf
     return row.margin * row.remaining_s

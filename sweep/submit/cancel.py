@@ -57,11 +57,11 @@ def cancel_unwanted_jobs(look: Look, cancelled: Sequence[str]) -> int:
     Raises MachineError when Slurm does not answer: the requests stand, and each job ends when it finds them.
     """
     wanted = {status.id for status in look.statuses if status.state in CANCELLABLE} - set(cancelled)
-    places = [look.places[run_id] for run_id in cancelled if run_id in look.places]
+    jobs = {(job.submission, job.runs[0]): job for job in map(look.jobs.get, cancelled) if job}
+    unwanted = [job for job in jobs.values() if not wanted.intersection(job.runs)]
     try:
         return sum(
-            executor.cancel([place for place in places if place.submission.executor == name], wanted)
-            for name, executor in look.executors.items()
+            executor.cancel([job for job in unwanted if job.executor == executor.name]) for executor in look.executors
         )
     except SlurmError as error:
         raise MachineError(f"{error}; the runs stop by themselves once their jobs look for the request") from error

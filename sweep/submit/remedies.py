@@ -30,7 +30,7 @@ class Change(NamedTuple):
     exclude: tuple[str, ...] = ()
 
     def apply(self, usual: Resources) -> Resources:
-        """Give a pool's resources with the change made."""
+        """Change a pool's resources."""
         changes: dict[str, object] = {"exclude": sorted({*usual.exclude, *self.exclude})}
         if self.memory_gb is not None:
             changes["memory_gb"] = self.memory_gb
@@ -62,7 +62,7 @@ class Remedy(NamedTuple):
 
 
 def choose(rows: Sequence[PlanRow], names: Sequence[str], *, every: bool, ground: Ground | None) -> list[Remedy]:
-    """Give the remedy of each named run, or of each failed or interrupted one when none is named.
+    """Find the remedy of each named run, or of each failed or interrupted one when none is named.
 
     every: exceptions too, as if the user had named those runs. ground: None without Slurm. Raises InputError for a name
     that is no run, and for a run that is done or on its way.

@@ -5,10 +5,10 @@ same moment one looks again. An array that Slurm gave no clear answer about is f
 before its runs go into another. And every job claims a run before it trains it, whatever went wrong before.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from slurm.acceptance import Standing, settle
-from slurm.executor import Executor, Started
+from slurm.acceptance import withdraw
+from slurm.executor import Started
 from slurm.jobs import Submission
 from sweep.config.schema import Sweep
 from sweep.errors import InputError, MachineError
@@ -17,7 +17,8 @@ from sweep.plan.rows import PlanRow
 from sweep.status.folder import SweepFolder
 from sweep.status.look import Look
 from sweep.status.state import State
-from sweep.submit.batches import Batch, bundles
+from sweep.submit.batches import bundles
+from sweep.submit.target import Planned
 from trainer.records.alive import at_work
 from trainer.records.base import now
 from trainer.records.claim import close_dead
@@ -30,14 +31,21 @@ class Overtaken(Exception):
     """Someone else made a submission since the look this one was chosen by."""
 
 
-def start(sweep: Sweep, rows: Sequence[PlanRow], look: Look, executor: Executor, batches: Sequence[Batch]) -> Started:
+def start(
+    sweep: Sweep,
+    planned: Planned,
+    rows: Sequence[PlanRow],
+    look: Look,
+    show: Callable[[Sequence[str]], None] | None = None,
+) -> Started:
     """Write the intent and the bundles, and have the executor start the jobs.
 
     A cancelled run that is submitted again is no longer cancelled; files of another recipe or dataset are set aside
-    whole. Raises Overtaken, InputError for a folder the executor cannot work in, and MachineError.
+    whole. show: is given what will be executed, right before it is. Raises Overtaken, InputError for a folder the
+    executor cannot work in, and MachineError.
     """
-    folder = SweepFolder(sweep.folder)
-    problem = executor.unusable(folder.path)
+    executor, folder = planned.executor, SweepFolder(sweep.folder)
+    problem = executor.unusable()
     if problem:
         raise InputError(problem)
 
@@ -45,71 +53,50 @@ def start(sweep: Sweep, rows: Sequence[PlanRow], look: Look, executor: Executor,
         write_json(folder.submission(submission.token), submission)
 
     try:
-        intent = _announce(sweep, folder, rows, look, executor.name, batches)
+        intent = _announce(sweep, folder, planned, rows, look)
         jobs = folder.jobs(intent.token)
-        for number, bundle in enumerate(bundles(sweep, intent.token, rows, batches)):
+        for number, bundle in enumerate(bundles(sweep, intent.token, rows, planned.batches)):
             jobs.array(number).mkdir(parents=True, exist_ok=True)
             write_json(jobs.bundle(number), bundle)
-        return executor.start(intent, jobs, keep)
+        if show:
+            show(executor.scripts(intent))
+        return executor.start(intent, keep)
     except OSError as error:
         raise MachineError(f"{sweep.folder}: the submission could not be written: {error}") from error
 
 
-def preview(
-    sweep: Sweep, rows: Sequence[PlanRow], look: Look, executor: Executor, batches: Sequence[Batch]
-) -> list[str]:
+def preview(sweep: Sweep, planned: Planned, rows: Sequence[PlanRow], look: Look) -> list[str]:
     """What `start` would have the executor execute; writes nothing."""
     token = SweepFolder(sweep.folder).coming_token(look.submissions)
-    return scripts(sweep, _intent(sweep, token, rows, executor.name, batches), executor)
+    return planned.executor.scripts(_intent(sweep, planned, rows, token))
 
 
-def scripts(sweep: Sweep, submission: Submission, executor: Executor) -> list[str]:
-    """What the executor executes, or has executed, for a submission."""
-    return executor.scripts(submission, SweepFolder(sweep.folder).jobs(submission.token))
-
-
-def _intent(sweep: Sweep, token: str, rows: Sequence[PlanRow], executor: str, batches: Sequence[Batch]) -> Submission:
-    arrays = [batch.array for batch in batches if batch.array]
+def _intent(sweep: Sweep, planned: Planned, rows: Sequence[PlanRow], token: str) -> Submission:
+    arrays = [batch.array for batch in planned.batches if batch.array]
     tagged = [array.model_copy(update={"tag": f"{sweep.name}.{token}.{number}"}) for number, array in enumerate(arrays)]
     listed = [run_id for array in arrays for task in array.tasks for run_id in task] or [row.id for row in rows]
     return Submission(
-        token=token, created=now(), executor=executor, submitter=this_process(), runs=listed, arrays=tagged
+        token=token,
+        created=now(),
+        executor=planned.executor.name,
+        submitter=this_process(),
+        runs=listed,
+        arrays=tagged,
     )
 
 
-def _announce(
-    sweep: Sweep,
-    folder: SweepFolder,
-    rows: Sequence[PlanRow],
-    look: Look,
-    executor: str,
-    batches: Sequence[Batch],
-) -> Submission:
+def _announce(sweep: Sweep, folder: SweepFolder, planned: Planned, rows: Sequence[PlanRow], look: Look) -> Submission:
     """Write the intent, then make room for the runs it names. Raises Overtaken and OSError."""
     folder.submissions.mkdir(parents=True, exist_ok=True)
     folder.runs.mkdir(exist_ok=True)
-    intent = _intent(sweep, folder.next_token(look.submissions), rows, executor, batches)
+    intent = _intent(sweep, planned, rows, folder.next_token(look.submissions))
     if not folder.create_submission(intent):
         raise Overtaken
-    folder.jobs(intent.token).array().mkdir(parents=True, exist_ok=True)
     write_json(folder.plan, plan_record(sweep))
-    _withdraw(folder, look)
+    withdraw(folder.submissions, look.submissions, look.submitting, look.queue)
     for row in rows:
         _make_room(folder, sweep, row)
     return intent
-
-
-def _withdraw(folder: SweepFolder, look: Look) -> None:
-    """Make sure that the arrays Slurm was found not to have do no work, should they come to light after all."""
-    for submission in look.submissions:
-        for number, array in enumerate(submission.arrays):
-            if array.refused is not None:
-                continue
-            found = settle(array, look.submitting[submission.token], look.queue, now())
-            path = folder.jobs(submission.token).withdrawn(number)
-            if found.standing is Standing.REFUSED and not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.touch()
 
 
 def _make_room(folder: SweepFolder, sweep: Sweep, row: PlanRow) -> None:

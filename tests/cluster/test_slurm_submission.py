@@ -19,8 +19,8 @@ import pytest
 from conftest import REPOSITORY, Command, read, wait_for
 from slurm_fixtures import slurm_file, states, wait_for_state
 
-from slurm.acceptance import SETTLE_S
 from slurm.private_cluster.cluster import PrivateCluster
+from slurm.timeouts import SETTLE_S
 from trainer.records.base import now
 
 THESIS = REPOSITORY / "configs" / "thesis.yaml"
@@ -401,13 +401,26 @@ def test_a_run_in_two_jobs_is_executed_by_one(
 def test_the_script_that_is_shown_is_the_one_that_is_sent(
     on_slurm: Command, drained: PrivateCluster, data: Path, tmp_path: Path
 ) -> None:
-    """Word for word as it lies beside the job's output; a dry run shows it but for the name, and writes nothing."""
-    file = slurm_file(tmp_path, data, seeds=(1, 2))
+    """Word for word as it lies beside the jobs' output, one an array; a dry run shows it and writes nothing, so before
+    a first submission without the word that this draws.
+    """
+    rules = [{"when": {"seed": 3}, "pool": "p100"}, {"pool": "cpu"}]
+    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), assign=rules, max_parallel=2)
+    folder = tmp_path / "runs" / "study" / "submissions"
     dry = on_slurm("submit", file, "--dry-run", "--show-script").stdout
     assert not (tmp_path / "runs").exists()
     shown = on_slurm("submit", file, "--yes", "--show-script").stdout
-    [sent] = (tmp_path / "runs" / "study" / "submissions").glob("*/0/*_submission.sh")
-    assert shown == sent.read_text()
+    assert shown == _sent(folder, "0001")
     assert "#SBATCH --array=0-1%2\n" in shown
-    token = sent.parents[1].name
+    token = f"{(folder / 'word').read_text()}-0001"
     assert dry.replace("study.WORD-0001.", f"study.{token}.").replace("/WORD-0001/", f"/{token}/") == shown
+
+    on_slurm("cancel", file, "--yes")
+    again = on_slurm("retry", file, RUN, "--dry-run", "--show-script").stdout
+    assert on_slurm("retry", file, RUN, "--yes", "--show-script").stdout == again == _sent(folder, "0002")
+
+
+def _sent(folder: Path, number: str) -> str:
+    """Read the scripts that a submission's arrays left behind, in their order."""
+    scripts = sorted(folder.glob(f"*-{number}/*/*_submission.sh"), key=lambda path: path.parent.name)
+    return "\n".join(path.read_text() for path in scripts)

@@ -14,7 +14,8 @@ import pytest
 
 from slurm.answers import parse_sacct, parse_squeue
 from slurm.jobs import ArrayRecord, JobView, Phase, Resources, Snapshot, TaskRow
-from slurm.queue import refresh, settled, view
+from slurm.queue import refresh, settled
+from slurm.view import view
 from trainer.records.attempt import Cause
 from trainer.records.base import now
 from trainer.records.files import read_json, write_json

@@ -4,9 +4,10 @@ from datetime import timedelta
 
 import pytest
 
-from slurm.acceptance import SETTLE_S, Standing, settle
+from slurm.acceptance import Standing, settle
 from slurm.jobs import Answer, ArrayRecord, Resources, Snapshot, TaskRow
 from slurm.submission import unusable_folder
+from slurm.timeouts import SETTLE_S
 from trainer.records.base import now
 
 MOMENT = now()

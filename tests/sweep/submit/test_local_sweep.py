@@ -1,5 +1,6 @@
 """A sweep on this machine, through the real command line and real worker processes: done, killed, stopped, shared."""
 
+import shlex
 import signal
 from collections import Counter
 from pathlib import Path
@@ -248,6 +249,40 @@ def test_a_dry_run_and_missing_data_write_nothing(sweep: Command, data: Path, tm
     refused = sweep("submit", file, "--yes", "--data", tmp_path / "empty", expect=2)
     assert "cifar10 is not prepared; run 'sweep data prepare cifar10" in refused.stderr
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_commands_that_are_shown_are_those_of_the_workers(sweep: Command, data: Path, tmp_path: Path) -> None:
+    """A line a worker and nothing else on stdout; a dry run shows the same and writes nothing."""
+    file = sweep_file(tmp_path, data, epochs=400)
+    before = sweep("submit", file, "--dry-run", "--show-script").stdout
+    assert not (tmp_path / "runs").exists()
+    shown = sweep("submit", file, "--yes", "--no-wait", "--show-script").stdout
+    word = (tmp_path / "runs" / "study" / "submissions" / "word").read_text()
+    assert before == shown.replace(word, "WORD")
+    words = [
+        [word for word in shlex.split(line) if not word.startswith(("env", "CUDA_VISIBLE_DEVICES="))]
+        for line in shown.splitlines()
+        if line
+    ]
+    assert sorted(words) == sorted(worker.cmdline() for worker in workers(tmp_path))
+    assert len(words) == 2
+    sweep("cancel", file, "--yes")
+    wait_for(lambda: workers(tmp_path) == [], "the workers to end", 60)
+
+
+def test_a_killed_worker_is_replaced_while_runs_wait(sweep: Command, data: Path, tmp_path: Path) -> None:
+    """The submitting process starts another, which the submission's record names; the killed run is not touched."""
+    file = sweep_file(tmp_path, data, epochs=12)
+    submit = sweep.start("submit", file, "--yes")
+    wait_for(lambda: len(in_work(tmp_path)) == 2, "two runs in work")
+    victim, attempt = next(iter(in_work(tmp_path).items()))
+    psutil.Process(attempt["process"]["pid"]).kill()
+    assert submit.wait(120) == 4
+    assert f"was killed while it trained {victim}" in submit.stderr.read()
+    assert Counter(states(sweep, file).values()) == {"done": 3, "interrupted": 1}
+    [record] = [read(path) for path in (tmp_path / "runs" / "study" / "submissions").glob("*.json")]
+    assert [job["id"] for job in record["jobs"]] == [f"{record['token']}-{number}" for number in (1, 2, 3)]
+    assert len(list((runs(tmp_path) / victim / "attempts").iterdir())) == 1
 
 
 def test_logs_can_be_followed_to_the_end(sweep: Command, data: Path, tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+"""Where a sweep's runs go, the cluster or this machine, and what a submission there would consist of.
+
+The two differ in how runs are put into jobs and in what each is given; what starts them is an executor.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from slurm.commands import SlurmError
+from slurm.executor import Executor
+from slurm.fit import delays, problems
+from slurm.limits import ClusterLimits, read_limits
+from slurm.local import Local
+from slurm.machine import cores, default_workers
+from slurm.scheduler import Slurm
+from slurm.submission import on_login_node, resources
+from sweep.config.schema import Cluster, Sweep, sharing
+from sweep.errors import InputError, MachineError
+from sweep.plan.rows import PlanRow
+from sweep.status.folder import SweepFolder
+from sweep.status.look import Look
+from sweep.submit.batches import Batch, local_batches, slurm_batches
+from sweep.submit.remedies import Change, Ground
+
+
+class Planned(NamedTuple):
+    """A submission before it is made. jobs: how many will be started; notes: what the user should know of it."""
+
+    executor: Executor
+    batches: Sequence[Batch]
+    jobs: int
+    notes: Sequence[str]
+
+
+class Target(Protocol):
+    """Where runs go. waits: whether a submission waits for its end unless told otherwise."""
+
+    waits: bool
+
+    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change]) -> Planned:
+        """Put runs into jobs; changes: by run id, what a retry gives beyond the usual."""
+
+    def ground(self, seen: Look) -> Ground | None:
+        """What remedies may choose from; None where there is nothing to choose."""
+
+
+def target(sweep: Sweep, *, local: bool, workers: int | None = None) -> Target:
+    """Choose the cluster where the sweep names one and Slurm is here, else this machine.
+
+    Asks what the cluster allows, and refuses pools that it has not. Raises InputError, MachineError.
+    """
+    if sweep.cluster is None or local or not on_login_node():
+        return Here(sweep, workers)
+    if workers:
+        raise InputError("'--workers' counts for this machine; on Slurm 'cluster.runs_per_gpu' and 'max_parallel' do")
+    return OnSlurm(sweep, sweep.cluster, read_cluster_limits(sweep, sweep.cluster))
+
+
+class OnSlurm:
+    """Runs go into the pools of a cluster file."""
+
+    waits = False
+
+    def __init__(self, sweep: Sweep, cluster: Cluster, limits: ClusterLimits) -> None:
+        self.sweep = sweep
+        self.cluster = cluster
+        self.limits = limits
+
+    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change]) -> Planned:
+        batches = slurm_batches(self.sweep, self.cluster, rows, self.limits, changes)
+        notes = []
+        left_out = len(rows) - sum(len(task) for batch in batches for task in batch.tasks)
+        if left_out:
+            most = self.limits.max_submit or self.limits.max_jobs
+            notes.append(f"{left_out} runs are left for later: you may have {most} jobs at a time")
+        for name in dict.fromkeys(batch.pool for batch in batches):
+            waits = delays(self.cluster.pools[name], self.limits, **sharing(self.sweep, self.cluster))
+            notes += [f"{name}: {words}" for words in waits]
+        submissions = SweepFolder(self.sweep.folder).submissions
+        executor = Slurm(submissions, max_parallel=self.cluster.section.max_parallel)
+        return Planned(executor, batches, sum(len(batch.tasks) for batch in batches), notes)
+
+    def ground(self, seen: Look) -> Ground:
+        asked = {run_id: job.resources for run_id, job in seen.jobs.items() if job.resources is not None}
+        shares = sharing(self.sweep, self.cluster)
+        return Ground(
+            pools=self.cluster.pools,
+            usual={name: resources(pool, **shares) for name, pool in self.cluster.pools.items()},
+            limits=self.limits,
+            last=asked,
+            last_pool={run_id: seen.jobs[run_id].pool for run_id in asked},
+        )
+
+
+class Here:
+    """Runs are shared by workers on this machine: so many, or as the sweep says, or as the machine is good for."""
+
+    waits = True
+
+    def __init__(self, sweep: Sweep, workers: int | None) -> None:
+        self.sweep = sweep
+        self.workers = workers
+
+    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change]) -> Planned:
+        configured, gpus = self.sweep.execution.workers, self.sweep.execution.gpus_per_run
+        workers = self.workers or (configured if isinstance(configured, int) else max(1, default_workers() // gpus))
+        count = min(workers, len(rows))
+        batches = local_batches(self.sweep, rows, threads=max(1, cores() // workers))
+        no_cluster = on_login_node() and not self.sweep.cluster
+        notes = ["on this machine, for the sweep names no cluster"] if no_cluster else []
+        return Planned(Local(SweepFolder(self.sweep.folder).submissions, count, gpus), batches, count, notes)
+
+    def ground(self, seen: Look) -> None:
+        return None
+
+
+def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:
+    """Ask what the cluster allows, and refuse pools that it has not. Raises InputError, MachineError."""
+    try:
+        limits = read_limits()
+    except SlurmError as error:
+        raise MachineError(f"Slurm does not answer, nothing was submitted: {error}; see 'sweep doctor'") from error
+    used = {placed.pool for placed in sweep.runs}
+    for name in sorted(used):
+        wrong = problems(cluster.pools[name], limits, **sharing(sweep, cluster))
+        if wrong:
+            raise InputError(f"{cluster.file}: pool '{name}': {wrong[0]}")
+    return limits
