@@ -149,6 +149,7 @@ def test_running_imports_only_what_a_user_installs(package: str) -> None:
         *("benchmarks.__main__", "benchmarks.report", "benchmarks.plot"),
     ],
 )
+@pytest.mark.slow
 def test_what_plans_and_reports_loads_no_torch(module: str) -> None:
     """Not even indirectly: torch takes longer to import than a status takes to show."""
     _assert_without_torch(f"import {module}")
@@ -161,6 +162,7 @@ def test_what_plans_and_reports_loads_no_torch(module: str) -> None:
         *(["verify"], ["clean"], ["tables"]),
     ],
 )
+@pytest.mark.slow
 def test_a_look_at_a_sweep_imports_no_torch(arguments: list[str], tmp_path: Path) -> None:
     """The commands themselves, run in a process, over the whole study."""
     more = [] if arguments == ["--help"] else [str(REPOSITORY / "configs" / "thesis.yaml"), "--output", str(tmp_path)]

@@ -1,11 +1,11 @@
-"""What the doctor says of one thing, and whether a torch has kernels for a GPU. Pure."""
+"""What the doctor says of one thing. Pure."""
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import NamedTuple
 
 from slurm.probe import Findings
+from trainer.records.kernels import has_kernels
 
 CAPABILITY = {"p100": "sm_60", "v100": "sm_70", "a100": "sm_80", "h100": "sm_90"}
 NEWER_TORCH = "pip install 'torch==2.7.1' (it has sm_60 to sm_90)"
@@ -38,18 +38,6 @@ def kernels(name: str, findings: Findings, capability: str, device: str) -> Chec
         return Check(name, Verdict.OK, f"torch {findings.torch} has kernels for {device} ({capability})")
     words = f"torch {findings.torch} has no kernels for {device} ({capability}), only for {listed(findings.archs)}"
     return Check(name, Verdict.PROBLEM, words, NEWER_TORCH)
-
-
-def has_kernels(archs: Collection[str], capability: str) -> bool:
-    """Whether code built for these architectures runs on a GPU: sm_XY runs on later minor versions of major X."""
-    major, minor = _version(capability)
-    built = [_version(arch) for arch in archs if re.fullmatch(r"sm_\d+", arch)]
-    return any(of == major and least <= minor for of, least in built) or f"{capability}a" in archs
-
-
-def _version(capability: str) -> tuple[int, int]:
-    digits = capability.removeprefix("sm_")
-    return int(digits[:-1]), int(digits[-1])
 
 
 def listed(archs: Sequence[str]) -> str:

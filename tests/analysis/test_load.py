@@ -149,6 +149,7 @@ def test_analysis_load_is_the_function_whatever_was_imported_first() -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_a_thousand_results_load_in_a_few_times_what_reading_their_json_takes(tmp_path: Path) -> None:
     """1,000 results of 180 epochs are read, checked and made a frame (0.3 to 0.7 s measured on 2 CPU cores)."""
     run = planned_run()

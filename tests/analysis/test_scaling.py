@@ -60,6 +60,7 @@ def test_a_bend_the_power_law_has_not_is_followed_and_promises_no_floor(exponent
 
 
 @pytest.mark.parametrize(("seeds", "images"), [(1, IMAGES), (3, IMAGES), (1, IMAGES[::4])], ids=["1", "3", "1 of 4"])
+@pytest.mark.slow
 def test_the_interval_covers_the_truth_at_its_rate(seeds: int, images: NDArray[np.float64]) -> None:
     """Of many simulated studies about 95 % have the true curve inside their interval, with four runs in all too."""
     at = np.array([500.0, 2_000, 8_000, 50_000])

@@ -521,6 +521,7 @@ def test_the_log_is_read_only_of_what_may_have_ended(fake: Slurm) -> None:
     assert read == ["57_0"]
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_refresh_grows_with_the_tasks_and_no_faster(fake: Slurm) -> None:
     """With a row of squeue and three of sacct a task, ten times as many are far from a hundred times the work."""
 

@@ -121,6 +121,7 @@ def test_each_trainer_of_a_job_has_cores_of_its_own(tmp_path: Path) -> None:
     assert not set(first["cores"]) & set(second["cores"])
 
 
+@pytest.mark.slow
 def test_a_lone_trainer_keeps_all_cores(tmp_path: Path) -> None:
     """Nothing is pinned where nothing is shared, and no daemon is asked for."""
     [alone], said = execute(tmp_path, workers=1, mps=True)
@@ -128,6 +129,7 @@ def test_a_lone_trainer_keeps_all_cores(tmp_path: Path) -> None:
     assert "service" not in said
 
 
+@pytest.mark.slow
 def test_trainers_share_a_gpu_through_a_daemon_of_the_job_s_own(tmp_path: Path, control: Callable[..., Path]) -> None:
     """The daemon gets the job's GPU; its clients find it in a folder that is gone, like the daemon, when the job is."""
     calls = control()

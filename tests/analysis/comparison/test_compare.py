@@ -242,6 +242,7 @@ def test_many_small_differences_are_not_called_agreement() -> None:
     )
 
 
+@pytest.mark.slow
 def test_under_seed_noise_tables_are_said_to_differ_about_as_often_as_promised() -> None:
     """40 sweeps of runs that differ from the published by their seed alone: few verdicts say otherwise."""
     planned = planned_grid(PAIRS[:1], RATIOS[1:])
@@ -480,6 +481,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, comparison: Comparison) -> 
     return write_comparison(tmp_path_factory.mktemp("sweep"), comparison)[0].parent
 
 
+@pytest.mark.slow
 def test_the_printed_table_reads_the_same_in_csv_and_markdown(folder: Path, comparison: Comparison) -> None:
     """And under it stand the verdict, how to read it, the gap and the missing run."""
     rows, under = read_markdown((folder / "comparison-4.5.md").read_text())

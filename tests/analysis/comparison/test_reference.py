@@ -189,6 +189,7 @@ def test_text_of_a_reference_cannot_steer_a_terminal(tmp_path: Path) -> None:
     assert (value.architecture, value.cause) == ("a[2J", "it burnt")
 
 
+@pytest.mark.slow
 def test_a_huge_file_is_read_in_time_that_grows_with_its_rows(tmp_path: Path) -> None:
     """Sixteen times the rows cost no more than about sixteen times the time: nothing is compared with everything."""
 

@@ -148,6 +148,7 @@ def export_in_child(folder: Path, to: Target, out: Path, trap: Trap, count: int 
     assert trap.heard == 0
 
 
+@pytest.mark.slow
 def test_the_trap_hears_a_try_to_reach_the_network(trap: Trap) -> None:
     """So that its silence means something."""
     code = (

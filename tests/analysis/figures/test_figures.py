@@ -130,6 +130,7 @@ def test_a_curve_is_the_mean_of_the_seeds_and_its_band_their_deviation(name: str
             assert at_five.max() == pytest.approx(low[5] + 2 * high[5])
 
 
+@pytest.mark.slow
 def test_a_missing_seed_dashes_its_line_and_says_how_many_are_left() -> None:
     """2 of 3 seeds is written, drawn and noted; the mean is of the two; the other ratios stay as they were."""
     whole, lacking = realistic_study(small_grid()), realistic_study(small_grid(), [LACKING])
@@ -160,12 +161,14 @@ def test_every_figure_of_an_incomplete_cell_notes_it(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "mark"), [("figure-4.2", "0.4 (2 of 3)"), ("figure-4.14", "ResNet-18: 2 of 3")])
+@pytest.mark.slow
 def test_an_incomplete_ratio_is_marked_in_the_picture(name: str, mark: str) -> None:
     """Also who looks at the picture alone sees it."""
     assert mark in words(plan_of(realistic_study(small_grid(), [LACKING]), name).draw())
     assert "2 of 3" not in words(plan_of(realistic_study(small_grid()), name).draw())
 
 
+@pytest.mark.slow
 def test_a_ratio_without_results_is_a_hole_in_the_surface() -> None:
     """Its neighbours are not joined across it: of three strips the two beside it are gone."""
     gone = [f"resnet18-cifar10-r0.4-s{seed}" for seed in (42, 43, 44)]
@@ -189,6 +192,7 @@ def test_the_surface_stands_on_the_means() -> None:
 
 
 @pytest.mark.parametrize("name", ["figure-4.2", "figure-4.3", "figure-4.4", "figure-4.14"])
+@pytest.mark.slow
 def test_drops_of_the_learning_rate_are_marked(name: str) -> None:
     """At the milestones of the recipe, in every panel, and explained; without milestones nothing is."""
     figure = plan_of(realistic_study(small_grid()), name).draw()
@@ -231,6 +235,7 @@ def test_a_run_on_a_cpu_is_named_by_its_cpu() -> None:
     assert "Tesla" not in text
 
 
+@pytest.mark.slow
 def test_architectures_side_by_side_share_their_axes() -> None:
     """Same limits for all ratios of a metric, a line an architecture, each its mean."""
     study = realistic_study(small_grid())
@@ -277,6 +282,7 @@ def test_too_few_sizes_get_points_and_a_sentence_but_no_curve() -> None:
 
 
 @pytest.mark.parametrize(("peak", "cut"), [(900.0, True), (2.0, False)])
+@pytest.mark.slow
 def test_a_peak_of_loss_does_not_press_the_rest_flat(peak: float, cut: bool) -> None:
     """An epoch of an exploded loss leaves the axis, and a note says how high it goes; an ordinary one stays."""
     planned = small_grid(PAIRS[:1], ratios=(1.0,), training=Recipe(epochs=100))
@@ -438,6 +444,7 @@ def test_a_corrupted_result_changes_its_own_figures_only(tmp_path: Path) -> None
     assert all("vit-cifar10-r0.2-s43 (result.json damaged" in " ".join(hurt[name].notes) for name in changed)
 
 
+@pytest.mark.slow
 def test_figures_load_no_torch_and_no_pandas() -> None:
     """Nor what submits; and the package alone loads no matplotlib."""
     code = (

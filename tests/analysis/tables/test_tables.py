@@ -276,6 +276,7 @@ def test_a_plan_that_makes_no_table_is_an_error(tmp_path: Path) -> None:
         build_tables(Study("study", [run, run], {}, {run.run.id: "planned"}))
 
 
+@pytest.mark.slow
 def test_writing_tables_imports_no_torch(tmp_path: Path) -> None:
     """Tables are for a login node: neither torch nor anything of the cluster is loaded, and pandas only to load()."""
     planned = planned_grid(PAIR, [0.1], training=SHORT)

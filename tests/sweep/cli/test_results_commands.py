@@ -166,6 +166,7 @@ def test_results_that_differ_in_code_or_precision_are_refused_by_every_command(s
     assert not (study.folder / COMMANDS[name]).exists()
 
 
+@pytest.mark.slow
 def test_an_export_lies_in_a_folder_of_its_own_and_mixes_as_little(study: Study) -> None:
     """The folder is printed; a run without a result is in missing.csv; odd results are refused there too."""
     (study.folder / "runs" / ODD / "result.json").unlink()
@@ -199,6 +200,7 @@ def test_allowed_mixtures_are_marked_everywhere(study: Study) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_comparison_is_one_json_document(study: Study, tmp_path: Path) -> None:
     """--json prints it and writes nothing; another reference of the same form is read."""
     document = json.loads(study.command("compare", study.file, "--json").stdout)

@@ -17,7 +17,7 @@ from slurm.probe import Findings, Gpu, read_findings
 from slurm.probe import examine as look
 from sweep.config.load import load_sweep
 from sweep.config.schema import Sweep
-from sweep.doctor.check import Check, Verdict, has_kernels
+from sweep.doctor.check import Check, Verdict
 from sweep.doctor.examine import PARAMETERS, examine
 from sweep.doctor.nodes import judge, srun_command
 from trainer.models.build import build_model, parameter_count
@@ -404,24 +404,6 @@ def test_what_a_node_has_is_judged_with_a_remedy(case: str, study: Sweep) -> Non
     for check, (state, words) in zip(checks, expected, strict=True):
         assert words in check.words
         assert state == "ok" or check.remedy
-
-
-@pytest.mark.parametrize(
-    ("archs", "capability", "runs"),
-    [
-        (["sm_60", "sm_70"], "sm_70", True),
-        (["sm_60"], "sm_61", True),
-        (["sm_75"], "sm_70", False),
-        (["sm_80"], "sm_90", False),
-        (["sm_90a"], "sm_90", True),
-        (["sm_90", "compute_90"], "sm_100", False),
-        (["sm_100"], "sm_103", True),
-        ([], "sm_70", False),
-    ],
-)
-def test_kernels_run_on_later_minor_versions_of_their_major_one(archs: list[str], capability: str, runs: bool) -> None:
-    """NVIDIA's rule for compiled code."""
-    assert has_kernels(archs, capability) is runs
 
 
 def test_a_check_is_one_line_of_text() -> None:

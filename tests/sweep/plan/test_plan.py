@@ -54,6 +54,7 @@ def test_the_estimate_follows_the_arithmetic() -> None:
     assert min(costs.values()) > 10
 
 
+@pytest.mark.slow
 def test_the_plan_is_a_difference_with_what_is_on_disk(sweep: Command, tmp_path: Path) -> None:
     """A finished run is done, one of another recipe is stale, a damaged one is failed, the rest are new."""
     planned = [planned_run(placed) for placed in load_sweep(THESIS).runs]
@@ -73,6 +74,7 @@ def test_the_plan_is_a_difference_with_what_is_on_disk(sweep: Command, tmp_path:
     assert "damaged" in failure[0]["message"]
 
 
+@pytest.mark.slow
 def test_prepared_data_decides_the_sample_counts(sweep: Command, data: Path, tmp_path: Path) -> None:
     """Once a dataset is prepared, its own sizes count, not the official ones."""
     text = "name: s\ngrid:\n  architecture: [vit]\n  dataset: [cifar10]\n  ratio: [0.5]\n  seed: [1]\n"
@@ -107,6 +109,7 @@ def test_gpu_hours_count_every_gpu_of_a_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a 0", 'a"=0"', "a'; echo foo", "ä日", "-a"])
+@pytest.mark.slow
 def test_awkward_folders_are_just_folders(sweep: Command, tmp_path: Path, name: str) -> None:
     """Spaces, quotes and shell characters in paths mean nothing."""
     folder = tmp_path / name

@@ -419,6 +419,7 @@ def test_fp16_s_loss_scale_goes_on_where_it_was(tmp_path: Path) -> None:
     assert numbers(train_epochs(restored, 1).history) == numbers(trainer.history)
 
 
+@pytest.mark.slow
 def test_a_format_without_a_loss_scale_takes_none_from_a_checkpoint() -> None:
     """What was fp16 on one device and goes on as fp32 on another does not scale its losses."""
     trainer = train_epochs(small_trainer("vit", "fp16"), 1)

@@ -81,6 +81,7 @@ def test_a_url_is_fetched_and_prepared_and_nothing_else_stays(
     assert left(tmp_path) == ["cifar10"]
 
 
+@pytest.mark.slow
 def test_a_download_that_breaks_off_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
     """Within one call the rest is asked for, not the whole; what comes together is what the server has."""
     server.content = os.urandom(3_000_000)

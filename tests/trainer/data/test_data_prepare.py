@@ -87,6 +87,7 @@ def test_reading_gives_the_images_asked_for_in_their_order(
         assert found.flags.writeable  # torch warns of anything else
 
 
+@pytest.mark.slow
 def test_the_number_of_workers_changes_nothing(tmp_path: Path) -> None:
     """More images than a chunk, decoded by one thread or five, come out in the same order."""
     archive = synthesize("tinyimagenet", tmp_path, train=600, val=2, classes=2)

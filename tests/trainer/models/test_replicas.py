@@ -95,6 +95,7 @@ def test_one_pass_in_groups_equals_separate_passes_of_the_replicas() -> None:
         ours.load_state_dict(plain.state_dict())
 
 
+@pytest.mark.slow
 def test_one_replica_is_plain_batch_normalisation() -> None:
     """With replicas = 1 the network is torchvision's, bit for bit, in training and in evaluation."""
     torch.manual_seed(0)
@@ -131,6 +132,7 @@ def test_a_batch_that_does_not_divide_is_refused() -> None:
         ReplicaBatchNorm2d(2, replicas=4)(torch.randn(10, 2, 3, 3))
 
 
+@pytest.mark.slow
 def test_the_replicas_are_real() -> None:
     """Four replicas give another loss, other gradients and other running statistics than one batch of the images."""
     torch.manual_seed(0)
