@@ -103,7 +103,7 @@ def sweep(tmp_path: Path) -> Iterator[Command]:
 
 
 def program(name: str, package: str) -> str:
-    """Give the path of a program that a test runs; without it the test is skipped, in CI it fails."""
+    """Return the path of a program that a test runs; without it the test is skipped, in CI it fails."""
     path = shutil.which(name)
     if path is None:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"no {name} on PATH: apt-get install {package}")
@@ -124,7 +124,7 @@ def read(path: Path) -> Any:
 
 
 def metrics(result: Path) -> dict[str, list[float]]:
-    """Give a result's history without the times."""
+    """Return a result's history without the times."""
     history = read(result)["history"]
     del history["epoch_seconds"]
     return history

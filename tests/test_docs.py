@@ -16,7 +16,7 @@ README = (REPOSITORY / "README.md").read_text()
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
-    """Give every command as typed, with its long options."""
+    """Return every command as typed, with its long options."""
 
     def walk(group: object, words: str) -> Iterator[tuple[str, list[str]]]:
         for name, command in group.commands.items():  # type: ignore[attr-defined]

@@ -131,7 +131,7 @@ def by_id(document: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def told(run: dict[str, Any]) -> tuple[Any, ...]:
-    """Give what SHOWN names of a run of `status --json`, and of its last sign the time of day."""
+    """Return what SHOWN names of a run of `status --json`, and of its last sign the time of day."""
     updated = run["updated"]
     assert updated is None or updated.startswith("2026-11-26T")
     return (*(run[name] for name in SHOWN[:-1]), updated and updated[11:23])
@@ -281,7 +281,7 @@ def test_the_tables_hold_the_results(opened: Open) -> None:
 
 
 def expected_reason(name: str) -> str:
-    """Give the reason why a run is not in the tables, "" for one that is."""
+    """Return the reason why a run is not in the tables, "" for one that is."""
     state, cause, message, epoch, *_ = STUDY[name]
     words = f"{state}, {cause}" if cause else state
     if state == "done":

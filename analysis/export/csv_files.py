@@ -18,14 +18,14 @@ def names(study: Study) -> list[str]:
 
 
 def contents(study: Study, folder: Path, tick: Callable[[], None]) -> Generator[bytes, None, None]:
-    """Give a row a run, then a row a run and epoch."""
+    """Yield the runs, one row each, and the history, one row per run and epoch."""
     results = in_plan_order(study)
     yield csv_text(COLUMNS, (tuple(run_row(result).values()) for result in results)).encode()
     yield csv_text(HISTORY_COLUMNS, _histories(results, tick)).encode()
 
 
 def missing(study: Study) -> bytes:
-    """Give the planned runs without a result, and why, as CSV."""
+    """Return the planned runs without a result, and why, as CSV."""
     planned = (run for run in study.planned if run.run.id in study.missing)
     return csv_text(
         ("id", "architecture", "dataset", "ratio", "seed", "variant", "reason"),

@@ -48,7 +48,7 @@ def names(study: Study) -> list[str]:
 
 
 def contents(study: Study, folder: Path, tick: Callable[[], None]) -> Generator[bytes, None, None]:
-    """Give the store: that of the folder, if there is one, brought up to date."""
+    """Yield the store: that of the folder, if there is one, brought up to date."""
     with tempfile.TemporaryDirectory() as scratch, surroundings("MLFLOW_", QUIET, ("mlflow", "alembic")):
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
@@ -100,7 +100,7 @@ def _experiment(client: "MlflowClient", name: str) -> str:
 
 
 def _runs(client: "MlflowClient", experiment: str) -> dict[str, "list[Run]"]:
-    """Give the runs that exports made, by their id in the sweep; someone else's in the same experiment are not ours."""
+    """Return the runs that exports made, by their id in the sweep; others in the same experiment are left out."""
     found: dict[str, list[Run]] = {}
     token: str | None = None
     while token != "":

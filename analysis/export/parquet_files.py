@@ -26,7 +26,7 @@ def names(study: Study) -> list[str]:
 
 
 def contents(study: Study, folder: Path, tick: Callable[[], None]) -> Generator[bytes, None, None]:
-    """Give a row a run, then a row a run and epoch."""
+    """Yield the runs, one row each, and the history, one row per run and epoch."""
     results = in_plan_order(study)
     runs = [run_row(result) for result in results]
     yield _parquet(COLUMNS, [{name: [run[name] for run in runs] for name in COLUMNS}])

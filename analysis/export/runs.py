@@ -17,23 +17,23 @@ Scalar = float | int | str | bool
 
 
 def in_plan_order(study: Study) -> list[Result]:
-    """Give the results as the plan orders their runs."""
+    """Return the results in the plan's order."""
     return [study.results[run.run.id] for run in study.planned if run.run.id in study.results]
 
 
 def measured(result: Result) -> dict[str, float]:
-    """Give a run's best values, their epochs, and its times, by column name."""
+    """Return a run's best values, their epochs, and its times, by column name."""
     return {name: cast("float", value) for name, value in run_row(result).items() if name in _MEASURED}
 
 
 def described(result: Result) -> dict[str, Scalar]:
-    """Give what a run is and where it ran, by column name; what is unknown is left out."""
+    """Return what a run is and where it ran, by column name; what is unknown is left out."""
     row = run_row(result).items()
     return {name: cast("Scalar", value) for name, value in row if name not in _MEASURED and value is not None}
 
 
 def settings(result: Result) -> dict[str, Scalar]:
-    """Give a run's place in the grid and its recipe; lists as text, the precision that auto became."""
+    """Return a run's place in the grid and its recipe; lists as text, the precision that auto became."""
     run = result.run
     recipe = result.training.model_dump(mode="json")
     return {
@@ -47,24 +47,24 @@ def settings(result: Result) -> dict[str, Scalar]:
 
 
 def epochs_of(result: Result) -> list[dict[str, float]]:
-    """Give the history as one mapping an epoch."""
+    """Return the history, one mapping per epoch."""
     columns = {name: getattr(result.history, name) for name in History.model_fields}
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def started(result: Result) -> datetime:
-    """Give the start of the first attempt; 1970 if the result lists none."""
+    """Return the start of the first attempt; 1970 if the result lists none."""
     return result.attempts[0].started if result.attempts else _UNKNOWN
 
 
 def ended(result: Result) -> datetime:
-    """Give the end of the last attempt; if that is unknown, the end of the last epoch."""
+    """Return the end of the last attempt; if that is unknown, the end of the last epoch."""
     last = result.attempts[-1].ended if result.attempts else None
     return last or datetime.fromtimestamp(epoch_ends(result)[-1], timezone.utc)
 
 
 def epoch_ends(result: Result) -> list[float]:
-    """Give when each epoch ended, seconds since 1970: its attempt's start and the epochs of that attempt up to it.
+    """Return when each epoch ended, seconds since 1970: its attempt's start and the epochs of that attempt up to it.
 
     An epoch that several attempts began with is the last one's: what came before was lost with its checkpoint. Time
     between epochs (starting, checkpoints) is not in the record, so an end is early by that much.

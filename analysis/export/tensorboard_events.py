@@ -30,7 +30,7 @@ def names(study: Study) -> list[str]:
 
 
 def contents(study: Study, folder: Path, tick: Callable[[], None]) -> Generator[bytes, None, None]:
-    """Give the events of each run."""
+    """Yield the events of each run."""
     for result in in_plan_order(study):
         yield _events(result)
         tick()

@@ -24,7 +24,7 @@ def names(study: Study) -> list[str]:
 
 
 def contents(study: Study, folder: Path, tick: Callable[[], None]) -> Generator[bytes, None, None]:
-    """Give each run's records."""
+    """Yield each run's records."""
     with tempfile.TemporaryDirectory() as scratch, surroundings("WANDB_", _variables(scratch)):
         import wandb
 
@@ -98,7 +98,7 @@ def _cell(result: Result) -> str:
 
 
 def _identity(sweep: str, result: Result) -> str:
-    """Give an id that wandb takes whatever the run is called."""
+    """Return an id that wandb accepts, whatever the run is called."""
     return hashlib.sha256(f"{sweep}/{result.run.id}".encode()).hexdigest()[:16]
 
 

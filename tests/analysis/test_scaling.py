@@ -14,7 +14,7 @@ REPETITIONS = 150
 
 
 def power(images: NDArray[np.float64], floor: float = 0.08, scale: float = 5.0, exponent: float = 0.35) -> NDArray:
-    """Give floor + scale n^-exponent."""
+    """Return floor + scale n^-exponent."""
     return floor + scale * images**-exponent
 
 

@@ -286,7 +286,7 @@ def test_a_job_that_waits_says_for_what_and_whether_that_can_end(
 
 
 def _seeds(job_folder: Path) -> set[int]:
-    """Give the seeds of an array's runs."""
+    """Return the seeds of an array's runs."""
     return {spec["run"]["seed"] for task in read(job_folder / "bundle.json")["tasks"] for spec in task}
 
 
@@ -313,7 +313,7 @@ def test_a_job_that_dies_in_its_second_run_keeps_the_first_and_spares_the_third(
 
 
 def _tasks(tmp_path: Path) -> list[list[int]]:
-    """Give the seeds of the only array's jobs, in the order they are worked off."""
+    """Return the seeds of the only array's jobs, in the order they are worked off."""
     (bundle,) = (tmp_path / "runs" / "study" / "submissions").glob("*/0/bundle.json")
     return [[spec["run"]["seed"] for spec in task] for task in read(bundle)["tasks"]]
 

@@ -45,7 +45,7 @@ class Standing(NamedTuple):
     file: Path
 
     def told(self) -> dict[str, tuple[str, str | None]]:
-        """Give state and cause of every run."""
+        """Return state and cause of every run."""
         return {name: (run["state"], run["cause"]) for name, run in states(self.sweep, self.file).items()}
 
     def run(self, name: str) -> RunFolder:

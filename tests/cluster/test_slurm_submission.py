@@ -121,7 +121,7 @@ class Study(NamedTuple):
     folder: Path
 
     def counts(self, command: Command) -> dict[str, int]:
-        """Give what `sweep status` counts."""
+        """Return what `sweep status` counts."""
         return dict(command.json("status", *self.call)["counts"])
 
     def submit(self, command: Command, *, expect: int = 0) -> str:
@@ -149,7 +149,7 @@ class Study(NamedTuple):
 
 @pytest.fixture
 def study(thesis_data: Path, tmp_path: Path) -> Callable[[str], Study]:
-    """Give the thesis's sweep of 156 runs in three arrays, writing to a folder of the given name."""
+    """Return the thesis's sweep of 156 runs in three arrays, writing to a folder of the given name."""
     return lambda name: Study((THESIS, "--data", thesis_data, "--output", name), tmp_path / name / "thesis")
 
 
@@ -255,7 +255,7 @@ def test_an_array_slurm_may_have_waits_until_that_is_known(
 
 
 def _asked(folder: Path) -> list[datetime]:
-    """Give when sbatch was called for each array of a sweep, so far."""
+    """Return when sbatch was called for each array of a sweep, so far."""
     arrays = [array for path in folder.glob("submissions/*.json") for array in read(path)["arrays"]]
     return [datetime.fromisoformat(array["asked"]) for array in arrays if array["asked"]]
 

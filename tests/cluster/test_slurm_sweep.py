@@ -31,7 +31,7 @@ def counted(on_slurm: Command, tmp_path: Path) -> Path:
 
 
 def taken(calls: Path) -> Counter[str]:
-    """Give the calls since the last look."""
+    """Return the calls since the last look."""
     found = Counter(calls.read_text().split()) if calls.exists() else Counter[str]()
     calls.unlink(missing_ok=True)
     return found

@@ -36,7 +36,7 @@ def submit(cluster: PrivateCluster, script: str, *options: str, folder: Path) ->
 
 
 def state(cluster: PrivateCluster, job: str) -> str:
-    """Give a job's state as slurmctld knows it."""
+    """Return a job's state as slurmctld knows it."""
     words = cluster.run("scontrol", "-o", "show", "job", job).split()
     return next(word.removeprefix("JobState=") for word in words if word.startswith("JobState="))
 

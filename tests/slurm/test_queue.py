@@ -63,7 +63,7 @@ class Slurm:
         (self.folder / f"{name}.answer").write_text(f"echo '{words}' >&2\nexit 1\n")
 
     def calls(self) -> list[str]:
-        """Give the calls since this was last asked."""
+        """Return the calls since this was last asked."""
         path = self.folder / "calls"
         lines = path.read_text().replace(f"{self.folder}/", "").splitlines() if path.exists() else []
         path.unlink(missing_ok=True)

@@ -56,7 +56,7 @@ class Run:
         self.reference = reference
 
     def copy(self, folder: Path, *, done: bool) -> RunFolder:
-        """Give a copy of its own, its checkpoints by links; with a result like the reference's if asked for."""
+        """Return a copy of its own, its checkpoints by links; with a result like the reference's if asked for."""
         shutil.copytree(self.template, folder, copy_function=_link_or_copy)
         if done:
             shutil.copy(self.template.with_name("done") / "run" / "result.json", folder / "result.json")

@@ -44,7 +44,7 @@ class Disk:
                     break
 
     def free(self) -> int:
-        """Give the bytes left."""
+        """Return the bytes left."""
         found = os.statvfs(self.folder)
         return found.f_bavail * found.f_frsize
 
@@ -93,7 +93,7 @@ def reference(call: tuple[object, ...], tmp_path_factory: pytest.TempPathFactory
 
 
 def said_by(folder: RunFolder) -> str:
-    """Give what the trainers of a run printed."""
+    """Return what the trainers of a run printed."""
     return folder.path.with_name(f"{folder.path.name}.said").read_text()
 
 

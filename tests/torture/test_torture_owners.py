@@ -171,7 +171,7 @@ def _age(folder: RunFolder) -> None:
 
 
 def _files(output: Path) -> dict[Path, tuple[int, int, int]]:
-    """Give what tells of a change, for every file that has its final name, the first owner's own log aside."""
+    """Return what tells of a change, for every file that has its final name, the first owner's own log aside."""
     aside = {output / "logs" / "attempt-0001.log", *unfinished(output)}
     found = {path: path.stat() for path in output.rglob("*") if path.is_file() and path not in aside}
     return {path: (status.st_ino, status.st_mtime_ns, status.st_size) for path, status in found.items()}

@@ -99,7 +99,7 @@ class Victim:
         return self.lane.runs[self.task]
 
     def reached(self) -> int:
-        """Give the epochs of the newest checkpoint."""
+        """Return the epochs of the newest checkpoint."""
         newest = list_checkpoints(self.folder.checkpoints)[:1]
         return int(newest[0].stem.removeprefix("epoch-")) if newest else 0
 

@@ -55,7 +55,7 @@ PRINTED = _printed()
 
 
 def published_best(run: PlannedRun) -> Best | None:
-    """Give what the thesis printed for a run; nothing if it has no such run or printed no value."""
+    """Return what the thesis printed for a run; nothing if it has no such run or printed no value."""
     return PRINTED.get((run.run.architecture, run.run.dataset, run.run.ratio, run.run.seed))
 
 

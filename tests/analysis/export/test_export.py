@@ -43,7 +43,7 @@ DONE = PLAN[:3]
 
 
 def uneven(position: int) -> Result:
-    """Give a result no two of whose numbers are equal, and none of them round."""
+    """Return a result no two of whose numbers are equal, and none of them round."""
     result = make_result(DONE[position], attempts=2)
     names = list(History.model_fields)
     history = History(
@@ -70,7 +70,7 @@ def study_of(folder: Path, count: int = len(PLAN)) -> Study:
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
-    """Give every file under a folder."""
+    """Return every file under a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
@@ -103,7 +103,7 @@ class Trap:
             connection.close()
 
     def environment(self) -> dict[str, str]:
-        """Give an environment whose every way out leads here, and that does not look like a test's."""
+        """Return an environment whose every way out leads here, and that does not look like a test's."""
         hidden = ("NO_PROXY", "CI", "PYTEST_", "WANDB_", "MLFLOW_", "GITHUB_")
         kept = {name: value for name, value in os.environ.items() if not name.upper().startswith(hidden)}
         address = f"http://127.0.0.1:{self.server.getsockname()[1]}"

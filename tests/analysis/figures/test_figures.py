@@ -53,7 +53,7 @@ def words(figure: Figure) -> str:
 
 
 def lines_by_label(figure: Figure, panel: int) -> dict[str, matplotlib.lines.Line2D]:
-    """Give the labelled lines of one panel."""
+    """Return the labelled lines of one panel."""
     return {
         str(line.get_label()): line for line in figure.axes[panel].lines if not str(line.get_label()).startswith("_")
     }

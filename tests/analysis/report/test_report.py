@@ -74,7 +74,7 @@ def page(html: str) -> Page:
 
 
 def articles(html: str) -> dict[str, str]:
-    """Give the source of each run's page, by its id."""
+    """Return the source of each run's page, by its id."""
     return {
         text.split('id="', 1)[1].split('"', 1)[0]: text for text in re.findall(r"<article.*?</article>", html, re.S)
     }
@@ -161,7 +161,7 @@ def test_text_stands_out_in_light_and_dark(theme: str, colour: str) -> None:
 
 
 def contrast(one: str, other: str) -> float:
-    """Give WCAG 2's ratio of two colours, "#rgb" or "#rrggbb"."""
+    """Return WCAG 2's ratio of two colours, "#rgb" or "#rrggbb"."""
 
     def luminance(colour: str) -> float:
         digits = colour[1:] if len(colour) == 7 else "".join(digit * 2 for digit in colour[1:])
@@ -414,7 +414,7 @@ def test_a_path_of_another_kind_is_left_as_it_is(path: str) -> None:
 
 
 def absolute(path: str) -> list[float]:
-    """Give the points of a path as SVG defines them: the slow reference."""
+    """Return the points of a path as SVG defines them: the slow reference."""
     points: list[float] = []
     x = y = 0.0
     for command, rest in re.findall(r"([MlqcZz])([^A-Za-z]*)", path):

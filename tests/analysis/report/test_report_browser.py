@@ -239,7 +239,7 @@ def test_the_page_follows_the_readers_colours(scheme: str, dark: bool, open_repo
 
 
 def brightness(colour: str) -> float:
-    """Give the mean of the channels of "rgb(1, 2, 3)"."""
+    """Return the mean of the channels of "rgb(1, 2, 3)"."""
     channels = [int(number) for number in re.findall(r"\d+", colour)[:3]]
     return sum(channels) / 3
 

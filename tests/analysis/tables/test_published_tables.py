@@ -18,7 +18,7 @@ LABELS = {"val_accuracy": "Val Acc", "val_loss": "Val Loss", "train_accuracy": "
 
 @pytest.fixture(scope="module")
 def thesis(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Give the folder of a sweep with the published best values, its tables written; 4.8, unpublished, is made up.
+    """Return the folder of a sweep with the published best values, its tables written; 4.8, unpublished, is made up.
 
     The values are moved within what rounds to the printed ones. Runs printed as -inf, inf, nan are missing.
     """

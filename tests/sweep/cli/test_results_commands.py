@@ -40,7 +40,7 @@ class Study:
         return done.stdout + done.stderr
 
     def written(self, name: str) -> dict[str, bytes]:
-        """Give the files that a command has written, by name."""
+        """Return the files that a command has written, by name."""
         return {path.name: path.read_bytes() for path in (self.folder / COMMANDS[name]).iterdir()}
 
     def change(self, run_id: str, part: str, **update: Any) -> None:

@@ -91,7 +91,7 @@ def load(tmp_path: Path, data: Path, *, cluster: str = CLUSTER, text: str = STUD
 
 
 def diagnose(sweep: Sweep, *, until: str = "disk", probe: bool = False) -> dict[str, Check]:
-    """Give the checks by name, up to the first whose name begins like this."""
+    """Return the checks by name, up to the first whose name begins like this."""
     found = {}
     checks = examine(sweep, sweep.cluster.pools if sweep.cluster else {}, probe=probe)
     for check in checks:

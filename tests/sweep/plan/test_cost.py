@@ -46,14 +46,14 @@ START_S, EPOCH_S, VALIDATION_S = 11.0, 0.02, 4e-5
 
 
 def law_s(work: PlacedRun) -> tuple[float, float, float]:
-    """Give (seconds an image trained, validated, of a start) of a made device: short epochs are a little slower."""
+    """Return (seconds an image trained, validated, of a start) of a made device: short epochs are a little slower."""
     macs = ARCHITECTURES[work.spec.run.architecture].forward_macs(work.image_size)
     overhead = EPOCH_S / work.train_samples
     return overhead + 3.1 * 2 * macs / 5e12, VALIDATION_S * macs / 37e6, START_S
 
 
 def took_s(work: PlacedRun) -> float:
-    """Give the seconds of a run by the law."""
+    """Return the seconds of a run by the law."""
     train_s, val_s, start_s = law_s(work)
     return start_s + work.spec.training.epochs * (work.train_samples * train_s + work.val_samples * val_s)
 

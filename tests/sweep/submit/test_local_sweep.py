@@ -54,7 +54,7 @@ def workers(tmp_path: Path) -> list[psutil.Process]:
 
 
 def in_work(tmp_path: Path, epoch: int = 1) -> dict[str, Any]:
-    """Give the open attempts whose run has completed some epochs, by run id."""
+    """Return the open attempts whose run has completed some epochs, by run id."""
     found = {}
     for path in runs(tmp_path).glob("*/attempts/*.json"):
         attempt = read(path)

@@ -21,7 +21,7 @@ from trainer.records.recipe import Recipe
 
 
 def randomise(module: nn.Module) -> None:
-    """Give every parameter a value of its own, biases and norms too, so that a mix-up shows."""
+    """Set every parameter to a value of its own, biases and norms too, so that a mix-up shows."""
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)

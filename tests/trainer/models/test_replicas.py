@@ -34,7 +34,7 @@ TIMEOUT_S = 100
 
 
 def grouped(plain: nn.Module, replicas: int) -> nn.Module:
-    """Give torchvision's network again, with the same weights and its normalisation in groups."""
+    """Return torchvision's network again, with the same weights and its normalisation in groups."""
     model = resnet18(num_classes=10, norm_layer=partial(ReplicaBatchNorm2d, replicas=replicas)).to(
         next(plain.parameters()).dtype
     )
@@ -183,7 +183,7 @@ def test_evaluation_takes_any_batch_and_does_not_group() -> None:
 
 
 def ddp_recipe(architecture: str) -> dict[str, Any]:
-    """Give the recipe of the comparison with processes.
+    """Return the recipe of the comparison with processes.
 
     Dropout must be 0 there: each process draws its own masks from its own generator, one pass draws one mask for all
     replicas. Both are the recipe's dropout, and no common seed makes them equal.
