@@ -20,7 +20,7 @@ from trainer.run.result import make_result, write_result
 from trainer.run.resume import resume
 from trainer.run.saving import Saving
 from trainer.run.stopping import Stopping
-from trainer.stop import ClaimLost, StopSignal
+from trainer.stop import ClaimLost, Stopped, StopSignal
 
 log = logging.getLogger("trainer")
 
@@ -43,7 +43,7 @@ class RunningAttempt:
             try:
                 self._train()
             except BaseException as error:
-                self._end_writer()
+                self._end_writers()
                 if self.others:
                     self.others.part(error)
                 raise
@@ -57,13 +57,17 @@ class RunningAttempt:
     def _epoch(self) -> int:
         return self.trainer.epoch if self.trainer else 0
 
-    def _end_writer(self) -> None:
-        """See the write in flight through: what it saves is work that need not be done again."""
-        if self.saving:
-            try:
+    def _end_writers(self) -> None:
+        """See the writes in flight through: what they save is work that need not be done again."""
+        try:
+            if self.saving:
                 self.saving.writer.close()
-            except (OSError, ClaimLost) as error:
-                log.error("%s: the last checkpoint was not written: %s", self.what.run_id, error)
+        except (OSError, ClaimLost) as error:
+            log.error("%s: the last checkpoint was not written: %s", self.what.run_id, error)
+        try:
+            self.pulse.end()
+        except (OSError, Stopped) as error:
+            log.debug("%s: the last progress was not written: %s", self.what.run_id, error)
 
     def _train(self) -> None:
         what = self.what
@@ -118,6 +122,7 @@ class RunningAttempt:
         if what.options.keep_checkpoints == "final":
             self._save(trainer, saving)
         saving.writer.close()
+        self.pulse.end()
         log.info("%s", saving.writer)
         what.claim.check()
         if not write_result(what.folder, make_result(what, trainer, saving.computing.stretches)):
