@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from slurm.jobs import TaskRow
 from trainer.records.attempt import Cause, ExitCode
+from trainer.records.gpu_errors import BROKEN, FULL
 
 
 class Ending(NamedTuple):
@@ -23,7 +24,6 @@ class Ending(NamedTuple):
 TOO_MUCH_MEMORY = re.compile(
     r"exceeded (?:job |step )?memory limit|oom[-_]kill|error: \S+: tasks? [\d,-]+: out of memory", re.I
 )
-TOO_MUCH_GPU_MEMORY = re.compile(r"CUDA out of memory|torch\.(cuda\.)?OutOfMemoryError|CUDA error: out of memory")
 CANCELLED_AT = re.compile(
     r"error: \*\*\* (JOB|STEP) \S+ ON \S+ CANCELLED AT \S+(?: DUE TO (TIME LIMIT|PREEMPTION|NODE FAILURE))?"
 )
@@ -120,8 +120,9 @@ def _failed(row: TaskRow, log_tail: str) -> Ending:
     killer = _killer(row, code, number)
     if killer:
         return _killed(killer, said, log_tail)
-    if TOO_MUCH_GPU_MEMORY.search(log_tail):
-        return Ending(Cause.CUDA_OOM, _line_with(TOO_MUCH_GPU_MEMORY, log_tail))
+    for gpu, cause in ((FULL, Cause.CUDA_OOM), (BROKEN, Cause.GPU_FAULT)):
+        if gpu.search(log_tail):
+            return Ending(cause, _line_with(gpu, log_tail))
     return _exited(code, said, log_tail)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from slurm.executor import Job, Keep, Look, Report, Started
 from slurm.interrupts import counted
 from slurm.jobs import JobView, Phase, Submission, SubmissionFolder, WorkerRecord
-from slurm.machine import gpu_count
+from slurm.machine import gpus_here
 from slurm.workers import Ended, Workers
 from trainer.records.attempt import ExitCode
 from trainer.records.files import read_json
@@ -161,17 +161,14 @@ class _Crew:
 
 
 def _gpus(number: int, per_run: int) -> dict[str, str]:
-    """The GPUs a worker sees, unless the user has chosen."""
-    gpus = gpu_count()
-    if not gpus or "CUDA_VISIBLE_DEVICES" in os.environ:
-        return {}
-    return {"CUDA_VISIBLE_DEVICES": visible_gpus(number, per_run, gpus)}
+    gpus = gpus_here()
+    return {"CUDA_VISIBLE_DEVICES": share_of_gpus(number, per_run, gpus)} if gpus else {}
 
 
-def visible_gpus(number: int, per_run: int, gpus: int) -> str:
+def share_of_gpus(number: int, per_run: int, gpus: Sequence[str]) -> str:
     """List the GPUs of a worker, counted from 1, as CUDA_VISIBLE_DEVICES does; the workers take turns."""
     first = (number - 1) * per_run
-    return ",".join(str((first + index) % gpus) for index in range(min(per_run, gpus)))
+    return ",".join(gpus[(first + index) % len(gpus)] for index in range(min(per_run, len(gpus))))
 
 
 def _command(folder: SubmissionFolder, number: int) -> list[str]:

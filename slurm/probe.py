@@ -10,10 +10,15 @@ import os
 import platform
 import shutil
 import socket
+import subprocess
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+OWN_BYTES = 2**30  # a context takes up to 0.6 GiB
+HEALTH = ("index", "ecc.errors.uncorrected.volatile.total", "retired_pages.pending", "remapped_rows.pending")
+SMI_S = 30
 
 
 class Gpu(NamedTuple):
@@ -27,7 +32,8 @@ class Findings(NamedTuple):
     """What a node has. problems: by what was tried ("writable", "torch", "gpus"), why it could not be done.
 
     folder: the doctor's mark was seen there, so it is the same folder and not one of the same name. archs: what torch
-    has kernels for ("sm_60"); torch: its version, None if it cannot be imported.
+    has kernels for ("sm_60"); torch: its version, None if it cannot be imported. troubles: what GPUs that can be used
+    have all the same.
     """
 
     nonce: str
@@ -42,6 +48,7 @@ class Findings(NamedTuple):
     archs: tuple[str, ...]
     gpus: tuple[Gpu, ...]
     problems: dict[str, str]
+    troubles: tuple[str, ...] = ()
 
 
 def mark(folder: Path, nonce: str) -> Path:
@@ -67,6 +74,7 @@ def examine(folder: Path, data: Path, nonce: str) -> Findings:
         archs=archs,
         gpus=gpus,
         problems=problems,
+        troubles=gpu_troubles() if gpus and "gpus" not in problems else (),
     )
 
 
@@ -77,7 +85,8 @@ def read_findings(output: str, nonce: str) -> Findings | None:
             document: dict[str, Any] = json.loads(line)
             if document["nonce"] == nonce:
                 gpus = tuple(Gpu(**gpu) for gpu in document.pop("gpus"))
-                return Findings(**{**document, "archs": tuple(document["archs"]), "gpus": gpus})
+                lists = {name: tuple(document[name]) for name in ("archs", "troubles")}
+                return Findings(**{**document, **lists, "gpus": gpus})
         except (ValueError, TypeError, KeyError):
             continue
     return None
@@ -115,6 +124,40 @@ def torch_archs(torch: Any) -> tuple[str, ...]:
 def _describe(torch: Any, index: int) -> Gpu:
     major, minor = torch.cuda.get_device_capability(index)
     return Gpu(str(torch.cuda.get_device_name(index)), f"sm_{major}{minor}")
+
+
+def gpu_troubles() -> tuple[str, ...]:
+    """Ask torch whether others use this job's GPUs, and nvidia-smi whether their memory is failing."""
+    import torch
+
+    found = []
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        if total - free > OWN_BYTES:
+            gib = f"{(total - free) / 2**30:.1f} of {total / 2**30:.1f} GiB"
+            found.append(f"another process uses GPU {index} ({gib} of its memory)")
+    for line in _ask_nvidia_smi():
+        gpu, errors, *pending = [value.strip() for value in line.split(",")]
+        if errors.isdigit() and int(errors):
+            found.append(f"GPU {gpu} has had {errors} uncorrectable memory errors since it was started")
+        if any(value in ("Yes", "1") for value in pending):
+            found.append(f"GPU {gpu} waits for a restart to leave out failing memory")
+    return tuple(found)
+
+
+def _ask_nvidia_smi() -> list[str]:
+    """Its lines on this process's GPUs; an older one knows no remapped rows, and refuses the whole question."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    among = [f"--id={visible}"] if visible else []
+    for fields in (HEALTH, HEALTH[:-1]):
+        command = ["nvidia-smi", f"--query-gpu={','.join(fields)}", "--format=csv,noheader,nounits", *among]
+        try:
+            answer = subprocess.run(command, capture_output=True, text=True, timeout=SMI_S)
+        except (OSError, subprocess.TimeoutExpired):
+            return []
+        if answer.returncode == 0:
+            return answer.stdout.splitlines()
+    return []
 
 
 def _exists(path: Path, what: str, problems: dict[str, str]) -> bool:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from trainer.records.alive import heartbeat
 from trainer.records.attempt import AttemptRecord, Cause
-from trainer.records.claim import close_dead
+from trainer.records.claim import close_dead, cut_off_again
 from trainer.records.files import RecordError, read_json
 from trainer.records.run import Bundle, RunFolder
 
@@ -90,11 +91,25 @@ class Workers:
             if record.outcome is None and record.process.pid == worker.pid
         ]
         for run_id, record in held:
+            folder = self.folder(run_id)
             if out_of_memory:
-                close_dead(self.folder(run_id), record.number, outcome="failed", cause=Cause.HOST_OOM, message=words)
+                close_dead(folder, record.number, outcome="failed", cause=Cause.HOST_OOM, message=words)
+            elif worker.returncode == -signal.SIGABRT and self.bundle.options.processes > 1:
+                _close_cut_off(folder, record, words)
             else:
-                close_dead(self.folder(run_id), record.number, message=words)
+                close_dead(folder, record.number, message=words)
         return Ended(worker, words, tuple(run_id for run_id, _ in held))
+
+
+def _close_cut_off(folder: RunFolder, record: AttemptRecord, words: str) -> None:
+    """Close an attempt whose processes torch has aborted, as it does when NCCL fails; the second time as failed."""
+    last = heartbeat(folder, record.number)
+    again = cut_off_again(folder, record.number, last.epoch if last else record.start_epoch)
+    words = f"{words}: its GPUs lost each other"
+    if again:
+        close_dead(folder, record.number, outcome="failed", cause=Cause.GPU_FAULT, message=words)
+    else:
+        close_dead(folder, record.number, cause=Cause.LOST, message=words)
 
 
 def read_attempt(folder: RunFolder, number: int) -> AttemptRecord | None:

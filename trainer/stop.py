@@ -20,6 +20,10 @@ class Interrupted(Stopped):
         self.told_to_stop = told_to_stop
 
 
+class CutOff(Interrupted):
+    """The run's processes lost each other, and none of them knows why."""
+
+
 class Cancelled(Stopped):
     """The user cancelled this run; the process may go on with others."""
 

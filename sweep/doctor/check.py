@@ -5,10 +5,9 @@ from enum import Enum
 from typing import NamedTuple
 
 from slurm.probe import Findings
-from trainer.records.kernels import has_kernels
+from trainer.records.kernels import has_kernels, torch_for
 
-CAPABILITY = {"p100": "sm_60", "v100": "sm_70", "a100": "sm_80", "h100": "sm_90"}
-NEWER_TORCH = "pip install 'torch==2.7.1' (it has sm_60 to sm_90)"
+CAPABILITY = {"p100": "sm_60", "v100": "sm_70", "a100": "sm_80", "h100": "sm_90", "h200": "sm_90"}
 
 
 class Verdict(str, Enum):
@@ -37,7 +36,7 @@ def kernels(name: str, findings: Findings, capability: str, device: str) -> Chec
     if has_kernels(findings.archs, capability):
         return Check(name, Verdict.OK, f"torch {findings.torch} has kernels for {device} ({capability})")
     words = f"torch {findings.torch} has no kernels for {device} ({capability}), only for {listed(findings.archs)}"
-    return Check(name, Verdict.PROBLEM, words, NEWER_TORCH)
+    return Check(name, Verdict.PROBLEM, words, torch_for(capability))
 
 
 def listed(archs: Sequence[str]) -> str:

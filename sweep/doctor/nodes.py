@@ -190,6 +190,9 @@ def _judge_gpus(name: str, pool: Pool, found: Findings) -> Iterator[Check]:
         words = f"torch {found.torch} can use no GPU on {found.node}" + _because(found, "gpus")
         asked = f"srun -p {pool.partition} --gres={pool.gres or 'gpu:1'} nvidia-smi"
         yield Check(name, Verdict.PROBLEM, words, f"set 'gres' of the pool; '{asked}' shows what its jobs get")
+    for words in found.troubles:
+        remedy = "tell the administrators; 'sweep retry' sends a run that fails there to another node"
+        yield Check(name, Verdict.WARNING, f"{found.node}: {words}", remedy)
     for gpu in dict.fromkeys(found.gpus):
         check = kernels(name, found, gpu.capability, f"{gpu.name} on {found.node}")
         if check.state is Verdict.PROBLEM:

@@ -260,13 +260,13 @@ def _interrupted(shown: RunStatus, attempt: AttemptRecord, evidence: Evidence, j
     ended = job if job and job.phase is Phase.ENDED else None
     cause = attempt.cause or Cause.KILLED
     message = attempt.message or f"its process on {attempt.host} ended without a word"
-    if ended and cause is Cause.KILLED:
+    if ended and cause in (Cause.KILLED, Cause.LOST):
         if ended.cancelled:
             return shown._replace(state=State.CANCELLED, message=ended.message)
         if ended.cause:
             # An exit code that nobody explained is Slurm's for "some process died"; the attempt may say more.
             unexplained = ended.cause is Cause.EXCEPTION
-            cause = Cause.KILLED if unexplained else ended.cause
+            cause = cause if unexplained else ended.cause
             message = (attempt.message if unexplained else None) or ended.message or message
         elif attempt.outcome is None:
             message = ended.message or f"its job {attempt.job} ended without a word"

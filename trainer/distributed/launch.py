@@ -19,7 +19,7 @@ from trainer.distributed.process_group import FAILURE, PATIENCE, Failure, Proces
 from trainer.loop.group import FellowError, LostError
 from trainer.loop.trainer import DivergedError
 from trainer.records.attempt import Cause, ExitCode
-from trainer.stop import Interrupted, Stopped, StopSignal
+from trainer.stop import CutOff, Stopped, StopSignal
 
 log = logging.getLogger("trainer")
 
@@ -92,7 +92,7 @@ class Others:
                     words = f"process {rank + 1} of {self.group.size} ended with exit code {code}"
                     return FellowError(f"{words}; the job's output says why", Cause.EXCEPTION)
             time.sleep(POLL_S)
-        return Interrupted(f"cut off from the run's other processes ({error})")
+        return CutOff(f"cut off from the run's other processes ({error})")
 
     def _abandon(self) -> None:
         """End the others wherever they are; the next run starts new ones."""

@@ -19,6 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 from trainer.loop.group import Group, LostError
 from trainer.records.attempt import Cause
 from trainer.records.base import Record
+from trainer.records.gpu_errors import BROKEN, FULL
 
 # A process that ends is noticed at once, by its connections. This bounds the wait for one that lives and is stuck, and
 # must outlast all that one may do while the others wait: read a dataset, wait for a slow disk.
@@ -112,11 +113,19 @@ def _exchange(tensors: Sequence[Tensor], exchange: Callable[[Tensor], object]) -
 
 @contextmanager
 def reaching() -> Iterator[None]:
-    """Raise LostError for what torch.distributed raises: its errors are RuntimeErrors of many words."""
+    """Raise LostError for what torch.distributed raises, unless a GPU that is full or broken is behind it.
+
+    Its errors are RuntimeErrors of many words, of which NCCL's last line says most.
+    """
     try:
         yield
     except RuntimeError as error:
-        raise LostError(str(error).strip().partition("\n")[0]) from error
+        words = str(error).strip()
+        if FULL.search(words) or BROKEN.search(words):
+            raise
+        first, _, rest = words.partition("\n")
+        last = rest.strip().rpartition("\n")[2] if "Last error:" in rest else ""
+        raise LostError(f"{first}: {last}" if last else first) from error
 
 
 def meeting_place() -> Store:

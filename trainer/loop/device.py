@@ -3,15 +3,20 @@
 All that differs from device to device is decided here, but for the recording of steps (`trainer.loop.step`).
 """
 
+import logging
+import os
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
 
+from trainer.loop import driver
 from trainer.loop.environment import cpu_flags
 from trainer.models.replicas import ReplicaBatchNorm2d
-from trainer.records.kernels import has_kernels
+from trainer.records.kernels import has_kernels, torch_for
 from trainer.records.recipe import Precision
+
+log = logging.getLogger("trainer")
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 EVALUATION_BATCH = 500
@@ -24,13 +29,17 @@ class DeviceError(Exception):
     """The device asked for cannot be used; the message says what to do."""
 
 
+class NodeError(DeviceError):
+    """Here it cannot be used; on another node it may."""
+
+
 def choose_device(name: str, *, rank: int = 0, processes: int = 1) -> torch.device:
     """Choose a GPU for "auto" where torch sees one, and one for each process of a run that has several.
 
     Raises DeviceError if it cannot compute there.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if torch.cuda.is_available() else _without_gpu()
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -40,14 +49,32 @@ def choose_device(name: str, *, rank: int = 0, processes: int = 1) -> torch.devi
     if device.type == "cuda":
         count = torch.cuda.device_count()
         if processes > 1:
-            if count < processes:
+            if 0 < count < processes:
                 wanted = f"the run has {processes} processes, each with a GPU of its own"
                 raise DeviceError(f"{wanted}, and torch sees {count} GPUs here; ask for as many of both, or use one")
             device = torch.device("cuda", rank)
         if count <= (device.index or 0):
-            raise DeviceError(f"torch {torch.__version__} sees {count} GPUs here, not '{name}'; use --device cpu")
+            found = f"torch {torch.__version__} sees {count} GPUs here, not '{name}'; use --device cpu"
+            reason = driver.problem() if count == 0 and driver.is_loaded() else None
+            raise NodeError(f"{found}, or mend this: {reason}" if reason else found)
+        reason = driver.problem()  # the driver's list of GPUs, which torch counts, says nothing of its age
+        if reason:
+            raise NodeError(reason)
         _check_kernels(device)
     return device
+
+
+def _without_gpu() -> str:
+    """The CPU, where no GPU was meant. Raises NodeError where this process was given one that torch cannot use."""
+    if driver.is_loaded() and driver.is_given():
+        reason = driver.problem() or "torch sees none of them"
+        gpus = os.environ["CUDA_VISIBLE_DEVICES"]
+        raise NodeError(
+            f"GPUs were given (CUDA_VISIBLE_DEVICES={gpus}), and: {reason}; to do without, use --device cpu"
+        )
+    if driver.is_loaded() and "CUDA_VISIBLE_DEVICES" not in os.environ:
+        log.warning("the GPU here is not used: %s", driver.problem() or "torch does not see it")
+    return "cpu"
 
 
 def _check_kernels(device: torch.device) -> None:
@@ -55,9 +82,9 @@ def _check_kernels(device: torch.device) -> None:
     built_for = [arch for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
     capability = "sm_{}{}".format(*torch.cuda.get_device_capability(device))
     if not has_kernels(built_for, capability):
-        raise DeviceError(
+        raise NodeError(
             f"torch {torch.__version__} has no kernels for {torch.cuda.get_device_name(device)} ({capability}), "
-            f"only for {', '.join(built_for)}; install torch==2.7.1, the newest with sm_60 to sm_90"
+            f"only for {', '.join(built_for)}; {torch_for(capability)}"
         )
 
 
@@ -75,13 +102,19 @@ def is_broken(name: str) -> bool:
 def resolve_precision(precision: Precision, device: torch.device) -> str:
     """The number format that "auto" means on a device: bf16 from sm_80, fp16 on sm_70, fp32 elsewhere.
 
-    is_bf16_supported() is not asked: it counts emulation.
+    Raises DeviceError for bf16 where a GPU emulates it; is_bf16_supported() is not asked, which counts that.
     """
-    if precision != "auto":
-        return precision
     if device.type == "cuda":
         capability = torch.cuda.get_device_capability(device)
-        return "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else "fp32"
+        best = "bf16" if capability >= (8, 0) else "fp16" if capability >= (7, 0) else "fp32"
+        if precision == "bf16" and best != "bf16":
+            name = torch.cuda.get_device_name(device)
+            raise DeviceError(
+                f"{name} has no bf16, and emulates it many times slower; use 'precision: auto' ({best} there) or fp32"
+            )
+        return best if precision == "auto" else precision
+    if precision != "auto":
+        return precision
     flags = cpu_flags()
     return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
 

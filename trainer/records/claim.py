@@ -172,6 +172,12 @@ def close_done(folder: RunFolder, epochs: int) -> bool:
     return True
 
 
+def cut_off_again(folder: RunFolder, number: int, epoch: int) -> bool:
+    """Whether the attempt before one was cut off as well, and this one, after so many epochs, came no further."""
+    before = _read(folder, number - 1)
+    return before is not None and before.cause is Cause.LOST and before.end_epoch >= epoch
+
+
 def _reached(folder: RunFolder, record: AttemptRecord) -> int:
     """The epochs an attempt had completed, as far as its files say."""
     last = heartbeat(folder, record.number)

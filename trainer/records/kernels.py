@@ -1,4 +1,7 @@
-"""Whether code built for some GPUs runs on another: NVIDIA's rule, for those who ask with torch and without."""
+"""Whether code built for some GPUs runs on another, by NVIDIA's rule, and what torch to install where it does not.
+
+For those who ask with torch and without.
+"""
 
 import re
 from collections.abc import Collection
@@ -12,6 +15,16 @@ def has_kernels(built_for: Collection[str], capability: str) -> bool:
     major, minor = _version(capability)
     built = [_version(arch) for arch in built_for if re.fullmatch(r"sm_\d+", arch)]
     return any(of == major and least <= minor for of, least in built) or f"{capability}a" in built_for
+
+
+def torch_for(capability: str) -> str:
+    """Say what to install for a GPU of a capability ("sm_60") that a torch has no kernels for."""
+    major, _ = _version(capability)
+    if major >= 10:  # Blackwell and what comes after it
+        return "install a build of torch 2.7 or later for CUDA 12.8 or later, the first with kernels for it"
+    if major >= 5:
+        return "install 'torch==2.7.1' for CUDA 12.6, which has sm_50 to sm_90"
+    return "it is too old for every torch that this program runs with: use another GPU"
 
 
 def _version(capability: str) -> tuple[int, int]:

@@ -4,7 +4,7 @@ import logging
 
 from trainer.data.prepared import DataError
 from trainer.distributed.launch import Others
-from trainer.loop.device import DeviceError, is_broken
+from trainer.loop.device import DeviceError, NodeError, is_broken
 from trainer.records.attempt import ExitCode
 from trainer.records.files import RecordError, disk_trouble
 from trainer.records.run import Bundle, RunFolder
@@ -46,6 +46,9 @@ def _execute_each(
             outcome = execute(spec, folder, bundle.data, job, bundle.options, stop, others)
         except (UsageError, DataError, DeviceError, RecordError) as error:
             record_refusal(spec, folder, job, error)
+            if isinstance(error, NodeError):
+                log.error("no run can be trained here; those that are left want another node")
+                return ExitCode.FAILED
             outcome = ExitCode.FAILED
         except OSError as error:  # the folder takes no record of it either
             log.error("%s: %s", spec.run.id, disk_trouble(error, folder.path) or error)

@@ -6,7 +6,7 @@ from pathlib import Path
 from trainer.data.prepared import open_dataset
 from trainer.distributed.launch import Others
 from trainer.loop.build import choose_images
-from trainer.loop.device import choose_device
+from trainer.loop.device import choose_device, resolve_precision
 from trainer.records.attempt import ExitCode
 from trainer.records.claim import StoodBack, take
 from trainer.records.recipe import sharing_problem
@@ -46,6 +46,7 @@ def execute(
         raise UsageError(f"--processes: {problem}")
     dataset = open_dataset(data, run.dataset)
     device = choose_device(options.device, processes=processes)
+    resolve_precision(spec.training.precision, device)
     commitment = Commitment(run=run, training=spec.training, data_fingerprint=dataset.manifest.fingerprint)
     check_commitment(folder, commitment)
     kept = choose_images(spec, dataset)

@@ -18,11 +18,12 @@ from trainer.records.files import RecordError, disk_trouble, write_json
 from trainer.records.run import RunFolder
 from trainer.records.status import ErrorRecord
 from trainer.run.checks import UsageError
+from trainer.stop import CutOff
 
 log = logging.getLogger("trainer")
 
 # What says itself what is wrong: where it was raised would only distract.
-FORESEEN = (CheckpointError, DataError, DeviceError, DivergedError, FellowError, RecordError, UsageError)
+FORESEEN = (CheckpointError, CutOff, DataError, DeviceError, DivergedError, FellowError, RecordError, UsageError)
 
 
 def record_failure(folder: RunFolder, claim: Claim, error: Exception, end_epoch: int) -> None:

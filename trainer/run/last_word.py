@@ -3,11 +3,11 @@
 import logging
 
 from trainer.records.attempt import Cause, ExitCode
-from trainer.records.claim import Claim
+from trainer.records.claim import Claim, cut_off_again
 from trainer.records.files import Reserve
 from trainer.records.run import RunFolder
 from trainer.run.failure import record_failure
-from trainer.stop import Cancelled, ClaimLost, Interrupted
+from trainer.stop import Cancelled, ClaimLost, CutOff, Interrupted
 
 log = logging.getLogger("trainer")
 
@@ -40,10 +40,13 @@ class LastWord:
                     self._claim.close("done", epoch)
                 case ClaimLost():
                     return _stand_back(reason)
+                case CutOff() if cut_off_again(self._folder, self._claim.record.number, epoch):
+                    record_failure(self._folder, self._claim, reason, epoch)
                 case Interrupted():
                     log.warning("%s %s after %d epochs; the next call continues", run_id, reason, epoch)
                     code, told = ExitCode.INTERRUPTED, reason.told_to_stop
-                    self._claim.close("interrupted", epoch, Cause.KILLED, str(reason), told_to_stop=told)
+                    cause = Cause.LOST if isinstance(reason, CutOff) else Cause.KILLED
+                    self._claim.close("interrupted", epoch, cause, str(reason), told_to_stop=told)
                 case Cancelled():
                     log.warning("%s cancelled after %d epochs", run_id, epoch)
                     code = ExitCode.INTERRUPTED

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import REPOSITORY
 
 from slurm.pools import Pool
-from slurm.probe import Findings, Gpu, read_findings
+from slurm.probe import Findings, Gpu, gpu_troubles, read_findings
 from slurm.probe import examine as look
 from sweep.config.load import load_sweep
 from sweep.config.schema import Sweep
@@ -356,6 +357,35 @@ def test_the_probe_never_fails(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("new", "old", "used", "troubles"),
+    [
+        ("0, 0, No, No", "", 0.6, []),
+        ("0, [N/A], [N/A], [N/A]", "", 0.6, []),
+        ("3, 2, No, Yes", "", 0.6, ["GPU 3 has had 2 uncorrectable", "GPU 3 waits for a restart"]),
+        ("", "0, 0, Yes", 0.6, ["GPU 0 waits for a restart"]),
+        ("", "", 0.6, []),
+        ("0, 0, No, No", "", 9.5, ["another process uses GPU 0 (9.5 of 16.0 GiB of its memory)"]),
+    ],
+)
+def test_a_gpu_in_a_bad_way_is_told_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: str, old: str, used: float, troubles: list[str]
+) -> None:
+    """By nvidia-smi, whose older versions refuse a question with a field they do not know, and by torch."""
+    script = '#!/bin/sh\ncase "$*" in *remapped_rows*) said="$NEW";; *) said="$OLD";; esac\n'
+    program = tmp_path / "nvidia-smi"
+    program.write_text(script + '[ -n "$said" ] || exit 2\necho "$said"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("NEW", new)
+    monkeypatch.setenv("OLD", old)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda index: (int((16 - used) * 2**30), 16 * 2**30))
+    found = gpu_troubles()
+    assert len(found) == len(troubles)
+    assert all(words in line for words, line in zip(troubles, found, strict=True))
+
+
+@pytest.mark.parametrize(
     "output", ["", "module loaded\n", "{}\n[]\n5\nnull\n", '{"nonce": "other"}\n', '{"nonce": "abc"}\n']
 )
 def test_what_is_not_the_probes_line_is_not_taken_for_it(output: str) -> None:
@@ -386,6 +416,10 @@ JUDGED = {
     "no kernels": (
         FINE._replace(gpus=(TESLA,), archs=("sm_75", "sm_80")),
         [("problem", "has no kernels for Tesla V100 on v100-1 (sm_70), only for sm_75, sm_80")],
+    ),
+    "a GPU whose memory is failing": (
+        FINE._replace(gpus=(TESLA,), troubles=("GPU 0 waits for a restart to leave out failing memory",)),
+        [("warning", "v100-1: GPU 0 waits for a restart"), ("ok", "Tesla V100 (sm_70)")],
     ),
     "another GPU than the pool says": (
         FINE._replace(gpus=(Gpu("Tesla P100", "sm_60"),)),

@@ -196,6 +196,7 @@ UNBEGUN = Evidence()
 STOPPED_ONE = Evidence(attempt=attempt(**STOPPED), progress=progress())
 TOLD = Evidence(attempt=attempt(**{**STOPPED, "message": "bye", "told_to_stop": True}), progress=progress())
 NOT_TOLD = Evidence(attempt=attempt(**STOPPED, told_to_stop=False), progress=progress())
+CUT_OFF = Evidence(attempt=attempt(**{**STOPPED, "cause": Cause.LOST}), progress=progress())
 STUCK = Evidence(attempt=attempt(start_epoch=1), progress=progress())
 
 SLURM_CASES = {
@@ -228,6 +229,10 @@ SLURM_CASES = {
     "cancelled in Slurm": (STOPPED_ONE, slurm(cancelled=True), State.CANCELLED, None),
     "cancelled in Slurm before it began": (UNBEGUN, slurm(cancelled=True), State.CANCELLED, None),
     "exit code without a word": (OPEN, slurm(cause=Cause.EXCEPTION), State.INTERRUPTED, Cause.KILLED),
+    "cut off from its other processes": (CUT_OFF, slurm(), State.INTERRUPTED, Cause.LOST),
+    "cut off, for the node died": (CUT_OFF, slurm(cause=Cause.NODE_FAIL), State.INTERRUPTED, Cause.NODE_FAIL),
+    "cut off, for it was cancelled": (CUT_OFF, slurm(cancelled=True), State.CANCELLED, None),
+    "cut off, its job failed of it": (CUT_OFF, slurm(cause=Cause.EXCEPTION), State.INTERRUPTED, Cause.LOST),
     "job gone, attempt left": (OPEN, slurm(gone=True), State.INTERRUPTED, Cause.KILLED),
     "job gone, no record": (UNBEGUN, slurm(gone=True), State.FAILED, Cause.LOST),
     "died before Python": (UNBEGUN, slurm(cause=Cause.LAUNCH_FAILED), State.FAILED, Cause.LAUNCH_FAILED),

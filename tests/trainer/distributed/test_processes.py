@@ -15,7 +15,6 @@ from rounding import CONVOLUTION, RESNET_LAYERS, rounding
 from shared_files import SAMPLES
 from training_fixtures import call
 
-from slurm.local import visible_gpus
 from trainer.data.prepare import prepare
 from trainer.data.synthesize import synthesize
 from trainer.records.checkpoint_file import checkpoint_name
@@ -235,19 +234,3 @@ def test_only_what_torchrun_started_follows() -> None:
     assert of_torchrun({"WORLD_SIZE": "4"}) == (0, 1)
     place = {"RANK": "2", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}
     assert of_torchrun(place) == (2, 4)
-
-
-@pytest.mark.parametrize(
-    ("number", "per_run", "gpus", "visible"),
-    [
-        (1, 1, 2, "0"),
-        (3, 1, 2, "0"),
-        (1, 4, 8, "0,1,2,3"),
-        (2, 4, 8, "4,5,6,7"),
-        (3, 4, 8, "0,1,2,3"),
-        (1, 4, 2, "0,1"),
-    ],
-)
-def test_workers_take_turns_at_the_gpus(number: int, per_run: int, gpus: int, visible: str) -> None:
-    """Each sees as many as its runs use; where there are too few it sees all, and the run says so."""
-    assert visible_gpus(number, per_run, gpus) == visible

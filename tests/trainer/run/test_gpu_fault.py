@@ -11,15 +11,23 @@ import pytest
 import torch
 from conftest import ONE_THREAD, REPOSITORY, read
 
+from slurm.workers import Workers
+from trainer.distributed.process_group import reaching
+from trainer.loop.device import DeviceError, NodeError
+from trainer.loop.group import LostError
 from trainer.loop.trainer import Trainer
 from trainer.records.attempt import Cause, ExitCode
+from trainer.records.claim import take
 from trainer.records.files import write_json
+from trainer.records.process import describe
 from trainer.records.recipe import Recipe
 from trainer.records.run import Bundle, Options, Run, RunFolder, RunSpec
+from trainer.run.bundle import execute_bundle
 from trainer.run.early_exit import Job
 from trainer.run.execute import execute
 from trainer.run.failure import cause_of
-from trainer.stop import StopSignal
+from trainer.run.last_word import LastWord
+from trainer.stop import CutOff, StopSignal
 
 GOOD = Recipe(epochs=1, batch_size=8)
 BAD = GOOD.model_copy(update={"learning_rate": 1e30})
@@ -89,6 +97,91 @@ def test_a_run_that_failed_gives_its_memory_back(data: Path, tmp_path: Path) -> 
         gc.enable()
 
 
+def test_a_node_without_a_usable_gpu_burns_no_further_runs(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run says why; those after it keep their attempt for another node."""
+
+    def refuse(name: str, **more: int) -> torch.device:
+        raise NodeError("the NVIDIA driver here, 470.82.01, is too old")
+
+    monkeypatch.setattr("trainer.run.execute.choose_device", refuse)
+    options = Options(device="auto", threads=1)
+    parts = {"submission": "word-0001", "pool": "local", "data": data, "runs_folder": tmp_path, "options": options}
+    bundle = Bundle(**parts, tasks=[[spec("first", GOOD), spec("second", GOOD)]])
+    assert execute_bundle(bundle, 0, Job("1", "word-0001", "local"), StopSignal()) is ExitCode.FAILED
+    record = read(tmp_path / "first" / "attempts" / "0001.json")
+    assert (record["outcome"], record["cause"]) == ("failed", "gpu_fault")
+    assert "470.82.01" in record["message"]
+    assert not (tmp_path / "second").exists()
+
+
+NCCL = """\
+NCCL error in: ../ProcessGroupNCCL.cpp:3690, unhandled cuda error (run with NCCL_DEBUG=INFO), NCCL version 2.26.2
+ncclUnhandledCudaError: Call to CUDA function failed.
+Last error:
+Cuda failure {words}"""
+
+
+def test_processes_that_cannot_reach_each_other_say_why() -> None:
+    """A GPU that is full or broken keeps its own words; of the rest, NCCL's last line says most."""
+    with pytest.raises(RuntimeError, match="out of memory"), reaching():
+        raise RuntimeError(NCCL.format(words="2 'out of memory'"))
+    with (
+        pytest.raises(LostError, match=r"^NCCL error in: .* 2.26.2: Cuda failure 101 'invalid device ordinal'$"),
+        reaching(),
+    ):
+        raise RuntimeError(NCCL.format(words="101 'invalid device ordinal'"))
+    with pytest.raises(LostError, match=r"^Connection closed by peer$"), reaching():
+        raise RuntimeError("Connection closed by peer")
+
+
+@pytest.mark.parametrize(
+    ("epochs", "outcomes"),
+    [
+        ((3, 3), [("interrupted", "lost"), ("failed", "exception")]),
+        ((3, 2), [("interrupted", "lost"), ("failed", "exception")]),
+        ((3, 4), [("interrupted", "lost"), ("interrupted", "lost")]),
+    ],
+)
+def test_a_run_cut_off_again_has_failed(
+    tmp_path: Path, epochs: tuple[int, int], outcomes: list[tuple[str, str]]
+) -> None:
+    """Whoever submits what is interrupted would go round for ever; a run that came further goes on."""
+    found = []
+    for number, epoch in enumerate(epochs, start=1):
+        claim = take(RunFolder(tmp_path / "run"), run_id="run", job=str(number), submission=None)
+        code = LastWord(claim.folder, claim).write(CutOff("cut off from the run's other processes"), epoch)
+        record = read(claim.folder.attempt(number))
+        found.append((record["outcome"], record["cause"]))
+        assert code is (ExitCode.FAILED if record["outcome"] == "failed" else ExitCode.INTERRUPTED)
+    assert found == outcomes
+
+
+@pytest.mark.parametrize(
+    ("processes", "ending"),
+    [(1, ("interrupted", "killed")), (4, ("interrupted", "lost")), (4, ("failed", "gpu_fault"))],
+)
+def test_a_trainer_that_torch_aborts_was_cut_off(tmp_path: Path, processes: int, ending: tuple[str, str]) -> None:
+    """NCCL's watchdog ends the process, which says nothing more; the second time that is a failure."""
+    options = Options(device="cuda", processes=processes)
+    parts = {"submission": "word-0001", "pool": "local", "data": tmp_path, "runs_folder": tmp_path, "options": options}
+    workers = Workers(Bundle(**parts, tasks=[[spec("run", GOOD)]]), 0)
+    folder = RunFolder(tmp_path / "run")
+    if ending[0] == "failed":
+        take(folder, run_id="run", job="1", submission=None).close("interrupted", 2, Cause.LOST)
+    process = subprocess.Popen([sys.executable, "-c", "import os; input(); os.abort()"], stdin=subprocess.PIPE)
+    claim = take(folder, run_id="run", job="2", submission="word-0001")
+    claim.update(process=describe(process.pid))
+    workers.running.append(process)
+    process.communicate(b"\n", timeout=60)
+    [ended] = workers.ended()
+    assert ended.held == ("run",)
+    record = read(folder.attempt(claim.record.number))
+    assert (record["outcome"], record["cause"]) == ending
+    assert "SIGABRT" in record["message"]
+
+
 @pytest.mark.parametrize(
     ("error", "cause"),
     [
@@ -96,6 +189,16 @@ def test_a_run_that_failed_gives_its_memory_back(data: Path, tmp_path: Path) -> 
         (RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported"), Cause.CUDA_OOM),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), Cause.CUDA_OOM),
         (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"), Cause.CUDA_OOM),
+        (RuntimeError("CUDA error: operation failed\nCUDA driver error: out of memory"), Cause.CUDA_OOM),
+        (RuntimeError("cuMemCreate failed: CUDA_ERROR_OUT_OF_MEMORY"), Cause.CUDA_OOM),
+        (RuntimeError("CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"), Cause.CUDA_OOM),
+        (RuntimeError("NCCL error\nLast error:\nCuda failure 2 'out of memory'"), Cause.CUDA_OOM),
+        (RuntimeError("CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"), Cause.HOST_OOM),
+        (RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory: you tried"), Cause.HOST_OOM),
+        (RuntimeError("NCCL error\nLast error:\nCuda failure 'unspecified launch failure'"), Cause.GPU_FAULT),
+        (NodeError("the NVIDIA driver here is too old"), Cause.GPU_FAULT),
+        (DeviceError("bf16 is emulated"), Cause.EXCEPTION),
+        (RuntimeError("CUDA error: all CUDA-capable devices is/are busy or unavailable"), Cause.GPU_FAULT),
         (RuntimeError("CUDA error: an illegal memory access was encountered"), Cause.GPU_FAULT),
         (RuntimeError("CUDA error: uncorrectable ECC error encountered"), Cause.GPU_FAULT),
         (RuntimeError("CUDA error: unspecified launch failure"), Cause.GPU_FAULT),
