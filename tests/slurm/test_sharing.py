@@ -35,15 +35,35 @@ if "trainer" in sys.orig_argv:
         time.sleep(0.02)
     os._exit(0)
 """
+# Stands in for the driver's library, where a client of the service asks for it: gives the code that the test wants, and
+# leaves the trace of a server.
+DRIVER = """
+import ctypes, os, pathlib, sys
+if "slurm.mps" in sys.orig_argv:
+    class Driver:
+        def __init__(self, name):
+            assert name == "libcuda.so.1"
+        cuInit = cuDeviceGet = lambda self, *arguments: 0
+        def cuDevicePrimaryCtxRetain(self, context, device):
+            if os.environ.get("SERVED") != "no":
+                pathlib.Path(os.environ["CUDA_MPS_PIPE_DIRECTORY"], "server").write_text("4711")
+            return int(os.environ.get("CUDA_ERROR", "0"))
+    ctypes.CDLL = Driver
+"""
 # Stands in for nvidia-cuda-mps-control: -d leaves a daemon behind, "quit" ends the one of these pipes.
 CONTROL = """#!/bin/sh
-echo "$CUDA_MPS_PIPE_DIRECTORY $CUDA_VISIBLE_DEVICES $*" >> {calls}
 if [ "$1" = -d ]; then
     sleep 1000 &
     echo $! > "$CUDA_MPS_PIPE_DIRECTORY/pid"
+    word=start
 else
-    read word && [ "$word" = quit ] && kill -KILL "$(cat "$CUDA_MPS_PIPE_DIRECTORY/pid")"
+    read word
 fi
+echo "$CUDA_MPS_PIPE_DIRECTORY $CUDA_VISIBLE_DEVICES $word" >> {calls}
+case $word in
+    get_server_list) cat "$CUDA_MPS_PIPE_DIRECTORY/server" 2>/dev/null || true;;
+    quit) kill -KILL "$(cat "$CUDA_MPS_PIPE_DIRECTORY/pid")";;
+esac
 """
 
 
@@ -57,6 +77,8 @@ def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pa
         (commands / "nvidia-cuda-mps-control").write_text(script.format(calls=calls))
         (commands / "nvidia-cuda-mps-control").chmod(0o755)
         monkeypatch.setenv("PATH", f"{commands}:{os.environ['PATH']}")
+        (tmp_path / "sitecustomize.py").write_text(DRIVER)
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
         calls.touch()
         return calls
 
@@ -70,7 +92,7 @@ def execute(tmp_path: Path, *, workers: int, mps: bool = False) -> tuple[list[di
     runs, trainers = tmp_path / "runs", tmp_path / "trainers"
     runs.mkdir()
     trainers.mkdir()
-    (tmp_path / "sitecustomize.py").write_text(TRAINER.format(folder=str(trainers), workers=workers))
+    (tmp_path / "sitecustomize.py").write_text(DRIVER + TRAINER.format(folder=str(trainers), workers=workers))
     specs = [
         RunSpec(
             run=Run(id=f"r{n}", architecture="vit", dataset="cifar10", ratio=1.0, seed=n),
@@ -136,7 +158,8 @@ def test_trainers_share_a_gpu_through_a_daemon_of_the_job_s_own(tmp_path: Path, 
     seen, said = execute(tmp_path, workers=2, mps=True)
     [pipes] = {trainer["CUDA_MPS_PIPE_DIRECTORY"] for trainer in seen}
     assert [trainer["CUDA_VISIBLE_DEVICES"] for trainer in seen] == ["0", "0"]
-    assert calls.read_text().splitlines() == [f"{pipes} 3 -d", f"{pipes} 3 "]
+    words = ("start", "get_server_list", "quit")
+    assert calls.read_text().splitlines() == [f"{pipes} 3 {word}" for word in words]
     assert not Path(pipes).exists()
     assert "service" not in said
 
@@ -185,6 +208,31 @@ def test_without_the_service_the_trainers_go_on(
     with multi_process_service() as environment:
         assert environment == dict(os.environ)
     assert capfd.readouterr().out.startswith(f"no multi-process service, the runs share the GPU in turn: {reason}")
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ({"CUDA_ERROR": "805"}, "a client was not served: CUDA error 805 (the daemon's server cannot be reached)"),
+        ({"CUDA_ERROR": "2"}, "a client was not served: CUDA error 2"),
+        ({"SERVED": "no"}, "a client used the GPU without it"),
+    ],
+)
+def test_a_service_that_serves_nobody_is_left(
+    answer: dict[str, str],
+    reason: str,
+    control: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Its daemon starts all the same, and every trainer would fail; it is ended in the end."""
+    calls = control()
+    for name, value in answer.items():
+        monkeypatch.setenv(name, value)
+    with multi_process_service() as environment:
+        assert environment == dict(os.environ)
+    assert capfd.readouterr().out == f"no multi-process service, the runs share the GPU in turn: {reason}\n"
+    assert calls.read_text().splitlines()[-1].endswith(" quit")
 
 
 @pytest.mark.parametrize("device", ["cpu", "p100"])
