@@ -3,6 +3,7 @@
 Owns the thread, its one write at a time, and what it costs. `trainer.checkpoint.tensors` knows the files.
 """
 
+import logging
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent import futures
@@ -13,6 +14,8 @@ from torch import Tensor
 
 from trainer.checkpoint.tensors import save
 from trainer.records.checkpoint_file import CheckpointInfo
+
+log = logging.getLogger("trainer")
 
 
 class CheckpointWriter:
@@ -75,7 +78,7 @@ class CheckpointWriter:
         """Copy to the CPU, into the memory of the last copy: fresh pages would cost as much again."""
         for name, tensor in tensors.items():
             if name not in self._copy:
-                self._copy[name] = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=tensor.is_cuda)
+                self._copy[name] = _room_for(tensor)
             self._copy[name].copy_(tensor.detach())
 
     def _write(self, info: CheckpointInfo, tensors: Mapping[str, Tensor]) -> None:
@@ -89,3 +92,13 @@ class CheckpointWriter:
         self._passed_over = ()
         self.saved = info.history.epochs
         self.written += 1
+
+
+def _room_for(tensor: Tensor) -> Tensor:
+    """Memory for a copy on the CPU: of the kind a GPU copies to fastest, which may run out before the rest."""
+    if tensor.is_cuda:
+        try:
+            return torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+        except RuntimeError as error:
+            log.debug("no page-locked memory for a checkpoint's copy: %s", error)
+    return torch.empty(tensor.shape, dtype=tensor.dtype)

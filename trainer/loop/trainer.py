@@ -125,6 +125,16 @@ class Trainer:
         """The number of completed epochs, which is the number of the next one."""
         return self.history.epochs
 
+    def try_evaluation(self) -> None:
+        """Evaluate a batch on a GPU, where that takes more memory than a step of ResNet-18: a run that does not fit
+        fails before its first epoch, not after it.
+        """
+        if self.device.type == "cuda":
+            self.model.eval()
+            with torch.inference_mode():
+                images, labels = (part[: self.evaluation_batch] for part in self.val)
+                self._forward(self._inputs(images), labels)
+
     def run_epoch(self, tick: Tick) -> None:
         """Train and evaluate one epoch and append it to the history.
 
@@ -271,6 +281,7 @@ def train(trainer: Trainer, tick: Tick, after_epoch: Callable[[], None]) -> None
     after_epoch: called after each. It and `tick` may raise Stopped in process 0, and all stop at the same place.
     """
     group = trainer.group
+    trainer.try_evaluation()
     while trainer.epoch < trainer.recipe.epochs:
         trainer.run_epoch(agreed(tick, group, trainer.device))
         together(after_epoch, group)

@@ -64,7 +64,7 @@ class Pulse:
             started=record.started,
             heartbeat=now(),
             start_epoch=record.start_epoch,
-            history=trainer.history.model_copy(update={name: list(values) for name, values in trainer.history}),
+            history=trainer.history,
             notes=list(self._notes),
         )
         self._last = time.monotonic()

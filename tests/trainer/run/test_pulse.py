@@ -69,18 +69,6 @@ def test_a_slow_disk_holds_up_no_epoch(claim: Claim, disk: Disk) -> None:
     assert read(claim.folder.progress)["epoch"] == EPOCHS - 1
 
 
-def test_what_is_written_is_of_its_moment(claim: Claim, disk: Disk) -> None:
-    """The loop appends to the history while the disk is at work."""
-    trainer = after(3)
-    pulse = Pulse(claim.folder, claim, EPOCHS)
-    pulse.beat(trainer, 4)
-    for values in dict(trainer.history).values():
-        values.append(0.25)
-    disk.free.set()
-    pulse.end()
-    assert len(read(claim.folder.progress)["history"]["val_loss"]) == 3
-
-
 def heard(pulse: Pulse, kind: type[Exception]) -> None:
     """Look as the loop does, at every step, until what the thread has found is raised."""
 
