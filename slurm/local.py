@@ -125,7 +125,7 @@ class _Crew:
         self.keep(self.submission)
 
     def see_to_ended(self) -> list[str]:
-        """Say which workers ended and how, and replace those that were killed in a run while others wait.
+        """Say which workers ended and how, and replace those that were killed while runs wait.
 
         The run it held is left interrupted, and no worker of this submission touches it again, so this ends.
         """
@@ -134,7 +134,7 @@ class _Crew:
     def _see_to(self, ended: Ended) -> str | None:
         job = next(job for job in reversed(self.submission.jobs) if job.process.pid == ended.worker.pid)
         if ended.words is not None:
-            if ended.held and self.workers.unfinished():
+            if ended.took and self.workers.unfinished():
                 self.add(1)
             return f"worker {job.id} was killed" + (f" while it trained {ended.held[0]}" if ended.held else "")
         if ended.code in IN_GOOD_ORDER or self._failed_a_run(job):

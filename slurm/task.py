@@ -86,7 +86,7 @@ class Task:
         self.workers.running.append(worker)
 
     def _see_to(self, ended: Ended) -> None:
-        """Take notice of a trainer's end; after one that was killed while it held a run another takes the rest."""
+        """Take notice of a trainer's end; after one that was killed another takes what is left."""
         if ended.worker.pid in self.cores:
             self.free_cores.append(self.cores.pop(ended.worker.pid))
         if ended.code not in (ExitCode.DONE.value, ExitCode.INTERRUPTED.value):
@@ -95,7 +95,7 @@ class Task:
             return
         for run_id in ended.held:
             print(f"{run_id}: {ended.words}", flush=True)
-        if not ended.held:  # another would fare no better
+        if not ended.took:  # another would fare no better
             print(f"a trainer was {ended.words} before it took a run", flush=True)
         elif self.workers.unfinished() and not self.signal:
             self._start()

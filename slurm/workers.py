@@ -20,11 +20,12 @@ Process = subprocess.Popen[bytes]
 
 
 class Ended(NamedTuple):
-    """A worker that has ended. words: how, if it was killed; held: the runs it was at then."""
+    """A worker that has ended. words: how, if it was killed; held: the runs it was at then; took: had it had any?"""
 
     worker: Process
     words: str | None = None
     held: tuple[str, ...] = ()
+    took: bool = True
 
     @property
     def code(self) -> int:
@@ -85,11 +86,12 @@ class Workers:
         words = f"killed by {signal.Signals(-worker.returncode).name}"
         if out_of_memory:
             words += " of the node's kernel (oom-kill: the job's memory was full)"
-        held = [
+        its = [
             (run_id, record)
             for run_id, record in self.newest_attempts()
-            if record.outcome is None and record.process.pid == worker.pid
+            if record.process.pid == worker.pid and record.submission == self.bundle.submission
         ]
+        held = [(run_id, record) for run_id, record in its if record.outcome is None]
         for run_id, record in held:
             folder = self.folder(run_id)
             if out_of_memory:
@@ -98,7 +100,7 @@ class Workers:
                 _close_cut_off(folder, record, words)
             else:
                 close_dead(folder, record.number, message=words)
-        return Ended(worker, words, tuple(run_id for run_id, _ in held))
+        return Ended(worker, words, tuple(run_id for run_id, _ in held), took=bool(its))
 
 
 def _close_cut_off(folder: RunFolder, record: AttemptRecord, words: str) -> None:

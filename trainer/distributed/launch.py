@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from torch._C._distributed_c10d import Store, TCPStore
 
@@ -36,6 +37,7 @@ class Others:
 
     def __init__(self, size: int, stop: StopSignal, *, started: bool = False) -> None:
         """started: torchrun has started them."""
+        self.record: Callable[[Exception], object] | None = None  # writes down what ended the run, should this one hang
         self.stop = stop
         self.started = started
         self.group = ProcessGroup(0, size)
@@ -82,17 +84,27 @@ class Others:
         """Find why the others cannot be reached: one failed and says of what, or one is gone."""
         deadline = time.monotonic() + LAST_WORDS_S
         while time.monotonic() < deadline:
-            if self._store is not None and self._has(FAILURE):
-                told = Failure.model_validate_json(self._store.get(FAILURE))
-                log.error("process %d of %d failed:\n%s", told.rank + 1, self.group.size, told.traceback)
-                return FellowError(f"process {told.rank + 1} of {self.group.size}: {told.words}", told.cause)
+            told = self._told()
+            if told:
+                return told
             for rank, child in enumerate(self._children, start=1):
                 code = child.poll() or 0
                 if code > 0 and code != ExitCode.INTERRUPTED:  # which says that it, too, was cut off
-                    words = f"process {rank + 1} of {self.group.size} ended with exit code {code}"
-                    return FellowError(f"{words}; the job's output says why", Cause.EXCEPTION)
+                    return self._silent(rank, code)
             time.sleep(POLL_S)
         return CutOff(f"cut off from the run's other processes ({error})")
+
+    def _told(self) -> FellowError | None:
+        """What one of them said when it failed."""
+        if self._store is None or not self._has(FAILURE):
+            return None
+        told = Failure.model_validate_json(self._store.get(FAILURE))
+        log.error("process %d of %d failed:\n%s", told.rank + 1, self.group.size, told.traceback)
+        return FellowError(f"process {told.rank + 1} of {self.group.size}: {told.words}", told.cause)
+
+    def _silent(self, rank: int, code: int) -> FellowError:
+        words = f"process {rank + 1} of {self.group.size} ended with exit code {code}; the job's output says why"
+        return FellowError(words, Cause.EXCEPTION)
 
     def _abandon(self) -> None:
         """End the others wherever they are; the next run starts new ones."""
@@ -161,6 +173,8 @@ class Others:
             return
         else:
             log.error("%s ended with exit code %d, and this one does not come back from waiting for it", who, code)
+            if self.record:
+                self.record(self._told() or self._silent(rank, code))
         os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -39,6 +39,8 @@ class RunningAttempt:
 
     def run(self) -> ExitCode:
         """Train to the end, or to whatever ends it, and record which it was."""
+        if self.others:
+            self.others.record = lambda error: self.last_word.write(error, self._epoch)
         try:
             try:
                 self._train()

@@ -156,6 +156,42 @@ def test_a_process_that_fails_says_why_and_the_next_run_has_another(data: Path, 
     assert read(tmp_path / "well" / "attempts" / "0001.json")["outcome"] == "done"
 
 
+# The process that follows runs out of memory, and process 0 waits for it as for a GPU: for ever.
+STUCK = """
+import sys
+if "trainer" in sys.orig_argv:
+    import numpy
+    well = numpy.load
+    def load(*arguments, **named):
+        import time, torch
+        from trainer.loop.trainer import Trainer
+        def update(*arguments):
+            if "--follow" in sys.orig_argv:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+            from trainer.distributed import launch
+            launch.LAST_WORDS_S = 0.5
+            time.sleep(600)
+        Trainer._update = update
+        return well(*arguments, **named)
+    numpy.load = load
+"""
+
+
+@pytest.mark.slow
+def test_a_process_that_hangs_after_another_s_failure_records_that(data: Path, tmp_path: Path) -> None:
+    """It is ended, and the run has failed of what the other one said, not been killed."""
+    (tmp_path / "sitecustomize.py").write_text(STUCK)
+    path = os.pathsep.join([str(tmp_path), ONE_THREAD.get("PYTHONPATH", "")])
+    trainer = Command("trainer", tmp_path, {"PYTHONPATH": path})
+    try:
+        trainer(*call(data, tmp_path / "run"), "--processes", 2, expect=-signal.SIGKILL)
+    finally:
+        trainer.end()
+    record = read(tmp_path / "run" / "attempts" / "0001.json")
+    assert (record["outcome"], record["cause"]) == ("failed", "cuda_oom")
+    assert record["message"] == "process 2 of 2: OutOfMemoryError: CUDA out of memory. Tried to allocate 20.00 MiB."
+
+
 MEETINGS = 60
 MEET_AND_PART = """
 import os, sys

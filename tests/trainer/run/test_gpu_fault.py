@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from trainer.loop.device import DeviceError, NodeError
 from trainer.loop.group import LostError
 from trainer.loop.trainer import Trainer
 from trainer.records.attempt import Cause, ExitCode
-from trainer.records.claim import take
+from trainer.records.claim import Claim, take
 from trainer.records.files import write_json
 from trainer.records.process import describe
 from trainer.records.recipe import Recipe
@@ -158,6 +159,28 @@ def test_a_run_cut_off_again_has_failed(
     assert found == outcomes
 
 
+def abort(workers: Workers, claim: Claim, **record: Any) -> None:
+    """Have a trainer of theirs, which has this claim, end itself by SIGABRT."""
+    process = subprocess.Popen([sys.executable, "-c", "import os; input(); os.abort()"], stdin=subprocess.PIPE)
+    claim.update(process=describe(process.pid), **record)
+    workers.running.append(process)
+    process.communicate(b"\n", timeout=60)
+
+
+def test_a_trainer_killed_between_runs_had_begun(tmp_path: Path) -> None:
+    """Another takes what is left; one that dies before its first run is not replaced for ever."""
+    parts = {"submission": "word-0001", "pool": "local", "data": tmp_path, "runs_folder": tmp_path}
+    workers = Workers(Bundle(**parts, options=Options(), tasks=[[spec("run", GOOD), spec("left", GOOD)]]), 0)
+    abort(workers, take(RunFolder(tmp_path / "run"), run_id="run", job="1", submission="earlier"))
+    [ended] = workers.ended()
+    assert (ended.held, ended.took) == ((), False)
+    claim = take(RunFolder(tmp_path / "run"), run_id="run", job="2", submission="word-0001")
+    abort(workers, claim, outcome="failed", cause=Cause.CUDA_OOM)
+    [ended] = workers.ended()
+    assert (ended.held, ended.took) == ((), True)
+    assert read(claim.folder.attempt(2))["cause"] == "cuda_oom"
+
+
 @pytest.mark.parametrize(
     ("processes", "ending"),
     [(1, ("interrupted", "killed")), (4, ("interrupted", "lost")), (4, ("failed", "gpu_fault"))],
@@ -170,13 +193,10 @@ def test_a_trainer_that_torch_aborts_was_cut_off(tmp_path: Path, processes: int,
     folder = RunFolder(tmp_path / "run")
     if ending[0] == "failed":
         take(folder, run_id="run", job="1", submission=None).close("interrupted", 2, Cause.LOST)
-    process = subprocess.Popen([sys.executable, "-c", "import os; input(); os.abort()"], stdin=subprocess.PIPE)
     claim = take(folder, run_id="run", job="2", submission="word-0001")
-    claim.update(process=describe(process.pid))
-    workers.running.append(process)
-    process.communicate(b"\n", timeout=60)
+    abort(workers, claim)
     [ended] = workers.ended()
-    assert ended.held == ("run",)
+    assert (ended.held, ended.took) == (("run",), True)
     record = read(folder.attempt(claim.record.number))
     assert (record["outcome"], record["cause"]) == ending
     assert "SIGABRT" in record["message"]
