@@ -99,9 +99,16 @@ def test_a_killed_worker_loses_nothing(sweep: Command, data: Path, tmp_path: Pat
     file = sweep_file(tmp_path, data, epochs=7, ratios="0.5")
     sweep("submit", file, "--yes", "--output", whole)
     submit = sweep.start("submit", file, "--yes")
-    wait_for(lambda: len(in_work(tmp_path, 2)) > 0, "a run in its third epoch")
-    victim, attempt = next(iter(in_work(tmp_path, 2).items()))
-    psutil.Process(attempt["process"]["pid"]).kill()
+    saved: list[dict[str, Any]] = []
+
+    def has_saved() -> bool:
+        checkpoints = {path.parts[-3] for path in runs(tmp_path).glob("*/checkpoints/epoch-*.safetensors")}
+        saved[:] = [attempt for run_id, attempt in in_work(tmp_path).items() if run_id in checkpoints]
+        return bool(saved)
+
+    wait_for(has_saved, "a run with a checkpoint")
+    victim = saved[0]["run_id"]
+    psutil.Process(saved[0]["process"]["pid"]).kill()
     wait_for(lambda: states(sweep, file)[victim] == "interrupted", "the interruption to be seen", seconds=30)
     assert submit.wait(120) == 4
     assert "was killed while it trained" in submit.stderr.read()
