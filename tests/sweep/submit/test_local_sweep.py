@@ -65,6 +65,28 @@ def in_work(tmp_path: Path, epoch: int = 1) -> dict[str, Any]:
     return found
 
 
+def hold_in_work(tmp_path: Path, count: int) -> dict[str, psutil.Process]:
+    """Stop the trainer of each run after its first epoch, until so many are held; return them by run id."""
+    held: dict[str, psutil.Process] = {}
+
+    def hold() -> bool:
+        for run_id, attempt in in_work(tmp_path).items():
+            if run_id not in held:
+                held[run_id] = psutil.Process(attempt["process"]["pid"])
+                held[run_id].suspend()
+        return len(held) == count
+
+    wait_for(hold, f"{count} runs in work")
+    return held
+
+
+def has_pending(process: psutil.Process, number: signal.Signals) -> bool:
+    """Tell whether a signal waits for a process that is stopped."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    pending = next(line.split()[1] for line in status.splitlines() if line.startswith("ShdPnd:"))
+    return bool(int(pending, 16) >> (number - 1) & 1)
+
+
 def test_a_sweep_goes_from_its_file_to_tables_and_a_second_submit_does_nothing(
     sweep: Command, data: Path, tmp_path: Path
 ) -> None:
@@ -136,10 +158,13 @@ def test_a_worker_that_cannot_start_is_reported_with_its_log(sweep: Command, dat
 
 def test_ctrl_c_leaves_everything_resumable(sweep: Command, data: Path, tmp_path: Path) -> None:
     """The workers stop in good order, nothing is left running, and the next submit finishes."""
-    file = sweep_file(tmp_path, data, epochs=16, ratios="0.5")
+    file = sweep_file(tmp_path, data, epochs=6, ratios="0.5")
     submit = sweep.start("submit", file, "--yes")
-    wait_for(lambda: len(in_work(tmp_path)) == 2, "two runs in work")
+    held = hold_in_work(tmp_path, 2)
     submit.send_signal(signal.SIGINT)
+    wait_for(lambda: all(has_pending(process, signal.SIGTERM) for process in held.values()), "the workers to be told")
+    for process in held.values():
+        process.resume()
     assert submit.wait(60) == 4
     assert workers(tmp_path) == []
     assert set(states(sweep, file).values()) == {"interrupted"}
@@ -279,11 +304,11 @@ def test_the_commands_that_are_shown_are_those_of_the_workers(sweep: Command, da
 
 def test_a_killed_worker_is_replaced_while_runs_wait(sweep: Command, data: Path, tmp_path: Path) -> None:
     """The submitting process starts another, which the submission's record names; the killed run is not touched."""
-    file = sweep_file(tmp_path, data, epochs=12)
+    file = sweep_file(tmp_path, data, epochs=3)
     submit = sweep.start("submit", file, "--yes")
-    wait_for(lambda: len(in_work(tmp_path)) == 2, "two runs in work")
-    victim, attempt = next(iter(in_work(tmp_path).items()))
-    psutil.Process(attempt["process"]["pid"]).kill()
+    (victim, killed), (_, other) = hold_in_work(tmp_path, 2).items()
+    killed.kill()
+    other.resume()
     assert submit.wait(120) == 4
     assert f"was killed while it trained {victim}" in submit.stderr.read()
     assert Counter(states(sweep, file).values()) == {"done": 3, "interrupted": 1}
