@@ -3,24 +3,21 @@
 import gc
 import logging
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
-from training_fixtures import make_trainer, random_split, train_epochs
+from training_fixtures import assert_same, make_trainer, random_split, train_epochs
 
 from trainer.data.catalog import DATASETS
 from trainer.data.draws import Draws, EpochDraws, draw_epoch
 from trainer.loop.optimizer import forget_broken_step
 from trainer.loop.step import WARM_UP, CapturedStep, Work
-from trainer.loop.trainer import Split, Trainer
+from trainer.loop.trainer import Trainer
 
 CPU = torch.device("cpu")
-cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
 class Repeater:
@@ -55,14 +52,6 @@ def captured(trainer: Trainer, recorder: Repeater) -> Trainer:
     forget = partial(forget_broken_step, trainer.optimizer, trainer.scaler)
     trainer.execution = CapturedStep(CPU, recorder, forget)
     return trainer
-
-
-def assert_same(trainer: Trainer, reference: Trainer) -> None:
-    for name in type(reference.history).model_fields.keys() - {"epoch_seconds"}:
-        assert getattr(trainer.history, name) == getattr(reference.history, name), name
-    found, expected = trainer.state(), reference.state()
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in expected)
 
 
 @pytest.mark.slow
@@ -137,70 +126,8 @@ def flat(draws: Draws) -> list[Tensor]:
     return [draws.order, *draws.boxes]
 
 
-@contextmanager
-def warnings_of_the_trainer(caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    said: list[str] = []
-    with caplog.at_level(logging.WARNING):
-        yield said
-    said += [record.message for record in caplog.records]
-
-
-def on_gpu(architecture: str, *, capture: bool, precision: str = "fp32") -> Trainer:
-    """Make a run of 32 steps on the GPU, at a rate that does not magnify rounding."""
-    device = torch.device("cuda", 0)
-    train, val = (Split(*(part.to(device) for part in random_split(n, seed=n))) for n in (512, 100))
-    recipe: dict[str, Any] = {"epochs": 4, "replicas": 4, "batch_size": 16, "learning_rate": 3e-5}
-    return make_trainer(architecture, train=train, val=val, precision=precision, capture=capture, **recipe)
-
-
-@cuda
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("architecture", ["resnet18", "vit"])
-def test_a_captured_run_agrees_with_an_eager_one(
-    architecture: str, precision: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    """On a GPU, over four epochs with dropout and augmentation: losses to a hundredth in fp16, to 1e-3 in fp32."""
-    with warnings_of_the_trainer(caplog) as said:
-        ours = train_epochs(on_gpu(architecture, capture=True, precision=precision), 4)
-    assert said == []
-    assert isinstance(ours.execution, CapturedStep)
-    reference = train_epochs(on_gpu(architecture, capture=False, precision=precision), 4)
-    tolerance = 1e-3 if precision == "fp32" else 1e-2
-    for name in ("train_loss", "val_loss"):
-        assert getattr(ours.history, name) == pytest.approx(getattr(reference.history, name), rel=tolerance), name
-    assert all(state["step"].item() == 32 for state in ours.optimizer.state.values()) or precision == "fp16"
-
-
-@cuda
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-@pytest.mark.parametrize("architecture", ["resnet18", "vit"])
-def test_a_gpu_computes_the_same_run_twice(architecture: str, precision: str) -> None:
-    """History and state after four epochs, bit for bit: what goes on from a checkpoint depends on it."""
-    ours, again = (train_epochs(on_gpu(architecture, capture=True, precision=precision), 4) for _ in range(2))
-    assert_same(ours, again)
-
-
 def test_no_convolution_is_chosen_by_the_clock() -> None:
     """The winner of a search by time changes from process to process, and with it the last bits."""
     torch.backends.cudnn.benchmark = True
     small("resnet18")
     assert (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic) == (False, True)
-
-
-@cuda
-def test_a_run_whose_capture_breaks_off_goes_on_as_written(caplog: pytest.LogCaptureFixture) -> None:
-    """A look at the device while it is captured: the generator draws on, the memory is free, the losses agree."""
-    trainer = on_gpu("vit", capture=True)
-
-    def look(_: object, inputs: tuple[Tensor, ...]) -> None:
-        if torch.cuda.is_current_stream_capturing():
-            inputs[0].sum().item()
-
-    trainer.model.blocks[3].register_forward_pre_hook(look)
-    with warnings_of_the_trainer(caplog) as said:
-        train_epochs(trainer, 4)
-    assert len(said) == 1
-    assert said[0].startswith("the training step could not be recorded as a CUDA graph")
-    torch.cuda.empty_cache()  # refuses while a capture is thought to be going on
-    reference = train_epochs(on_gpu("vit", capture=False), 4)
-    assert trainer.history.train_loss == pytest.approx(reference.history.train_loss, rel=1e-3)
