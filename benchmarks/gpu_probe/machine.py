@@ -71,9 +71,11 @@ def ceilings(device: torch.device, *, tiny: bool) -> dict[str, float]:
 
 
 def run_tests(setting: Setting, answer: Answer) -> None:
-    options = ["tests/trainer/loop/test_step.py", "-q", "-p", "no:cacheprovider", "-W", "default", "-rA"]
-    chosen = ["-k", "draws_made_ahead" if setting.tiny else "captured_run or breaks_off"]
-    command = [sys.executable, "-m", "pytest", *options, *chosen]
+    folder, chosen = "tests/on_gpu", "captured_run or breaks_off"
+    if setting.tiny:
+        folder, chosen = "tests/trainer/loop/test_step.py", "draws_made_ahead"
+    options = ["-q", "-p", "no:cacheprovider", "-W", "default", "-rA", "-k", chosen]
+    command = [sys.executable, "-m", "pytest", folder, *options]
     found = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=TESTS_S)
     lines = found.stdout.splitlines()
     answer("code", found.returncode)

@@ -64,6 +64,18 @@ def train_epochs(trainer: Trainer, epochs: int) -> Trainer:
     return trainer
 
 
+def assert_same(trainer: Trainer, reference: Trainer) -> None:
+    """Hold a run to another one, bit for bit: history, weights, moments and scale."""
+    for name in type(reference.history).model_fields:
+        if name != "epoch_seconds":
+            assert getattr(trainer.history, name) == getattr(reference.history, name), name
+    found, expected = trainer.state(), reference.state()
+    assert found.keys() == expected.keys()
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+    assert trainer.scaler_state() == reference.scaler_state()
+
+
 def call(data: Path, output: Path, *more: object, architecture: str = "resnet18", epochs: int = 6) -> list[object]:
     """Return the arguments of `python -m trainer` for a run of a few seconds on drawn images."""
     fixed = ("--architecture", architecture, "--dataset", "cifar10", "--ratio", 0.5, "--seed", 42, "--data", data)
