@@ -1,4 +1,4 @@
-"""Call Slurm's commands: each with a timeout, times as seconds since 1970, failures told apart.
+"""Call Slurm's commands: each with a timeout, nothing of the shell's settings, times as seconds since 1970.
 
 What Slurm's own words mean is decided here, once: elsewhere the kind of error decides, and nobody reads its sentence.
 """
@@ -6,10 +6,14 @@ What Slurm's own words mean is decided here, once: elsewhere the kind of error d
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from slurm.timeouts import CALL_S, SBATCH_S
 
+# Slurm's commands take options from the environment: an alias's, a site's, or those of the job that this shell runs in.
+# They beat the lines of a job script and change what is listed, and how.
+_OPTIONS = ("SLURM_", "SBATCH_", "SRUN_", "SALLOC_", "SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SCANCEL_", "SPRIO_")
+_NAMES_THE_CLUSTER = ("SLURM_CONF", "SLURM_CONF_SERVER")
 # What sbatch says that leaves open whether the job was taken. Any other "submission failed" is a clear no.
 _UNCLEAR = re.compile(
     r"timed out|unable to contact|communication|connection|transport|zero bytes|standby|unexpected message|"
@@ -44,6 +48,17 @@ class Unclear(SlurmError):
     """Slurm gave no clear answer: the array may have been taken."""
 
 
+def options_in(environment: Mapping[str, str]) -> list[str]:
+    """Name the variables by which a shell would change what Slurm's commands do, or what a job inherits."""
+    return sorted(name for name in environment if name.startswith(_OPTIONS) and name not in _NAMES_THE_CLUSTER)
+
+
+def without_options(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment in which Slurm's commands do what their command line says."""
+    left_out = options_in(environment)
+    return {name: value for name, value in environment.items() if name not in left_out}
+
+
 def call(command: Sequence[str], *, timeout_s: float = CALL_S) -> str:
     """Run a Slurm command and return its standard output.
 
@@ -51,7 +66,7 @@ def call(command: Sequence[str], *, timeout_s: float = CALL_S) -> str:
     fails.
     """
     name = command[0]
-    environment = {**os.environ, "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
+    environment = {**without_options(os.environ), "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
     try:
         done = subprocess.run(
             list(command), capture_output=True, text=True, errors="replace", timeout=timeout_s, env=environment

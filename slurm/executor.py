@@ -18,9 +18,9 @@ Report = Callable[[str], None]  # say a line to whoever waits
 class Job(NamedTuple):
     """A job as its executor sees it; the local workers of a submission, which share its runs, count as one.
 
-    confirmed: False while nobody knows whether Slurm has it. id: what it is cancelled by, None where the request that
-    its trainers look for is enough; siblings: how many jobs its array has. resources: what it asked for, None where it
-    takes what there is.
+    confirmed: False while nobody knows whether Slurm has it. id and name: what it is cancelled by, None where the
+    request that its trainers look for is enough; siblings: how many jobs its array has. resources: what it asked for,
+    None where it takes what there is.
     """
 
     executor: str
@@ -29,6 +29,7 @@ class Job(NamedTuple):
     view: JobView
     confirmed: bool = True
     id: str | None = None
+    name: str | None = None
     siblings: int = 1
     pool: str = LOCAL
     resources: Resources | None = None

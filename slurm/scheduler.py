@@ -97,16 +97,14 @@ class Slurm:
         ]
 
     def cancel(self, jobs: Sequence[Job]) -> int:
-        tasks: dict[str, dict[int, Job]] = {}
+        tasks: dict[tuple[str, str], dict[int, Job]] = {}
         for job in jobs:
-            if job.id is not None:
+            if job.id is not None and job.name is not None:
                 array, _, number = job.id.partition("_")
-                tasks.setdefault(array, {})[int(number)] = job
-        names: list[str] = []
-        for array, chosen in tasks.items():
+                tasks.setdefault((job.name, array), {})[int(number)] = job
+        for (name, array), chosen in tasks.items():
             whole = all(len(chosen) == job.siblings for job in chosen.values())
-            names += [array] if whole else [f"{array}_{number}" for number in sorted(chosen)]
-        cancel(names)
+            cancel(name, [array] if whole else [f"{array}_{number}" for number in sorted(chosen)])
         return sum(map(len, tasks.values()))
 
     def wait(self, look: Look, report: Report) -> bool:
@@ -170,6 +168,7 @@ class Slurm:
                 view=seen._replace(log=str(log) if log and log.exists() else None),
                 confirmed=confirmed,
                 id=f"{its_array}_{task}" if its_array else None,
+                name=array.tag,
                 siblings=len(array.tasks),
                 pool=array.pool,
                 resources=array.resources,

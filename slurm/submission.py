@@ -7,13 +7,16 @@ at any moment has all it needs. A tag, the array's job name, finds it again in S
 import contextlib
 import functools
 import io
+import os
+import re
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm.commands import NotConfigured, SlurmError, Unclear, call, sbatch_failure
+from slurm.commands import NotConfigured, SlurmError, Unclear, call, options_in, sbatch_failure
 from slurm.jobs import ArrayRecord, Resources
 from slurm.pools import Pool, several_gpus
 from slurm.timeouts import KILL_AFTER_S, SBATCH_S, SIGNAL_S
@@ -50,7 +53,7 @@ def send(array: ArrayRecord, folder: Path, bundle: Path, *, max_parallel: int | 
     Raises Refused when Slurm said no, Unclear when nobody can say; then `settle` finds out later.
     """
     executor = _prepared(array, folder, bundle, max_parallel)
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
+    from submitit.core.utils import FailedJobError
 
     said = io.StringIO()  # submitit prints sbatch's words; they go into the one sentence instead
     try:
@@ -58,15 +61,32 @@ def send(array: ArrayRecord, folder: Path, bundle: Path, *, max_parallel: int | 
             jobs = executor.map_array(len, array.tasks)
     except FailedJobError as error:
         raise sbatch_failure(str(error), getattr(error.__cause__, "returncode", None)) from error
-    except FailedSubmissionError as error:
-        raise Unclear("sbatch ended without an error, and without naming a job") from error
-    return jobs[0].job_id.partition("_")[0]
+    return str(jobs[0].job_id.partition("_")[0])
 
 
-def cancel(jobs: list[str]) -> None:
-    """Cancel array tasks ("12_3") or whole arrays ("12"). Raises SlurmError."""
+def confirmed_id(said: str, tag: str) -> str:
+    """Find the id of the job just submitted in what sbatch said, and see that the job is ours.
+
+    A site's own notices may stand beside it, with numbers of their own. Raises Unclear.
+    """
+    named = re.findall(r"^(\d+)(?:;\S*)?\s*$", said, re.MULTILINE)
+    if not named:
+        raise Unclear("sbatch ended without an error, and without naming a job")
+    for job in reversed(named):
+        try:
+            shown = call(["scontrol", "-o", "show", "job", job])
+        except SlurmError as error:
+            raise Unclear(f"sbatch named job {job}, which scontrol does not confirm: {error}") from error
+        if re.search(rf"\bJobName={re.escape(tag)}\s", shown) and f"({os.getuid()})" in shown:
+            return str(job)
+    raise Unclear(f"sbatch named job {', '.join(named)}, which is another's")
+
+
+def cancel(name: str, jobs: Sequence[str]) -> None:
+    """Cancel array tasks ("12_3") or whole arrays ("12") of this name, and none but one's own. Raises SlurmError."""
     for start in range(0, len(jobs), 200):
-        call(["scancel", *jobs[start : start + 200]])
+        own = [f"--user={os.getuid()}", f"--name={name}"]
+        call(["scancel", *own, *jobs[start : start + 200]])
 
 
 def log_path(folder: Path, job: str) -> Path:
@@ -75,7 +95,7 @@ def log_path(folder: Path, job: str) -> Path:
 
 
 def _prepared(array: ArrayRecord, folder: Path, bundle: Path, max_parallel: int | None) -> "SlurmExecutor":
-    executor = _executor(folder, _job_command(bundle))
+    executor = _executor(folder, array.tag, _job_command(bundle))
     wanted = array.resources
     executor.update_parameters(
         job_name=array.tag,
@@ -101,8 +121,11 @@ def _prepared(array: ArrayRecord, folder: Path, bundle: Path, max_parallel: int 
     return executor
 
 
-def _executor(folder: Path, command: str) -> "SlurmExecutor":
-    """Make submitit's executor send our command, always as an array, with a timeout, and pickle nothing."""
+def _executor(folder: Path, name: str, command: str) -> "SlurmExecutor":
+    """Make submitit's executor send our command, always as an array, and pickle nothing.
+
+    sbatch gets a timeout, every option on its command line, and none from the shell.
+    """
     from submitit.core.core import Job
     from submitit.core.utils import DelayedSubmission
     from submitit.slurm.slurm import SlurmExecutor, SlurmJob
@@ -118,10 +141,21 @@ def _executor(folder: Path, command: str) -> "SlurmExecutor":
             return [SlurmJob(folder=self.folder, job_id=f"{first.job_id}_{index}", tasks=[0]) for index in range(count)]
 
         def _make_submission_command(self, submission_file_path: Path) -> list[str]:
-            sbatch = super()._make_submission_command(submission_file_path)
-            return ["timeout", f"--kill-after={KILL_AFTER_S}", str(SBATCH_S), *sbatch]
+            flags = _flags(submission_file_path.read_text())
+            unset = [f"--unset={name}" for name in options_in(os.environ)]
+            limit = ["timeout", f"--kill-after={KILL_AFTER_S}", str(SBATCH_S)]
+            return ["env", *unset, *limit, "sbatch", "--parsable", *flags, str(submission_file_path)]
+
+        @staticmethod
+        def _get_job_id_from_submission_command(string: bytes | str) -> str:
+            return confirmed_id(string if isinstance(string, str) else string.decode(errors="replace"), name)
 
     return ArrayExecutor(folder)
+
+
+def _flags(script: str) -> list[str]:
+    """The options in a job script, to be given on the command line as well, where nothing overrides them."""
+    return [word for line in re.findall(r"^#SBATCH (.+)$", script, re.MULTILINE) for word in shlex.split(line)]
 
 
 def _job_command(bundle: Path) -> str:

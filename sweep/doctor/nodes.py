@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from slurm.commands import SlurmError, call
+from slurm.commands import SlurmError, call, without_options
 from slurm.pools import Pool
 from slurm.probe import Findings, mark, read_findings
 from sweep.config.schema import Sweep
@@ -71,7 +71,7 @@ def probe_pools(sweep: Sweep, pools: Mapping[str, Pool], nonce: str, seen: dict[
                         stdin=subprocess.DEVNULL,
                         stdout=stdout,
                         stderr=stderr,
-                        env=_outside_of_jobs(os.environ),
+                        env=without_options(os.environ),
                         start_new_session=True,  # Ctrl-C ends the doctor, and the doctor its probes
                     )
                 probes.append(_Probe(name, pool, process, out, err))
@@ -114,12 +114,6 @@ def srun_command(pool: Pool, job_name: str, command: Sequence[str]) -> list[str]
 def _probe_arguments(sweep: Sweep, nonce: str) -> list[str]:
     folder, data = str(sweep.folder.absolute()), str(sweep.data.absolute())
     return ["-m", "slurm.probe", "--folder", folder, "--data", data, "--nonce", nonce]
-
-
-def _outside_of_jobs(environment: Mapping[str, str]) -> dict[str, str]:
-    """Leave out what would make srun a step of the job this shell runs in, or change what it asks for."""
-    kept = ("SLURM_CONF", "SLURM_CLUSTERS")
-    return {key: value for key, value in environment.items() if key in kept or not key.startswith(("SLURM_", "SRUN_"))}
 
 
 def _end(processes: Sequence["subprocess.Popen[bytes]"], job_name: str) -> None:

@@ -1,0 +1,122 @@
+"""What other people's shells and sites do to Slurm's commands changes nothing of what a sweep comes to."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY, Command, read, wait_for
+from slurm_fixtures import LONG, slurm_file, states, wait_for_state
+
+from slurm.private_cluster.cluster import PrivateCluster
+from slurm.submission import cancel
+
+RUN = "resnet18-cifar10-r1.0-s1"
+# Each would beat a line of the job script, or filter and reshape what is listed.
+SETTINGS = {
+    "SBATCH_TIMELIMIT": "0:01",
+    "SBATCH_PARTITION": "p100",
+    "SBATCH_ARRAY_INX": "5-9",
+    "SBATCH_EXPORT": "NONE",
+    "SBATCH_GRES": "gpu:p100:1",
+    "SBATCH_HOLD": "1",
+    "SBATCH_JOB_NAME": "mine",
+    "SBATCH_NO_REQUEUE": "1",
+    "SBATCH_OUTPUT": "/nowhere/%j",
+    "SQUEUE_STATES": "COMPLETED",
+    "SQUEUE_USERS": "nobody",
+    "SQUEUE_PARTITION": "p100",
+    "SQUEUE_FORMAT": "%i",
+    "SQUEUE_NAMES": "other",
+    "SACCT_FORMAT": "JobID",
+    "SLURM_TIME_FORMAT": "relative",
+    "SLURM_CLUSTERS": "elsewhere",
+    "SCANCEL_USER": "nobody",
+    "SCONTROL_ALL": "1",
+    "LC_ALL": "de_DE.UTF-8",
+}
+
+
+@pytest.fixture
+def in_a_shell(slurm: PrivateCluster, tmp_path: Path) -> Command:
+    """`python -m sweep` in a shell whose user has set all of these."""
+    return Command("sweep", tmp_path, {**slurm.environment, **SETTINGS})
+
+
+def commands(tmp_path: Path, slurm: PrivateCluster, **scripts: str) -> dict[str, str]:
+    """Put commands of a site before Slurm's own; REAL in a script is Slurm's. Return the environment."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script.replace('REAL', str(shutil.which(name)))}\n")
+        (folder / name).chmod(0o755)
+    return {**slurm.environment, "PATH": f"{folder}:{os.environ['PATH']}"}
+
+
+def test_settings_of_a_user_s_shell_change_nothing(in_a_shell: Command, data: Path, tmp_path: Path) -> None:
+    """Submitted where the sweep says, with the time it says, seen and counted, and cancelled."""
+    file = slurm_file(tmp_path, data, seeds=(1, 2), epochs=LONG)
+    try:
+        in_a_shell("submit", file, "--yes")
+        wait_for(lambda: {run["state"] for run in states(in_a_shell, file).values()} == {"running"}, "both runs")
+        assert {run["node"] for run in states(in_a_shell, file).values()} == {"cpu-1"}
+        in_a_shell("cancel", file, "--yes")
+        wait_for(lambda: {run["state"] for run in states(in_a_shell, file).values()} == {"cancelled"}, "their end")
+    finally:
+        in_a_shell.end()
+
+
+def test_a_sweep_submitted_from_inside_a_job_nests_nothing(
+    slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
+) -> None:
+    """From an allocation of its own size, as from a notebook's kernel: the jobs are the sweep's, and end well."""
+    file = slurm_file(tmp_path, data, seeds=(1, 2))
+    inside = [
+        "sbatch", "--wait", "--partition=p100", "--gres=gpu:p100:1", "--cpus-per-task=3", "--mem-per-cpu=700",
+        "--array=4", "--ntasks=2", "--time=5", f"--output={tmp_path}/outer", f"--chdir={tmp_path}",
+        f"--wrap=PYTHONPATH={REPOSITORY} {sys.executable} -m sweep submit {file} --yes",
+    ]  # fmt: skip
+    slurm.run(*inside, timeout_s=90)
+    assert "submitted 2 jobs in 1 arrays" in (tmp_path / "outer").read_text()
+    found = [wait_for_state(on_slurm, file, run_id, "done", "failed") for run_id in states(on_slurm, file)]
+    assert {(run["state"], run["node"], run["message"]) for run in found} == {("done", "cpu-1", None)}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "echo 'Welcome. Maintenance of job {stranger} is on Monday.'; REAL \"$@\"",
+        "echo 'Submitted batch job {stranger}'; REAL \"$@\"; echo 'Submitted batch job {stranger}'",
+        'REAL "$@"; echo {stranger}',
+        "REAL \"$@\" | sed 's/$/;elsewhere/'; echo 'quota of job {stranger}: 3 of 5'",
+    ],
+    ids=["a notice before", "another's job in sbatch's own words", "a bare number after", "a cluster's name"],
+)
+def test_a_number_that_a_site_prints_is_not_taken_for_the_job(
+    slurm: PrivateCluster, data: Path, tmp_path: Path, said: str
+) -> None:
+    """The job with that number is a stranger's, and lives on when the sweep is cancelled."""
+    stranger = slurm.run("sbatch", "--parsable", "--partition=v100", "--wrap=sleep 600").strip()
+    command = Command("sweep", tmp_path, commands(tmp_path, slurm, sbatch=said.format(stranger=stranger)))
+    file = slurm_file(tmp_path, data, epochs=LONG)
+    try:
+        command("submit", file, "--yes")
+        [submission] = (tmp_path / "runs" / "study" / "submissions").glob("*.json")
+        assert read(submission)["arrays"][0]["job"] not in (None, stranger)
+        wait_for_state(command, file, RUN, "running")
+        command("cancel", file, "--yes")
+        wait_for_state(command, file, RUN, "cancelled")
+        assert slurm.run("squeue", "-h", "-j", stranger, "-o", "%T").strip() in ("RUNNING", "PENDING")
+    finally:
+        command.end()
+
+
+def test_a_job_is_cancelled_by_name_number_and_owner(slurm: PrivateCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number alone may be another's by now: Slurm counts anew when its state is lost."""
+    monkeypatch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
+    job = slurm.run("sbatch", "--parsable", "--partition=v100", "--array=0", "--job-name=mine", "--wrap=sleep 600")
+    cancel("another", [job.strip()])
+    assert slurm.run("squeue", "-h", "-j", job.strip(), "-o", "%T").strip() in ("RUNNING", "PENDING")
+    cancel("mine", [job.strip()])
+    wait_for(lambda: not slurm.run("squeue", "-h", "-n", "mine", "-o", "%T").strip(), "its end")
