@@ -38,7 +38,12 @@ def plan(
         print_json(sweep=sweep.name, runs=[_plan_entry(row) for row in rows])
         return
     from sweep.cli.tables import plan_line, plan_tables, rests_on, state_line
+    from sweep.plan.memory import needs
 
+    for need in needs(sweep):
+        words = "; ".join(need.problem) if need.problem else need.warning
+        if words:
+            err.print(f"pool '{need.pool}': {words}", style="yellow", highlight=False, soft_wrap=True)
     if not out.is_terminal:
         for row in rows:
             print(plan_line(row))

@@ -20,13 +20,13 @@ from slurm.probe import Findings
 from sweep.config.schema import Sweep, sharing
 from sweep.doctor.check import CAPABILITY, Check, Verdict, kernels, listed
 from sweep.doctor.nodes import look_here, marked, probe_pools
+from sweep.plan.memory import needs
 from sweep.status.folder import SweepFolder
 from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError, open_dataset
+from trainer.models.catalog import ARCHITECTURES
 
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo", "srun")
-# Parameters with 200 classes at 64 pixels, the larger of the two datasets: within 3 % of the smaller.
-PARAMETERS = {"resnet18": 11_279_112, "vit": 3_280_840}
 BYTES_A_PARAMETER = 3 * 4  # fp32: the weight and AdamW's two moments
 CHECKPOINTS = 2
 
@@ -54,6 +54,7 @@ def examine(sweep: Sweep, pools: Mapping[str, Pool], *, probe: bool) -> Iterator
             writable = True
         yield from _data(sweep)
         yield from _disk(sweep, asked)
+        yield from _gpu_memory(sweep)
         seen: dict[str, Findings] = {}
         if probe and cluster.usable and not writable:
             yield Check("nodes", Verdict.SKIPPED, "there is no output folder for them to look at")
@@ -172,7 +173,7 @@ def _disk(sweep: Sweep, pools: Mapping[str, Pool]) -> Iterator[Check]:
     folder = SweepFolder(sweep.folder)
     sizes = sorted(
         (
-            PARAMETERS.get(placed.spec.run.architecture, max(PARAMETERS.values())) * BYTES_A_PARAMETER
+            ARCHITECTURES[placed.spec.run.architecture].parameters * BYTES_A_PARAMETER
             for placed in sweep.runs
             if not folder.run(placed.id).result.exists()
         ),
@@ -198,6 +199,19 @@ def _disk(sweep: Sweep, pools: Mapping[str, Pool]) -> Iterator[Check]:
         yield Check("disk", Verdict.WARNING, words, remedy)
     else:
         yield Check("disk", Verdict.OK, words)
+
+
+def _gpu_memory(sweep: Sweep) -> Iterator[Check]:
+    """Compare what runs need of a GPU with what the pools say their GPUs have."""
+    for need in needs(sweep):
+        name = f"GPU memory {need.pool}"
+        if need.problem:
+            yield Check(name, Verdict.PROBLEM, *need.problem)
+        elif need.warning:
+            yield Check(name, Verdict.WARNING, need.warning, "lower 'batch_size' or 'runs_per_gpu' if runs fail of it")
+        else:
+            shared = f"{need.workers} × " if need.workers > 1 else ""
+            yield Check(name, Verdict.OK, f"{need.run} needs about {shared}{need.gib:.1f} of {need.gpu_gib:g} GiB")
 
 
 def _parallel(sweep: Sweep, pools: Mapping[str, Pool]) -> int | None:

@@ -16,11 +16,14 @@ from slurm.scheduler import Slurm
 from slurm.submission import on_login_node, resources
 from sweep.config.schema import Cluster, Sweep, sharing
 from sweep.errors import InputError, MachineError
+from sweep.plan.memory import needs
 from sweep.plan.rows import PlanRow
 from sweep.status.folder import SweepFolder
 from sweep.status.look import Look
 from sweep.submit.batches import Batch, local_batches, slurm_batches
 from sweep.submit.remedies import Change, Ground
+
+WITHOUT_BF16 = ("p100", "v100")
 
 
 class Planned(NamedTuple):
@@ -76,6 +79,7 @@ class OnSlurm:
         for name in dict.fromkeys(batch.pool for batch in batches):
             waits = delays(self.cluster.pools[name], self.limits, **sharing(self.sweep, self.cluster))
             notes += [f"{name}: {words}" for words in waits]
+        notes += [f"{need.pool}: {need.warning}" for need in needs(self.sweep) if need.warning]
         submissions = SweepFolder(self.sweep.folder).submissions
         executor = Slurm(submissions, max_parallel=self.cluster.section.max_parallel)
         return Planned(executor, batches, sum(len(batch.tasks) for batch in batches), notes)
@@ -125,4 +129,11 @@ def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:
         wrong = problems(cluster.pools[name], limits, **sharing(sweep, cluster))
         if wrong:
             raise InputError(f"{cluster.file}: pool '{name}': {wrong[0]}")
+    for placed in sweep.runs:
+        if placed.device in WITHOUT_BF16 and placed.spec.training.precision == "bf16":
+            words = f"a {placed.device} has no bf16, and emulates it many times slower ({placed.id})"
+            raise InputError(f"{cluster.file}: pool '{placed.pool}': {words}; use 'precision: auto'")
+    for need in needs(sweep):
+        if need.problem:
+            raise InputError(f"{cluster.file}: pool '{need.pool}': {'; '.join(need.problem)}")
     return limits

@@ -19,9 +19,10 @@ from slurm.probe import examine as look
 from sweep.config.load import load_sweep
 from sweep.config.schema import Sweep
 from sweep.doctor.check import Check, Verdict
-from sweep.doctor.examine import PARAMETERS, examine
+from sweep.doctor.examine import examine
 from sweep.doctor.nodes import judge, srun_command
 from trainer.models.build import build_model, parameter_count
+from trainer.models.catalog import ARCHITECTURES
 from trainer.records.recipe import Recipe
 
 CLUSTER = """\
@@ -238,7 +239,7 @@ def test_an_output_folder_that_cannot_be_written_is_a_problem(tmp_path: Path, da
 def test_the_disk_is_held_against_the_unfinished_runs(study: Sweep, fake: Put) -> None:
     """Two ResNets and two ViTs: three checkpoints each at a time. Runs that are done need nothing."""
     words = diagnose(study)["disk"].words
-    need = 3 * 12 * 2 * sum(PARAMETERS.values()) / 1e9
+    need = 3 * 12 * 2 * sum(network.parameters for network in ARCHITECTURES.values()) / 1e9
     assert f"4 unfinished runs need {need:.1f} GB for 4 at a time" in words
     for placed in study.runs:
         folder = study.folder / "runs" / placed.id
@@ -253,7 +254,18 @@ def test_the_disk_is_held_against_the_unfinished_runs(study: Sweep, fake: Put) -
 def test_the_sizes_the_disk_check_counts_with_are_the_networks(architecture: str, classes: int, size: int) -> None:
     """Never below the real number, and at most 3 % above."""
     real = parameter_count(build_model(architecture, classes, size, Recipe()))
-    assert real <= PARAMETERS[architecture] <= 1.03 * real
+    assert real <= ARCHITECTURES[architecture].parameters <= 1.03 * real
+
+
+@pytest.mark.slow
+def test_what_runs_need_of_a_gpu_is_compared_with_what_it_has(tmp_path: Path, data: Path, fake: Put) -> None:
+    """The pool that says what its GPUs have is judged; nothing is guessed of the other."""
+    fits = CLUSTER.replace("constraint: v100-32gb", "constraint: v100-32gb, gpu_memory_gb: 16")
+    assert diagnose(load(tmp_path, data, cluster=fits))["GPU memory large"].state == "ok"
+    tight = CLUSTER.replace("constraint: v100-32gb", "constraint: v100-32gb, gpu_memory_gb: 2")
+    check = diagnose(load(tmp_path, data, cluster=tight))["GPU memory large"]
+    assert check.state == "problem"
+    assert "GiB of a GPU, which has 2; send it to another pool" in check.line()
 
 
 @pytest.mark.slow

@@ -1,0 +1,126 @@
+"""What a run needs of a GPU's memory is known before it is sent to one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+
+from slurm.pools import Pool
+from sweep.config.load import load_sweep
+from sweep.config.schema import PlacedRun, Sweep
+from sweep.errors import InputError
+from sweep.plan.memory import Need, needs, run_gib
+from sweep.submit import target
+from trainer.records.recipe import Recipe
+from trainer.records.run import Run, RunSpec
+
+POOL = Pool(device="v100", partition="gpu")
+IMAGES = {32: 50_000, 64: 100_000}
+# GiB, counted from the tensors that live together at the peak: four replicas of 128, evaluation batches of 2,500.
+COUNTED = {
+    ("resnet18", 32): {"fp32": 0.9, "fp16": 0.7, "bf16": 0.7},
+    ("resnet18", 64): {"fp32": 3.7, "fp16": 2.7, "bf16": 2.7},
+    ("vit", 32): {"fp32": 4.2, "fp16": 3.0, "bf16": 3.0},
+    ("vit", 64): {"fp32": 5.6, "fp16": 4.3, "bf16": 4.3},
+}
+
+
+TOO_MANY = "{} runs on a GPU need about {:.1f} GiB of it (r), and it has {}; set 'cluster.runs_per_gpu: {}'"
+
+
+def placed(architecture: str, size: int, *, ratio: float = 1.0, **recipe: Any) -> PlacedRun:
+    run = Run(id=f"{architecture}-{size}", architecture=architecture, dataset="cifar10", ratio=ratio, seed=1)
+    return PlacedRun(
+        RunSpec(run=run, training=Recipe(**recipe)), "gpu", "v100", size, int(ratio * IMAGES[size]), 10_000
+    )
+
+
+@pytest.mark.parametrize(("network", "size"), COUNTED)
+def test_a_run_needs_what_was_counted(network: str, size: int) -> None:
+    """Within 15 %, in every number format."""
+    for precision, gib in COUNTED[network, size].items():
+        assert run_gib(placed(network, size, precision=precision), POOL) == pytest.approx(gib, rel=0.15)
+
+
+def test_what_a_run_needs_follows_its_recipe_and_its_images() -> None:
+    """Half the batch or the replicas is half the step; a tenth of the images leaves all of the activations."""
+    whole = run_gib(placed("vit", 64), POOL)
+    halved = run_gib(placed("vit", 64, batch_size=64), POOL)
+    assert halved == pytest.approx(whole - 1.3, abs=0.1)
+    assert run_gib(placed("vit", 64, replicas=2), POOL) == pytest.approx(halved)
+    assert run_gib(placed("vit", 64), POOL, gpus=2) == pytest.approx(halved)
+    assert run_gib(placed("vit", 64, ratio=0.1), POOL) == pytest.approx(whole - 0.9 * 1.14, abs=0.05)
+
+
+def test_auto_is_the_format_of_the_pool_s_device() -> None:
+    """fp32 on a P100, which has no other that is fast."""
+    auto = placed("vit", 64, precision="auto")
+    assert run_gib(auto, POOL) == run_gib(placed("vit", 64, precision="fp16"), POOL)
+    p100 = Pool(device="p100", partition="gpu")
+    assert run_gib(auto, p100) == run_gib(placed("vit", 64, precision="fp32"), p100)
+
+
+@pytest.mark.parametrize(
+    ("gib", "workers", "gpu", "problem", "warning"),
+    [
+        (6.2, 1, 12, None, None),
+        (6.2, 2, 12, TOO_MANY.format(2, 12.4, 12, 1), None),
+        (6.2, 5, 24, TOO_MANY.format(5, 31.0, 24, 3), None),
+        (6.2, 2, 13, None, "r and its like need about 12.4 of 13 GiB; they may just not fit"),
+        (6.2, 1, 6, None, "r and its like need about 6.2 of 6 GiB; they may just not fit"),
+        (6.2, 2, 5, "r needs about 6.2 GiB of a GPU, which has 5; send it to another pool, give it more GPUs "
+         "('execution.gpus_per_run'), or lower 'batch_size'", None),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_said_with_what_to_do(
+    gib: float, workers: int, gpu: float, problem: str | None, warning: str | None
+) -> None:
+    """An estimate refuses no run that may just fit."""
+    need = Need("p", "r", gib, workers, gpu)
+    assert ("; ".join(need.problem) if need.problem else None) == problem
+    assert need.warning == warning
+
+
+def study(folder: Path, *, precision: str = "fp32", **section: Any) -> Sweep:
+    pools = {"p100": {"device": "p100", "partition": "p100", "gpu_memory_gb": 12}}
+    (folder / "cluster.yaml").write_text(json.dumps({"name": "lab", "pools": pools}))
+    sweep = {
+        "name": "study",
+        "grid": {"architecture": ["vit"], "dataset": ["tinyimagenet"], "ratio": [1.0], "seed": [1]},
+        "training": {"precision": precision},
+        "cluster": {"file": "./cluster.yaml", "assign": [{"pool": "p100"}], **section},
+        "data": str(folder / "data"),
+        "output": str(folder / "runs"),
+    }
+    (folder / "study.yaml").write_text(json.dumps(sweep))
+    return load_sweep(folder / "study.yaml")
+
+
+def test_two_large_runs_are_not_sent_to_share_a_small_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two ViTs at 64×64 pixels in fp32 on 12 GB: refused before anything is submitted."""
+    monkeypatch.setattr(target, "read_limits", lambda: None)
+    monkeypatch.setattr(target, "problems", lambda *pool, **shares: [])
+    alone = study(tmp_path)
+    assert alone.cluster
+    target.read_cluster_limits(alone, alone.cluster)
+    shared = study(tmp_path, runs_per_gpu=2)
+    assert shared.cluster
+    with pytest.raises(InputError, match=r"pool 'p100': 2 runs on a GPU need about 12\.\d GiB.*runs_per_gpu: 1'"):
+        target.read_cluster_limits(shared, shared.cluster)
+
+
+def test_a_format_that_a_pool_s_gpu_emulates_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its trainers would refuse it too, one by one."""
+    monkeypatch.setattr(target, "read_limits", lambda: None)
+    monkeypatch.setattr(target, "problems", lambda *pool, **shares: [])
+    sweep = study(tmp_path, precision="bf16")
+    assert sweep.cluster
+    with pytest.raises(InputError, match="pool 'p100': a p100 has no bf16, and emulates it .*'precision: auto'"):
+        target.read_cluster_limits(sweep, sweep.cluster)
+
+
+def test_the_study_s_own_pools_hold_its_runs() -> None:
+    for need in needs(load_sweep(REPOSITORY / "configs" / "thesis.yaml")):
+        assert need.problem is need.warning is None, need
