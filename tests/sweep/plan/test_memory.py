@@ -117,7 +117,7 @@ def test_a_format_that_a_pool_s_gpu_emulates_is_refused(tmp_path: Path, monkeypa
     monkeypatch.setattr(target, "problems", lambda *pool, **shares: [])
     sweep = study(tmp_path, precision="bf16")
     assert sweep.cluster
-    with pytest.raises(InputError, match="pool 'p100': a p100 has no bf16, and emulates it .*'precision: auto'"):
+    with pytest.raises(InputError, match=r"pool 'p100': a p100 has no bf16, and emulates it .*'precision: auto'"):
         target.read_cluster_limits(sweep, sweep.cluster)
 
 
