@@ -130,10 +130,11 @@ class Trainer:
         fails before its first epoch, not after it.
         """
         if self.device.type == "cuda":
+            images, labels = (part[: self.evaluation_batch] for part in self.val)
+            inputs = self._inputs(images)  # whose constants are kept, and must be good for training too
             self.model.eval()
             with torch.inference_mode():
-                images, labels = (part[: self.evaluation_batch] for part in self.val)
-                self._forward(self._inputs(images), labels)
+                self._forward(inputs, labels)
 
     def run_epoch(self, tick: Tick) -> None:
         """Train and evaluate one epoch and append it to the history.
