@@ -1,0 +1,144 @@
+"""The record as a Markdown page: a pure function. Parts that were not measured have no section, only a verdict."""
+
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.gpu_check.setting import Found
+from benchmarks.gpu_check.verdicts import STUDY, results_of
+from benchmarks.report import comparison, details, hours, table
+from sweep.config.load import load_sweep
+
+TOTALS = ("whole_gib", "expected_gib")
+PHASES = ("begun", "steps as written", "replays", "evaluation", "second epoch")
+
+
+def page(record: Found) -> str:
+    """Format a section for every part that was measured, and the verdicts of all."""
+    parts = record["parts"]
+    found = {name: answer.get("found", {}) for name, answer in parts.items()}
+    sections: list[tuple[str, str, Callable[[Found], str]]] = [
+        ("machine", "The machine", _machine),
+        ("smoke", "Whole runs: recorded, as written, killed and resumed", _runs),
+        ("memory", "GPU memory", _memory),
+        ("bad-label", "A label that names no class", _faults),
+        ("out-of-memory", "A run that finds the card full", _faults),
+        ("curves", "Beside the CPU", _curves),
+        ("tests", "The tests that need a GPU", _tests),
+        ("profile", "Inside a step", lambda inside: _inside(inside, found["machine"])),
+        ("shared", "Several runs on the card", _shared),
+    ]
+    lines = [f"# {'Rehearsal of the' if record['rehearsal'] else 'The'} check on a GPU", record["date"] + "."]
+    bodies = [(title, _body(write, found[name])) for name, title, write in sections if found.get(name)]
+    lines += [f"## {title}\n\n{body}" for title, body in bodies if body]
+    results = results_of(record)
+    if results:
+        head = f"## Speed beside Lightning\n\nImages drawn: {_value(results.images)}; {results.epochs} epochs, n = 1."
+        lines += [head, comparison(results), details(results), hours(results, load_sweep(STUDY).runs)]
+    rows = [[name, one["verdict"], one["why"], f"{one.get('seconds', 0):.0f}"] for name, one in parts.items()]
+    lines.append("## Verdicts\n\n" + table(["Part", "Verdict", "Why", "Seconds"], rows, 3))
+    return "\n\n".join(filter(None, lines)) + "\n"
+
+
+def _body(write: Callable[[Found], str], found: Found) -> str:
+    """Format what a part found; what is not as it should be must not cost the page of the others."""
+    try:
+        return write(found)
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        return f"Not as it should be ({error!r}); the numbers are in the JSON file."
+
+
+def _machine(found: Found) -> str:
+    lines = [f"{key}: {_value(value)}" for key, value in found.items() if key not in ("setting", "peaks")]
+    peaks = found.get("peaks", {})
+    if peaks:
+        products = ", ".join(f"{name} {value:,.1f}" for name, value in peaks.items() if name != "copy")
+        copy = f"a copy {peaks['copy']:.2f} TB/s, read and written"
+        lines.append(f"peaks: square matrix products {products} TFLOP/s; {copy}")
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _runs(found: Found) -> str:
+    rows = []
+    for name, ways in found.items():
+        for way, one in ways.items():
+            attempts = " + ".join(f"{begin}–{end}" for begin, end in one.get("attempts", []))
+            same = {True: "yes", False: "no", None: "–"}[one["equal"]]
+            rows.append([name, way, attempts, same, f"{one.get('apart', 0):.1e}", f"{one.get('wall_s', 0):.1f}"])
+    header = ["Run", "Way", "Epochs", "Equal to the recorded", "Training loss apart", "Seconds, several at once"]
+    return table(header, rows, 4)
+
+
+def _memory(found: Found) -> str:
+    rows = [
+        [
+            name,
+            *(f"{one[phase][1]:.2f} / {one[phase][2]:.2f}" for phase in PHASES),
+            *(f"{one[key]:.1f}" for key in TOTALS),
+        ]
+        for name, one in found.items()
+        if "whole_gib" in one
+    ]
+    words = "GiB of a process of its own: most allocated / held after each phase; and with all images of the dataset."
+    return words + "\n\n" + table(["Run", *PHASES, "With all images", "Expected"], rows, 1) if rows else ""
+
+
+def _faults(found: Found) -> str:
+    rows = [
+        [bundle, run, one["state"], one.get("cause", ""), one.get("message", "").partition("\n")[0][:90]]
+        for bundle, whole in found.items()
+        for run, one in whole["runs"].items()
+    ]
+    return table(["Bundle", "Run", "State", "Cause", "Message"], rows, 5)
+
+
+def _curves(found: Found) -> str:
+    (first, reference), *others = ((name, curve["train_loss"]) for name, curve in found.items())
+    rows = [[first, *(f"{loss:.4f}" for loss in reference)]]
+    rows += [[name, *(f"{a - b:+.4f}" for a, b in zip(losses, reference, strict=True))] for name, losses in others]
+    header = ["ResNet-18's training loss; the others less the first's", *map(str, range(len(reference)))]
+    return table(header, rows, 1)
+
+
+def _tests(found: Found) -> str:
+    return "\n".join(f"- {line}" for line in found.get("outcomes", []))
+
+
+def _inside(found: Found, machine: Found) -> str:
+    rows = []
+    for name, one in found.items():
+        speed = one["traffic_gb"] / one["step_ms"]  # TB/s
+        gaps = one["step_ms"] - one["kernel_ms"]
+        times = (one["eager_ms"], one["step_ms"], one["kernel_ms"], gaps, one["evaluation_ms"])
+        share = 100 * speed / machine["peaks"]["copy"]
+        cells = [f"{one['kernels']:.0f}", *(f"{time:.2f}" for time in times)]
+        rows.append([name, *cells, f"{one['traffic_gb']:.2f}", f"{speed:.2f}", f"{share:.0f} %"])
+    header = ["Run", "Kernels a step", "As written: ms", "Recorded: ms", "Its kernels: ms", "Gaps: ms"]
+    header += ["Evaluation: ms", "Operands: GB", "TB/s", "Share of a copy's"]
+    words = "Operands are what the operations of a step read and write, each once, whether from memory or a cache."
+    tables = [table(header, rows, 1)]
+    for name, one in found.items():
+        rows = [[f"`{_kernel(kernel)}`", f"{count:.0f}", f"{ms:.3f}"] for kernel, count, ms in one["longest"]]
+        tables.append(table([f"{name}: the longest of a step", "Number", "ms"], rows, 1))
+    return "\n\n".join([words, *tables])
+
+
+def _shared(found: Found) -> str:
+    rows = []
+    for name, one in found.items():
+        alone = found.get(f"{name.split()[0]} 1 in turn", {})
+        if "images_per_second" in one and "images_per_second" in alone:
+            against = one["images_per_second"] / alone["images_per_second"]
+            rows.append([name, f"{one['images_per_second']:,.0f}", f"{against:.2f}", f"{one['memory_gib']:.2f}"])
+    return table(["Network, runs, how", "Together: images/s", "Against one", "Held together: GiB"], rows, 1)
+
+
+def _kernel(name: str) -> str:
+    """Shorten a kernel's name to its informative part."""
+    return name.removeprefix("void ").replace("at::native::", "").replace("(anonymous namespace)::", "")[:70]
+
+
+def _value(value: Any) -> str:
+    """Format an answer without JSON's marks."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_value(one)}" for key, one in value.items())
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
