@@ -33,7 +33,7 @@ BUSY = 0.2  # share of the cores used by others above which the report warns
 def markdown(results: Results, runs: Sequence[PlacedRun], plot: str) -> str:
     """Format the report. runs: the sweep whose hours are projected. plot: the plot's file name."""
     parts = [_head(results), comparison(results), f"![Images a second of each process, and how they grow]({plot})"]
-    parts += [details(results), hours(results, runs), _model(results), _growth(results), _how(results)]
+    parts += [details(results), hours(results, runs), _model(results), _growth(results), how(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -256,7 +256,7 @@ def _growth(results: Results) -> str:
     return "\n\n".join(["## Growth", *parts]) if parts else ""
 
 
-def _how(results: Results) -> str:
+def how(results: Results) -> str:
     images = ", ".join(f"{count:,} for {ARCHITECTURES[name].title}" for name, count in results.images.items())
     lines = [
         "## How",

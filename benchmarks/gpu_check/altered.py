@@ -43,8 +43,8 @@ def spoil(arguments: list[str], word: str, before: Callable[[Any], None]) -> int
 
 
 def mislabel(trainer: Any) -> None:
-    """Give an image a label that names no class: an assertion fails on the device."""
-    trainer.train.labels[0] = 9999
+    """Give an image of the first epoch's last step a label that names no class: an assertion fails on the device."""
+    trainer.train.labels[trainer.draws.take(0).order[-1, 0]] = 9999
 
 
 def fill(trainer: Any) -> None:

@@ -1,11 +1,10 @@
 """The record as a Markdown page: a pure function. Parts that were not measured have no section, only a verdict."""
 
 from collections.abc import Callable
-from typing import Any
 
-from benchmarks.gpu_check.setting import Found
+from benchmarks.gpu_check.setting import GIB, Found
 from benchmarks.gpu_check.verdicts import STUDY, results_of
-from benchmarks.report import comparison, details, hours, table
+from benchmarks.report import comparison, details, hours, how, table
 from sweep.config.load import load_sweep
 
 TOTALS = ("whole_gib", "expected_gib")
@@ -32,10 +31,11 @@ def page(record: Found) -> str:
     lines += [f"## {title}\n\n{body}" for title, body in bodies if body]
     results = results_of(record)
     if results:
-        head = f"## Speed beside Lightning\n\nImages drawn: {_value(results.images)}; {results.epochs} epochs, n = 1."
-        lines += [head, comparison(results), details(results), hours(results, load_sweep(STUDY).runs)]
+        lines += ["## Speed beside Lightning", comparison(results), details(results), how(results)]
     rows = [[name, one["verdict"], one["why"], f"{one.get('seconds', 0):.0f}"] for name, one in parts.items()]
     lines.append("## Verdicts\n\n" + table(["Part", "Verdict", "Why", "Seconds"], rows, 3))
+    if results:
+        lines.append(hours(results, load_sweep(STUDY).runs))
     return "\n\n".join(filter(None, lines)) + "\n"
 
 
@@ -48,13 +48,19 @@ def _body(write: Callable[[Found], str], found: Found) -> str:
 
 
 def _machine(found: Found) -> str:
-    lines = [f"{key}: {_value(value)}" for key, value in found.items() if key not in ("setting", "peaks")]
-    peaks = found.get("peaks", {})
+    machine, gpu, peaks = found["machine"], found.get("gpu"), found.get("peaks", {})
+    versions = ", ".join(f"{name} {version}" for name, version in found.get("versions", {}).items() if version)
+    memory = f"{machine['memory_bytes'] / GIB:.0f} GiB of memory"
+    lines = [f"{machine['cpu']}, {machine['cores']} cores, {memory}; {versions}; commit {machine['commit']}."]
+    if gpu:
+        state = ", ".join(f"{name} {value}" for name, value in gpu["state"].items())
+        lines.append(f"{gpu['name']} ({gpu['capability']}), {gpu['memory_gib']} GiB, {state}.")
+        lines.append(f"Kernels for {', '.join(gpu['kernels_for'])}. A context takes {gpu['context_gib']} GiB.")
     if peaks:
         products = ", ".join(f"{name} {value:,.1f}" for name, value in peaks.items() if name != "copy")
-        copy = f"a copy {peaks['copy']:.2f} TB/s, read and written"
-        lines.append(f"peaks: square matrix products {products} TFLOP/s; {copy}")
-    return "\n".join(f"- {line}" for line in lines)
+        copy = f"A copy, read and written: {peaks['copy']:.2f} TB/s."
+        lines.append(f"Square matrix products, TFLOP/s: {products}. {copy}")
+    return "\n".join(lines)
 
 
 def _runs(found: Found) -> str:
@@ -135,10 +141,3 @@ def _shared(found: Found) -> str:
 def _kernel(name: str) -> str:
     """Shorten a kernel's name to its informative part."""
     return name.removeprefix("void ").replace("at::native::", "").replace("(anonymous namespace)::", "")[:70]
-
-
-def _value(value: Any) -> str:
-    """Format an answer without JSON's marks."""
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_value(one)}" for key, one in value.items())
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
