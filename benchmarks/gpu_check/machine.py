@@ -10,19 +10,19 @@ from benchmarks.gpu_check.setting import GIB, Answer, Setting
 from benchmarks.launch import REPOSITORY, environment
 from benchmarks.probe import look as look_at
 from benchmarks.watch import least_seconds, matrix_peak
-from trainer.loop.device import choose_device
+from trainer.loop.device import DeviceError, choose_device
 
 COPIED_BYTES = 4 << 30
 TESTS_S = 140.0
-# What pytest is asked for: those of the tests that need a GPU.
-GPU_TESTS = ("tests/trainer/loop/test_step.py", "-k", "captured_run or computes_the_same or breaks_off")
+GPU_TESTS = "tests/on_gpu"
 
 
 def look(setting: Setting, answer: Answer) -> None:
     """Describe the machine and measure its peak rates: TFLOP/s of matrix products, TB/s of a copy, read and written."""
-    if not setting.rehearsal and not torch.cuda.is_available():
-        sys.exit(f"torch {torch.__version__} sees no GPU; 'make gpu-check REHEARSE=1' tries the check on the CPU")
-    device = choose_device(setting.device)
+    try:
+        device = choose_device(setting.device)
+    except DeviceError as error:
+        sys.exit(f"{error}; 'make gpu-check REHEARSE=1' tries the check without a GPU")
     machine = look_at(setting.device)
     cuda = device.type == "cuda"
     answer("machine", machine.model_dump(mode="json"))
@@ -55,15 +55,17 @@ def look(setting: Setting, answer: Answer) -> None:
 
 
 def run_tests(setting: Setting, answer: Answer) -> None:
-    command = [sys.executable, "-m", "pytest", *GPU_TESTS, "-q", "-p", "no:cacheprovider", "-W", "default", "-rA"]
+    """Run the tests that need a GPU; a rehearsal collects them."""
+    options = ["-q", "-p", "no:cacheprovider", "-W", "default", *(["--collect-only"] if setting.rehearsal else ["-rA"])]
+    command = [sys.executable, "-m", "pytest", GPU_TESTS, *options]
     found = subprocess.run(command, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=TESTS_S)
-    lines = found.stdout.splitlines()
+    lines = [line.strip() for line in found.stdout.splitlines() if line.strip()]
     outcomes = [line for line in lines if re.match(r"(PASSED|FAILED|ERROR|SKIPPED)", line)]
     answer("outcomes", outcomes)
-    answer("warnings", sorted({line.strip() for line in lines if "Warning" in line})[:12])
+    answer("warnings", sorted({line for line in lines if "Warning" in line})[:12])
     answer("end", lines[-80:] if found.returncode else lines[-1:])
-    if not any(line.startswith("PASSED") for line in outcomes):
-        answer("missing", (outcomes or found.stderr.splitlines() or lines or ["no tests"])[-1])
+    if not outcomes:
+        answer("missing", (lines or found.stderr.splitlines() or ["pytest said nothing"])[-1])
 
 
 def _nvidia_smi(fields: str) -> dict[str, str]:

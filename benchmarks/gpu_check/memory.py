@@ -63,6 +63,8 @@ def hold(one: Combination, setting: Setting) -> Found:
 
     trainer = make(one, setting)
     note("begun")
+    trainer.try_evaluation()
+    note("trial")
     step = take_steps(trainer)
     for _ in range(WARM_UP):
         step()

@@ -8,7 +8,7 @@ from benchmarks.report import comparison, details, hours, how, table
 from sweep.config.load import load_sweep
 
 TOTALS = ("whole_gib", "expected_gib")
-PHASES = ("begun", "steps as written", "replays", "evaluation", "second epoch")
+PHASES = ("begun", "trial", "steps as written", "replays", "evaluation", "second epoch")
 
 
 def page(record: Found) -> str:
