@@ -1,20 +1,23 @@
 """The record as a Markdown page: a pure function. Parts that were not measured have no section, only a verdict."""
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from benchmarks.gpu_check.setting import GIB, Found
 from benchmarks.gpu_check.verdicts import STUDY, results_of
+from benchmarks.records import Results
 from benchmarks.report import comparison, details, hours, how, table
 from sweep.config.load import load_sweep
 
+T = TypeVar("T")
 TOTALS = ("whole_gib", "expected_gib")
 PHASES = ("begun", "trial", "steps as written", "replays", "evaluation", "second epoch")
 
 
 def page(record: Found) -> str:
-    """Format a section for every part that was measured, and the verdicts of all."""
+    """Format a section for every part that was measured, then all verdicts and the hours of the sweep."""
     parts = record["parts"]
-    found = {name: answer.get("found", {}) for name, answer in parts.items()}
+    machine = parts["machine"].get("found", {})
     sections: list[tuple[str, str, Callable[[Found], str]]] = [
         ("machine", "The machine", _machine),
         ("smoke", "Whole runs: recorded, as written, killed and resumed", _runs),
@@ -23,28 +26,32 @@ def page(record: Found) -> str:
         ("out-of-memory", "A run that finds the card full", _faults),
         ("curves", "Beside the CPU", _curves),
         ("tests", "The tests that need a GPU", _tests),
-        ("profile", "Inside a step", lambda inside: _inside(inside, found["machine"])),
+        ("profile", "Inside a step", lambda found: _inside(found, machine)),
         ("shared", "Several runs on the card", _shared),
     ]
-    lines = [f"# {'Rehearsal of the' if record['rehearsal'] else 'The'} check on a GPU", record["date"] + "."]
-    bodies = [(title, _body(write, found[name])) for name, title, write in sections if found.get(name)]
-    lines += [f"## {title}\n\n{body}" for title, body in bodies if body]
+    title = "Rehearsal of the check" if record["rehearsal"] else "The check"
+    lines = [f"# {title} on a GPU", f"{record['date']}, drawn images, n = 1."]
+    for name, heading, write in sections:
+        body = _body(write, parts.get(name, {}).get("found"))
+        lines += [f"## {heading}", body] if body else []
     results = results_of(record)
-    if results:
-        lines += ["## Speed beside Lightning", comparison(results), details(results), how(results)]
+    lines += ["## Speed beside Lightning", _body(_speeds, results)] if results else []
     rows = [[name, one["verdict"], one["why"], f"{one.get('seconds', 0):.0f}"] for name, one in parts.items()]
-    lines.append("## Verdicts\n\n" + table(["Part", "Verdict", "Why", "Seconds"], rows, 3))
-    if results:
-        lines.append(hours(results, load_sweep(STUDY).runs))
+    lines += ["## Verdicts", table(["Part", "Verdict", "Why", "Seconds"], rows, 3)]
+    lines += [hours(results, load_sweep(STUDY).runs)] if results else []
     return "\n\n".join(filter(None, lines)) + "\n"
 
 
-def _body(write: Callable[[Found], str], found: Found) -> str:
-    """Format what a part found; what is not as it should be must not cost the page of the others."""
+def _body(write: Callable[[T], str], found: T | None) -> str:
+    """Format what was found, if anything; what is not as it should be must not cost the page of the rest."""
     try:
-        return write(found)
+        return write(found) if found else ""
     except (ArithmeticError, LookupError, TypeError, ValueError) as error:
         return f"Not as it should be ({error!r}); the numbers are in the JSON file."
+
+
+def _speeds(results: Results) -> str:
+    return "\n\n".join(filter(None, (comparison(results), details(results), how(results))))
 
 
 def _machine(found: Found) -> str:

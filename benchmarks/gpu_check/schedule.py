@@ -89,10 +89,9 @@ class _Check:
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end_early)
-        drawings = {PARTS[name].needs for name in self.chosen} - {""}
-        every = {name: DRAWINGS[name] for name in DRAWINGS if name in drawings} | {
-            name: PARTS[name] for name in self.chosen
-        }
+        chosen = {name: PARTS[name] for name in self.chosen}
+        needed = {part.needs for part in chosen.values()}
+        every = {name: part for name, part in DRAWINGS.items() if name in needed} | chosen
         for stage in sorted({part.stage for part in every.values()}):
             names = [name for name, part in every.items() if part.stage == stage]
             self._see_through({every[name].needs for name in names})
@@ -134,8 +133,8 @@ class _Check:
         self._write()
 
     def _write(self) -> str:
-        words = page(self.record)
         write_atomic(self.out / "gpu-check.json", json.dumps(self.record, indent=1).encode())
+        words = page(self.record)
         write_atomic(self.out / "gpu-check.md", words.encode())
         return words
 

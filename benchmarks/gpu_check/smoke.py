@@ -22,6 +22,7 @@ RECORDED, EAGER, KILLED = WAYS = ("recorded", "eager", "killed")
 RATIO = 0.4  # of the images: two steps an epoch
 RUN_S = 100.0
 RUN_GIB = 7.0  # the ViT's in fp32
+SELDOM = "600"  # seconds between checkpoints: none
 NOT_RECORDED = "could not be recorded"
 
 
@@ -62,14 +63,14 @@ def _execute(one: Combination, way: str, setting: Setting) -> Found:
     folder = _folder(one, way, setting)
     shutil.rmtree(folder, ignore_errors=True)  # of an earlier check
     began = time.monotonic()
-    process = _start(one, way, folder, setting)
+    process = _start(one, way, folder, setting, "0" if way == KILLED else SELDOM)
     found: Found = {}
     try:
         if way == KILLED:
             found["killed_in_epoch"] = _await_epoch(process, folder, setting.epochs // 3)
             process.kill()
             process.communicate()
-            process = _start(one, way, folder, setting)
+            process = _start(one, way, folder, setting, SELDOM)
         _, stderr = process.communicate(timeout=RUN_S)
     finally:
         process.kill()
@@ -90,11 +91,11 @@ def _execute(one: Combination, way: str, setting: Setting) -> Found:
     return found
 
 
-def _start(one: Combination, way: str, folder: Path, setting: Setting) -> "subprocess.Popen[str]":
+def _start(one: Combination, way: str, folder: Path, setting: Setting, interval: str) -> "subprocess.Popen[str]":
     what = ["--architecture", one.architecture, "--dataset", one.dataset, "--ratio", str(RATIO), "--seed", str(SEED)]
     where = ["--data", str(setting.data()), "--output", str(folder), "--device", setting.device]
     recipe = ["--epochs", str(setting.epochs), "--batch-size", str(setting.batch), "--precision", one.precision]
-    how = ["--checkpoint-interval", "0" if way == KILLED else "600", "--threads", "1"]
+    how = ["--checkpoint-interval", interval, "--threads", "1"]
     module = ["benchmarks.gpu_check.altered", "eager"] if way == EAGER else ["trainer"]
     return subprocess.Popen(
         [sys.executable, "-m", *module, *what, *where, *recipe, *how],
