@@ -20,6 +20,7 @@ held = torch.empty(free - int(sys.argv[1]), dtype=torch.uint8, device="cuda")
 print("holds", flush=True)
 sys.stdin.read()
 """
+NEIGHBOURS: list["subprocess.Popen[bytes]"] = []  # whose input ends with this process
 
 
 def eager(arguments: list[str]) -> int:
@@ -59,8 +60,6 @@ def fill(trainer: Any) -> None:
         raise RuntimeError("the neighbour could not take the card's memory")
     NEIGHBOURS.append(neighbour)
 
-
-NEIGHBOURS: list["subprocess.Popen[bytes]"] = []
 
 if __name__ == "__main__":
     change, arguments = sys.argv[1], sys.argv[2:]
