@@ -91,8 +91,8 @@ def _memory(found: Found) -> str:
         for name, one in found.items()
         if "whole_gib" in one
     ]
-    words = "GiB of a process of its own: most allocated / held after each phase; and with all images of the dataset."
-    return words + "\n\n" + table(["Run", *PHASES, "With all images", "Expected"], rows, 1) if rows else ""
+    words = "GiB of a process of its own: most allocated / held after each phase; the whole, less what is held unused."
+    return words + "\n\n" + table(["Run", *PHASES, "Whole, with all images", "Expected"], rows, 1) if rows else ""
 
 
 def _faults(found: Found) -> str:
