@@ -11,7 +11,7 @@ QUICKSTART := configs/quickstart.yaml
 DRAWN := data/quickstart
 CLUSTER ?= .cluster
 
-.PHONY: help setup sweep quickstart status retry tables figures report cluster cluster-stop bench test torture check format requirements clean
+.PHONY: help setup sweep quickstart status retry tables figures report cluster cluster-stop bench gpu-check test torture check format requirements clean
 
 help:
 	@echo "make sweep    the main job: FILE on Slurm where there is a cluster, otherwise 'make quickstart'"
@@ -21,6 +21,7 @@ help:
 	@echo "make tables   write the tables of FILE      make figures   draw its figures      make report   all in one page"
 	@echo "make cluster  start real Slurm on this machine, in CLUSTER=.cluster; needs root      make cluster-stop  end it"
 	@echo "make bench    measure the trainer beside Lightning; QUICK=1 for a rough look"
+	@echo "make gpu-check OUT=folder  check the trainer on a GPU in eight minutes; REHEARSE=1 tries the check on the CPU"
 	@echo "make test     all tests      make check    lint, types, fast tests      make torture  the faults, in great numbers"
 
 setup: $(VENV)/ready
@@ -75,6 +76,13 @@ bench: $(VENV)/bench
 $(VENV)/bench: benchmarks/requirements.txt $(VENV)/ready
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $< -c requirements.txt
 	touch $@
+
+# With PYTHON where that has torch, as on most machines with a card; elsewhere with the environment of the other targets.
+gpu-check:
+	@if $(PYTHON) -c 'import torch' 2>/dev/null; then python='$(PYTHON)'; \
+	else $(MAKE) --no-print-directory setup && python=$(BIN)/python; fi || exit; \
+	exec $$python -m benchmarks.gpu_check --out $(or $(OUT),data/gpu-check/results) $(if $(REHEARSE),--rehearse) \
+		$(if $(PARTS),--parts $(PARTS)) $(if $(WHEELS),--wheels $(WHEELS))
 
 test: $(VENV)/dev
 	$(BIN)/ruff check .

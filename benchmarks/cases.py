@@ -51,7 +51,7 @@ def peer_variants(precision: str, gpu: bool, cores: int) -> list[Side]:
 
     On a CPU, loader processes compete with the training for cores; a GPU would wait without them.
     """
-    workers = (min(cores, 16), max(cores // 2, 1)) if gpu else (0, cores)
+    workers = (min(cores, 16), max(cores // 2, 1), max(cores // 4, 1)) if gpu else (0, cores)
     return [
         Side(program=LIGHTNING, precision=precision, batch=batch, loader_workers=count)
         for count in dict.fromkeys(workers)

@@ -45,7 +45,7 @@ class Bench:
         """Draw `images` training and as many validation images, unless they exist."""
         manifest = read_manifest(self._data(images), dataset)
         if manifest is None:
-            archive = synthesize(dataset, self.folder / "archives", train=images, val=images)
+            archive = synthesize(dataset, self._data(images) / "archives", train=images, val=images)
             prepare(dataset, str(archive), self._data(images), unofficial=True)
             archive.unlink()
 
@@ -114,14 +114,15 @@ def look(device: str, folder: Path) -> Machine:
     folder.mkdir(parents=True, exist_ok=True)
     answer = folder / "machine.json"
     call = [sys.executable, "-m", "benchmarks.probe", device, str(answer)]
-    process = subprocess.run(call, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    process = subprocess.run(call, env=environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
     machine = read_json(answer, Machine) if process.returncode == 0 else None
     if machine is None:
         raise BenchmarkError((process.stderr.strip().splitlines() or ["the machine could not be examined"])[-1])
     return machine
 
 
-def _environment(**more: str) -> dict[str, str]:
+def environment(**more: str) -> dict[str, str]:
+    """Return a child's environment, with this repository first on its path."""
     path = filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")])
     return {**os.environ, "PYTHONPATH": os.pathsep.join(path), **more}
 
@@ -131,7 +132,7 @@ def _start(assignment: Assignment, answer: Path) -> "subprocess.Popen[bytes]":
     with answer.with_suffix(".log").open("wb") as log:
         return subprocess.Popen(
             [sys.executable, "-m", MODULES[assignment.side.program], launched.model_dump_json(), str(answer)],
-            env=_environment(OMP_NUM_THREADS=str(assignment.threads)),
+            env=environment(OMP_NUM_THREADS=str(assignment.threads)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

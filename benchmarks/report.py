@@ -1,12 +1,11 @@
 """The report of a benchmark in Markdown: a pure function of its results and the sweep's runs."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from statistics import median
 
 from benchmarks.records import LIGHTNING, OURS, Measurement, Program, Results, Sample, Shape, Side
 from benchmarks.summary import (
-    Speed,
     Spread,
     by_images,
     by_processes,
@@ -17,9 +16,9 @@ from benchmarks.summary import (
     learned_errors,
     operations_errors,
     peak_share,
+    projected_hours,
     ratios,
     speed,
-    sweep_hours,
 )
 from sweep.config.operations import device_kind, estimate_s
 from sweep.config.schema import PlacedRun
@@ -33,8 +32,8 @@ BUSY = 0.2  # share of the cores used by others above which the report warns
 
 def markdown(results: Results, runs: Sequence[PlacedRun], plot: str) -> str:
     """Format the report. runs: the sweep whose hours are projected. plot: the plot's file name."""
-    parts = [_head(results), _comparison(results), f"![Images a second of each process, and how they grow]({plot})"]
-    parts += [_details(results), _hours(results, runs), _model(results), _growth(results), _how(results)]
+    parts = [_head(results), comparison(results), f"![Images a second of each process, and how they grow]({plot})"]
+    parts += [details(results), hours(results, runs), _model(results), _growth(results), how(results)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -108,7 +107,7 @@ def _head(results: Results) -> str:
     return "\n".join(lines)
 
 
-def _comparison(results: Results) -> str:
+def comparison(results: Results) -> str:
     rows = []
     for shape in shapes(results):
         for mine, other in pairs(results, shape):
@@ -129,7 +128,7 @@ def _comparison(results: Results) -> str:
     return f"{words}\n\n{table(header, rows, 3)}"
 
 
-def _details(results: Results) -> str:
+def details(results: Results) -> str:
     gpu = results.machine.gpu is not None
     rows = []
     for shape in shapes(results):
@@ -158,17 +157,11 @@ def _details(results: Results) -> str:
     return f"## Each side\n\n{words}\n\n{table([*header, 'GPU memory: GiB'] if gpu else header, rows, 4)}"
 
 
-def _hours(results: Results, runs: Sequence[PlacedRun]) -> str:
-    projected: dict[tuple[Program, str], Mapping[Shape, Speed]] = {}
-    for shape in shapes(results):
-        for side in sides(results, shape):
-            known = projected.setdefault((side.program, side.precision), {})
-            projected[side.program, side.precision] = {**known, shape: speed(measured(results, shape, side))}
-    rows = []
-    for (program, precision), speeds in projected.items():
-        hours = sweep_hours(runs, speeds)
-        if hours is not None:
-            rows.append([TITLES[program], precision, _number(hours)])
+def hours(results: Results, runs: Sequence[PlacedRun]) -> str:
+    rows = [
+        [TITLES[program], precision, _number(value)]
+        for (program, precision), value in projected_hours(results.samples, runs).items()
+    ]
     model = model_hours(results, runs)
     if not rows:
         return ""
@@ -263,7 +256,7 @@ def _growth(results: Results) -> str:
     return "\n\n".join(["## Growth", *parts]) if parts else ""
 
 
-def _how(results: Results) -> str:
+def how(results: Results) -> str:
     images = ", ".join(f"{count:,} for {ARCHITECTURES[name].title}" for name, count in results.images.items())
     lines = [
         "## How",

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks.records import GrowthSample, Measurement, Sample, Shape, Side
+from benchmarks.records import GrowthSample, Measurement, Program, Sample, Shape, Side
 from sweep.config.operations import OPERATIONS_PER_MAC, PASSES_TRAINING, estimate_s
 from sweep.config.schema import PlacedRun
 from sweep.plan.cost import CostModel, Timed
@@ -121,6 +121,19 @@ def sweep_hours(runs: Sequence[PlacedRun], speeds: Mapping[Shape, Speed]) -> flo
         epoch = placed.train_samples / rates.train + placed.val_samples / rates.validation
         seconds += rates.outside_s + spec.training.epochs * epoch * scale
     return seconds / 3600
+
+
+def projected_hours(samples: Sequence[Sample], runs: Sequence[PlacedRun]) -> dict[tuple[Program, str], float]:
+    """Project the hours of a sweep by program and precision, where every network is measured."""
+    found: dict[tuple[Program, str], dict[Shape, list[Measurement]]] = {}
+    for sample in samples:
+        shapes = found.setdefault((sample.side.program, sample.side.precision), {})
+        shapes.setdefault(sample.shape, []).append(sample.measurement)
+    hours = {
+        key: sweep_hours(runs, {shape: speed(measured) for shape, measured in shapes.items()})
+        for key, shapes in found.items()
+    }
+    return {key: value for key, value in hours.items() if value is not None}
 
 
 def grown(growth: Sequence[GrowthSample]) -> dict[tuple[Shape, str], list[GrowthSample]]:

@@ -3,6 +3,7 @@
 import resource
 import sys
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -132,18 +133,23 @@ def peak_memory_bytes() -> int:
 
 @torch.inference_mode()
 def matrix_peak(device: torch.device, precision: str) -> float:
-    """Measure operations per second of square matrix products: the best of those that fit in PEAK_S."""
+    """Measure operations per second of square matrix products."""
     size, dtype = MATRIX[device.type], AUTOCAST.get(precision, torch.float32)
     a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return 2 * size**3 / least_seconds(lambda: torch.mm(a, b), device)
+
+
+def least_seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Measure some work's seconds: the least of those repetitions that fit in PEAK_S."""
     best, started = float("inf"), time.perf_counter()
     while (elapsed := time.perf_counter() - started) < 2 * PEAK_S:
         _synchronise(device)
         before = time.perf_counter()
-        torch.mm(a, b)
+        work()
         _synchronise(device)
         if elapsed > PEAK_S:
             best = min(best, time.perf_counter() - before)
-    return 2 * size**3 / best
+    return best
 
 
 def _synchronise(device: torch.device) -> None:

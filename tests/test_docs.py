@@ -59,8 +59,8 @@ def test_every_path_and_target_the_readme_names_exists() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", README):
         assert (REPOSITORY / link).exists(), link
     makefile = (REPOSITORY / "Makefile").read_text()
-    for target in re.findall(r"`?make ([a-z]+)`?", README + (REPOSITORY / "CONTRIBUTING.md").read_text()):
-        assert re.search(rf"^([a-z ]+ )?{target}( [a-z ]+)?:", makefile, re.MULTILINE), target
+    for target in re.findall(r"`?make ([a-z-]+)`?", README + (REPOSITORY / "CONTRIBUTING.md").read_text()):
+        assert re.search(rf"^([a-z -]+ )?{target}( [a-z -]+)?:", makefile, re.MULTILINE), target
 
 
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("plan", "--help"), ("data", "prepare", "--help")])

@@ -1,9 +1,9 @@
-"""Create trainers over the drawn images, in this process."""
+"""Create trainers over the smaller drawn set, in this process."""
 
 import numpy as np
 import torch
 
-from benchmarks.gpu_probe.setting import SEED, Combination, Setting
+from benchmarks.gpu_check.setting import SEED, Combination, Setting
 from trainer.data.catalog import DATASETS
 from trainer.data.prepared import open_dataset
 from trainer.loop.device import choose_device
@@ -12,18 +12,11 @@ from trainer.records.recipe import Recipe
 
 
 def make(
-    one: Combination,
-    setting: Setting,
-    *,
-    epochs: int = 180,
-    images: int | None = None,
-    capture: bool = True,
-    device: str | None = None,
+    one: Combination, setting: Setting, *, epochs: int = 180, capture: bool = True, device: str | None = None
 ) -> Trainer:
-    """Create a trainer over the first `images` of the middle set, by default all."""
-    dataset = open_dataset(setting.data(setting.some), one.dataset)
+    """Create a trainer; capture: whether its step is recorded."""
+    dataset = open_dataset(setting.data(), one.dataset)
     target = choose_device(device or setting.device)
-    train = dataset.read("train", np.arange(images or setting.some))
     return Trainer(
         architecture=one.architecture,
         dataset=DATASETS[one.dataset],
@@ -31,7 +24,7 @@ def make(
         recipe=Recipe(epochs=epochs, batch_size=setting.batch),
         seed=SEED,
         precision=one.precision,
-        train=Split.from_arrays(*train, target),
+        train=Split.from_arrays(*dataset.read("train", np.arange(setting.some)), target),
         val=Split.from_arrays(*dataset.read("val"), target),
         capture=capture,
     )
@@ -45,6 +38,11 @@ def train(trainer: Trainer, epochs: int) -> Trainer:
     for _ in range(epochs):
         trainer.run_epoch(no_tick)
     return trainer
+
+
+def is_recorded(trainer: Trainer) -> bool:
+    """Tell whether the trainer replays its step."""
+    return getattr(trainer.execution, "_replay", None) is not None
 
 
 def wait(device: torch.device) -> None:
