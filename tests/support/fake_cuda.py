@@ -1,7 +1,7 @@
 """A GPU for tests where there is none: torch's fake tensors on "cuda:0", which have shapes and dtypes but no values.
 
-The trainer's own code runs; kernels do not. What a fake lacks is put in its place: a guard of the device, the answers of
-a driver, a backward pass that only fills gradients, and kernels that have no fake.
+The trainer's own code runs; kernels do not. What a fake lacks is put in its place: a guard of the device, the answers
+of a driver, a backward pass that only fills gradients, and kernels that have no fake.
 """
 
 import ctypes
@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses import fake_tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map_only
 
 from trainer.data import augment
 from trainer.loop.step import Work
@@ -61,8 +61,9 @@ CARDS = {
 class Watch(TorchDispatchMode):
     """Sees every kernel: counts waits for the device, the bytes that live, and the formats of matrix products."""
 
-    def __init__(self) -> None:
+    def __init__(self, fakes: FakeTensorMode) -> None:
         super().__init__()
+        self._fakes = fakes
         self.looks: list[str] = []
         self.products: set[torch.dtype] = set()
         self.strays: set[str] = set()
@@ -70,7 +71,7 @@ class Watch(TorchDispatchMode):
         self._living: dict[int, tuple[StorageWeakRef, int]] = {}
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        args, kwargs = tree_map_only(Tensor, self._fake, (args, kwargs or {}))
         name = function.overloadpacket.__name__
         given = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         if function in LOOKS or _leaves_the_gpu(function, given, kwargs):
@@ -88,6 +89,10 @@ class Watch(TorchDispatchMode):
             if isinstance(tensor, Tensor) and tensor.device.type == "cuda":
                 self._note(tensor)
         return results
+
+    def _fake(self, tensor: Tensor) -> Tensor:
+        """Take a tensor that was made elsewhere, from a file or in another thread, for its shape."""
+        return tensor if isinstance(tensor, FakeTensor) else self._fakes.from_tensor(tensor)
 
     def held(self) -> int:
         """Count the bytes that live on the GPU now."""
@@ -139,10 +144,7 @@ def fake_cuda(kind: str) -> Iterator[Watch]:
         augment._statistics.cache_clear()
         stack.callback(augment._statistics.cache_clear)  # which would keep fakes for the next test
         stack.enter_context(patch.object(F, "scaled_dot_product_attention", _FusedAttention.apply))
-        mode = stack.enter_context(FakeTensorMode(allow_non_fake_inputs=True))
-        from_numpy = torch.from_numpy
-        stack.enter_context(patch.object(torch, "from_numpy", lambda array: mode.from_tensor(from_numpy(array))))
-        yield stack.enter_context(Watch())
+        yield stack.enter_context(Watch(stack.enter_context(FakeTensorMode())))
 
 
 class Replays:
