@@ -1,6 +1,7 @@
 """`python -m benchmarks.gpu_check --out FOLDER`: all parts, one JSON file that grows, and a page of it.
 
-Exit codes: 0 all parts are ok · 1 some are not · 2 the call or the Python is wrong · 143 cut off by SIGTERM.
+Exit codes: 0 all parts are ok, of a rehearsal as far as a CPU can be measured · 1 some are not · 2 the call or the
+Python is wrong · 143 cut off by SIGTERM.
 """
 
 import argparse

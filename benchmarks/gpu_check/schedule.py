@@ -109,7 +109,8 @@ class _Check:
         print(self._write(), flush=True)
         if self.cut_off:
             return 128 + signal.SIGTERM
-        return int(any(answer["verdict"] != "ok" for answer in self.record["parts"].values()))
+        fine = ("ok", "not measured") if self.setting.rehearsal else ("ok",)  # a CPU has no kernels, memory, service
+        return int(any(answer["verdict"] not in fine for answer in self.record["parts"].values()))
 
     def _end_early(self, *_: object) -> None:
         self.until, self.cut_off = 0.0, True
