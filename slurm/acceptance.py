@@ -65,7 +65,8 @@ def withdraw(
             if array.refused is not None:
                 continue
             found = settle(array, submitting[submission.token], queue, now())
+            certain = array.asked is None or array.tag in queue.absent
             mark = SubmissionFolder(folder / submission.token).withdrawn(number)
-            if found.standing is Standing.REFUSED and not mark.exists():
+            if found.standing is Standing.REFUSED and certain and not mark.exists():
                 mark.parent.mkdir(parents=True, exist_ok=True)
                 mark.touch()

@@ -1,13 +1,14 @@
 """What squeue and sacct print, read into rows. Pure."""
 
-import pwd
 import re
 from collections.abc import Collection
 from datetime import datetime, timezone
 from functools import lru_cache
 from typing import NamedTuple
 
+from slurm.commands import SlurmError
 from slurm.jobs import StepRow, TaskRow
+from slurm.origin import user_name
 
 TERMINAL = frozenset(
     {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY"}
@@ -24,6 +25,8 @@ SQUEUE_FIELDS = (
     "ArrayJobID:12|,ArrayTaskID:12|,State:20|,Reason:120|,NodeList:64|,RestartCnt:10|,SubmitTime:20|,StartTime:20|,"
     "EndTime:20|,exit_code:10|,DerivedEC:10|,Name:{name}"
 )
+SQUEUE_HEADER, SACCT_HEADER = "ARRAY_JOB_I", "JobID|State|"
+SQUEUE_COLUMNS, SACCT_COLUMNS = 12, 10
 SACCT_FIELDS = "JobID,State,ExitCode,DerivedExitCode,NodeList,Submit,Start,End,Reason,JobName"
 Tasks = dict[str, dict[int, TaskRow]]
 
@@ -40,6 +43,24 @@ class Accounted(NamedTuple):
 
     tasks: Tasks
     ranges: dict[str, list[Range]]
+
+
+def listed(text: str, header: str, columns: int) -> str:
+    """Return what a command listed below its header; lines of others around it are left out.
+
+    Raises SlurmError where there is no header: an empty answer, another program's, or that of a site's wrapper which
+    failed, says nothing of any job; nor does a list that is cut short.
+    """
+    lines = [line.strip() for line in text.splitlines()]
+    starts = [number for number, line in enumerate(lines) if line.startswith(header)]
+    if not starts:
+        first = next(filter(None, lines), "nothing")
+        raise SlurmError(f"it printed no list, but: {first[:60]}")
+    below = [line for line in lines[starts[0] + 1 :] if "|" in line]
+    cut = next((line for line in below if line.count("|") < columns - 1), None)
+    if cut is not None:
+        raise SlurmError(f"its list is cut short, at '{cut[-60:]}'")
+    return "\n".join(below)
 
 
 def parse_squeue(text: str, tags: Collection[str], seen: datetime) -> Tasks:
@@ -109,7 +130,7 @@ def parse_sacct(text: str, tags: Collection[str], seen: datetime) -> Accounted:
             submitted=_time(submitted),
             started=_time(started),
             ended=_time(ended),
-            cancelled_by=_user(by) if by else None,
+            cancelled_by=_who(by) if by else None,
             steps=[],
         )
         if not task.isdecimal():
@@ -155,11 +176,8 @@ def _status(text: str) -> str | None:
 
 
 @lru_cache(maxsize=256)
-def _user(uid: str) -> str:
-    try:
-        return pwd.getpwuid(int(uid)).pw_name
-    except (KeyError, ValueError):
-        return f"user {uid}"
+def _who(uid: str) -> str:
+    return user_name(int(uid)) if uid.isdecimal() else f"user {uid}"
 
 
 def _indices(brackets: str) -> frozenset[int] | None:

@@ -40,6 +40,10 @@ class NoAnswer(SlurmError):
     """Nothing is known of what the command asked for: not installed, timed out, or the daemon is unreachable."""
 
 
+class NoSuchJob(SlurmError):
+    """Slurm has no job of that number, or none that may be seen."""
+
+
 class Refused(SlurmError):
     """Slurm clearly did not take the array."""
 
@@ -99,4 +103,6 @@ def _kind(said: str) -> type[SlurmError]:
     """Which failure a command's words tell of; Slurm has no exit codes for these."""
     if "Could not establish a configuration source" in said:
         return NotConfigured
+    if "Invalid job id specified" in said:
+        return NoSuchJob
     return AccountingDisabled if "accounting storage is disabled" in said else SlurmError

@@ -50,6 +50,7 @@ class Executor(Protocol):
     """Where jobs run. The folder of an executor is the one that holds the submissions."""
 
     name: str
+    notes: Sequence[str]  # of the last look, for the user: submissions here whose jobs are not this sweep's
 
     def unusable(self) -> str | None:
         """Say why jobs could not write into the folder; None if they can."""

@@ -50,10 +50,24 @@ class ArrayRecord(Record):
     refused: str | None = None
 
 
+class Origin(Record):
+    """Who sent a submission's jobs, from which cluster and folder: nobody else can see them, or has them.
+
+    folder: that of the submissions, absolute; inode tells it from a copy. cluster: None where that was not to be known.
+    """
+
+    user: str
+    uid: int
+    cluster: str | None
+    folder: str
+    inode: int
+
+
 class Submission(Versioned):
     """submissions/<token>.json: the intent to execute these runs, written before any job starts; then the jobs.
 
     submitter: the process that is, or was, at it. jobs: local workers. arrays: what was, or is to be, sent to Slurm.
+    origin: None of local workers, and in records of earlier versions.
     """
 
     token: str
@@ -61,6 +75,7 @@ class Submission(Versioned):
     executor: str
     submitter: Process | None = None
     runs: list[str]
+    origin: Origin | None = None
     jobs: list[WorkerRecord] = []
     arrays: list[ArrayRecord] = []
 
@@ -132,12 +147,14 @@ class Snapshot(Versioned):
     """All that Slurm has said of a sweep's jobs, newest word each; kept between commands in queue.json.
 
     tasks: by tag, then by task index. present: the tags squeue showed in its last answer, with the indices there.
+    absent: tags of arrays that Slurm was asked for by number as well, and no longer has.
     """
 
     squeue: Answer = Answer()
     sacct: Answer = Answer()
     tasks: dict[str, dict[int, TaskRow]] = {}
     present: dict[str, list[int]] = {}
+    absent: list[str] = []
 
 
 class Phase(str, Enum):

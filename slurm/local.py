@@ -36,6 +36,7 @@ class Local:
     """
 
     name = "local"
+    notes: Sequence[str] = ()
 
     def __init__(self, folder: Path, workers: int = 1, gpus_per_run: int = 1) -> None:
         self.folder = folder

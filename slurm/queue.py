@@ -9,7 +9,20 @@ so the submit time tells a task's incarnations apart.
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from slurm.answers import SACCT_FIELDS, SQUEUE_FIELDS, TERMINAL, WAITING, Tasks, parse_sacct, parse_squeue
+from slurm.answers import (
+    SACCT_COLUMNS,
+    SACCT_FIELDS,
+    SACCT_HEADER,
+    SQUEUE_COLUMNS,
+    SQUEUE_FIELDS,
+    SQUEUE_HEADER,
+    TERMINAL,
+    WAITING,
+    Tasks,
+    listed,
+    parse_sacct,
+    parse_squeue,
+)
 from slurm.commands import AccountingDisabled, NoAnswer, SlurmError, call
 from slurm.jobs import Answer, ArrayRecord, Snapshot, TaskRow
 from slurm.timeouts import STEPS_LAG_S
@@ -46,25 +59,27 @@ def _ask_squeue(arrays: Sequence[ArrayRecord], known: Snapshot, moment: datetime
     fields = SQUEUE_FIELDS.format(name=max(len(tag) for tag in tags) + 1)
     chosen = [f"--name={names}"] if len(names) <= LONGEST_LIST else []
     try:
-        text = call(["squeue", "-a", "-h", "-r", "-t", "all", *chosen, "-O", fields])
+        answer = call(["squeue", "-a", "-r", "-t", "all", *chosen, "-O", fields])
+        text = listed(answer, SQUEUE_HEADER, SQUEUE_COLUMNS)
     except SlurmError as error:
         return known.model_copy(update={"squeue": _failed(known.squeue, "squeue", error, moment)})
-    listed = parse_squeue(text, tags, moment)
+    found = parse_squeue(text, tags, moment)
     tasks = dict(known.tasks)
-    for tag, rows in listed.items():
+    for tag, rows in found.items():
         merged = dict(tasks.get(tag, {}))
         for index, row in rows.items():
             merged[index] = _with_squeue(merged.get(index), row)
         tasks[tag] = merged
-    present = {**known.present, **{tag: sorted(rows) for tag, rows in listed.items()}}
-    answer = Answer(answered=moment, asked=moment)
-    return known.model_copy(update={"squeue": answer, "tasks": _without_empty(tasks), "present": present})
+    present = {**known.present, **{tag: sorted(rows) for tag, rows in found.items()}}
+    squeue = Answer(answered=moment, asked=moment)
+    return known.model_copy(update={"squeue": squeue, "tasks": _without_empty(tasks), "present": present})
 
 
 def _ask_sacct(arrays: Sequence[ArrayRecord], known: Snapshot, moment: datetime, since: datetime) -> Snapshot:
     tags = [array.tag for array in arrays]
     try:
-        text = call(["sacct", "-a", "-n", "-P", f"--format={SACCT_FIELDS}", *_chosen(arrays, known, moment, since)])
+        answer = call(["sacct", "-a", "-P", f"--format={SACCT_FIELDS}", *_chosen(arrays, known, moment, since)])
+        text = listed(answer, SACCT_HEADER, SACCT_COLUMNS)
     except AccountingDisabled:
         return known.model_copy(update={"sacct": Answer(asked=moment, disabled=True)})
     except SlurmError as error:
@@ -85,8 +100,8 @@ def _ask_sacct(arrays: Sequence[ArrayRecord], known: Snapshot, moment: datetime,
                     its = row.model_copy(update={"job": f"{job}_{index}"})
                     merged[index] = _with_sacct(merged.get(index), its)
         tasks[array.tag] = merged
-    answer = Answer(answered=moment, asked=moment)
-    return known.model_copy(update={"sacct": answer, "tasks": _without_empty(tasks)})
+    sacct = Answer(answered=moment, asked=moment)
+    return known.model_copy(update={"sacct": sacct, "tasks": _without_empty(tasks)})
 
 
 def _chosen(arrays: Sequence[ArrayRecord], known: Snapshot, moment: datetime, since: datetime) -> list[str]:

@@ -5,11 +5,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from slurm.acceptance import Standing, settle
+from slurm.acceptance import Settled, Standing, settle
 from slurm.commands import Refused, Unclear
 from slurm.executor import Job, Keep, Look, Report, Started
 from slurm.interrupts import counted
 from slurm.jobs import ArrayRecord, JobView, Phase, Snapshot, Submission, SubmissionFolder
+from slurm.origin import is_copy, origin_here, still_there, unseen
 from slurm.queue import refresh, settled
 from slurm.submission import cancel, log_path, script, send, unusable_folder
 from slurm.timeouts import ASK_S
@@ -32,6 +33,7 @@ class Slurm:
         self.folder = folder
         self.queue = queue or Snapshot()
         self.max_parallel = max_parallel
+        self.notes: Sequence[str] = ()
 
     def unusable(self) -> str | None:
         return unusable_folder(self.folder.absolute().parent)
@@ -45,7 +47,8 @@ class Slurm:
 
     def start(self, submission: Submission, keep: Keep) -> Started:
         """After an unclear answer nothing more is sent: the next look finds out what Slurm took."""
-        folder, record = self._job_folder(submission), submission
+        folder = self._job_folder(submission)
+        record = submission.model_copy(update={"origin": origin_here(self.folder.absolute())})
         problems: list[str] = []
         unclear = False
 
@@ -81,9 +84,17 @@ class Slurm:
         *,
         max_age_s: float,
     ) -> list[Job]:
+        copied = [submission for submission in submissions if is_copy(submission.origin, self.folder.absolute())]
+        self.notes = [
+            f"{submission.token} is a copy: its jobs work for {submission.origin.folder}"
+            for submission in copied
+            if submission.origin and not all(run_id in done for run_id in submission.runs)
+        ]
+        submissions = [submission for submission in submissions if submission not in copied]
         asked = [
             array
             for submission in submissions
+            if unseen(submission.origin) is None
             for array in submission.arrays
             if self._may_say_more(array, submitting[submission.token], done)
         ]
@@ -118,6 +129,15 @@ class Slurm:
                     time.sleep(POLL_S)
         return False
 
+    def _still_there(self, submission: Submission, array: ArrayRecord, job: str | None) -> str | None:
+        """Say why an array that nobody lists may be there all the same; what is certain is remembered."""
+        if array.tag in self.queue.absent:
+            return None
+        words = still_there(submission.origin, array, job)
+        if words is None:
+            self.queue = self.queue.model_copy(update={"absent": [*self.queue.absent, array.tag]})
+        return words
+
     def _job_folder(self, submission: Submission) -> SubmissionFolder:
         """Absolute: jobs start elsewhere than here."""
         return SubmissionFolder(self.folder.absolute() / submission.token)
@@ -133,7 +153,8 @@ class Slurm:
         """Tell whether Slurm may have more to say: some run is not done, and not every job's end is known."""
         if array.asked is None or settled(array, self.queue):
             return False
-        if settle(array, submitter_alive, self.queue, now()).standing is Standing.REFUSED:
+        certain = array.refused is not None or array.tag in self.queue.absent
+        if certain and settle(array, submitter_alive, self.queue, now()).standing is Standing.REFUSED:
             return False
         return not all(run_id in done for task in array.tasks for run_id in task)
 
@@ -148,19 +169,27 @@ class Slurm:
         array = submission.arrays[number]
         folder = SubmissionFolder(self.folder / submission.token)
         logs = folder.array(number)
+        rows = self.queue.tasks.get(array.tag, {})
+        its_array = array.job or next((row.job.partition("_")[0] for row in rows.values()), None)
         found = settle(array, submitter_alive, self.queue, now())
+        if unseen(submission.origin):
+            found = Settled(Standing.UNCONFIRMED, unseen(submission.origin))
+        elif found.standing is Standing.REFUSED and array.refused is None and array.asked is not None:
+            words = self._still_there(submission, array, its_array)
+            found = Settled(Standing.UNCONFIRMED, words) if words else found
         if found.standing is Standing.REFUSED or folder.withdrawn(number).exists():
             return
         confirmed = found.standing is Standing.ACCEPTED
-        rows = self.queue.tasks.get(array.tag, {})
         for task, runs in enumerate(array.tasks):
             if all(run_id in done for run_id in runs):
                 continue
             seen = JobView(Phase.UNKNOWN, message=f"{array.tag} is not confirmed: {found.words}")
             if confirmed:
                 seen = view(array, task, self.queue, lambda row: _tail(log_path(logs, row.job)))
+                doubt = self._still_there(submission, array, its_array) if seen.gone else None
+                if doubt:
+                    seen = seen._replace(phase=Phase.UNKNOWN, gone=False, message=doubt, problem=doubt)
             log = log_path(logs, seen.id) if seen.id else None
-            its_array = array.job or (rows[task].job.partition("_")[0] if task in rows else None)
             yield Job(
                 executor=self.name,
                 submission=submission.token,

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from slurm.commands import NotConfigured, SlurmError, Unclear, call, options_in, sbatch_failure
 from slurm.jobs import ArrayRecord, Resources
+from slurm.origin import is_named
 from slurm.pools import Pool, several_gpus
 from slurm.timeouts import KILL_AFTER_S, SBATCH_S, SIGNAL_S
 
@@ -77,7 +78,7 @@ def confirmed_id(said: str, tag: str) -> str:
             shown = call(["scontrol", "-o", "show", "job", job])
         except SlurmError as error:
             raise Unclear(f"sbatch named job {job}, which scontrol does not confirm: {error}") from error
-        if re.search(rf"\bJobName={re.escape(tag)}\s", shown) and f"({os.getuid()})" in shown:
+        if is_named(shown, tag) and f"({os.getuid()})" in shown:
             return str(job)
     raise Unclear(f"sbatch named job {', '.join(named)}, which is another's")
 

@@ -88,8 +88,12 @@ COUNTS = {
 # What Slurm might say a while after: the job that waited has begun, the node of the one that ran is dead.
 SLURM = {
     "sbatch": "exit 1",
-    "squeue": f'echo "15|0|RUNNING|None|p100-1|0|1795706608|1795706700|1795712100|0|0|study.{TOKEN}-0010.0"',
-    "sacct": f'echo "16_1|NODE_FAIL|1:0|0:0|v100-1|1795706611|1795706612|1795706900|None|study.{TOKEN}-0011.0"',
+    "squeue": """echo "ARRAY_JOB_ID|ARRAY_TASK_I|STATE"
+  """
+    f'echo "15|0|RUNNING|None|p100-1|0|1795706608|1795706700|1795712100|0|0|study.{TOKEN}-0010.0"',
+    "sacct": """echo "JobID|State|ExitCode"
+  """
+    f'echo "16_1|NODE_FAIL|1:0|0:0|v100-1|1795706611|1795706612|1795706900|None|study.{TOKEN}-0011.0"',
     "sacctmgr": "exit 1",
     "sinfo": """for row in "v100|up|infinite|2|16|64000|gpu:v100:4" "p100|up|infinite|1|16|64000|gpu:p100:4" \\
   "cpu|up|infinite|1|16|64000|(null)"; do echo "$row|(null)|idle"; done""",

@@ -69,7 +69,7 @@ def execute(sweep: Sweep, target: Target, choose: Choose, call: Call) -> NoRetur
     """
     for number in range(LOOKS):
         seen = look(sweep, max_age_s=0)
-        for line in unconfirmed(seen):
+        for line in [*unconfirmed(seen), *(note for each in seen.executors for note in each.notes)]:
             err.print(line, highlight=False, soft_wrap=True)
         chosen = choose(make_plan(sweep, seen.statuses, learn(sweep, seen)), seen)
         try:

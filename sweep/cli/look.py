@@ -74,7 +74,7 @@ def status(
     seen = look(sweep)
     statuses = seen.statuses
     shown = [found for found in statuses if found.state is State.FAILED] if failed else statuses
-    for line in queue_problems(seen.queue, statuses):
+    for line in [*queue_problems(seen.queue, statuses), *(note for each in seen.executors for note in each.notes)]:
         err.print(line, style="yellow", highlight=False, soft_wrap=True)
     if json_:
         print_json(

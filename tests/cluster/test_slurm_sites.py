@@ -3,14 +3,17 @@
 import os
 import shutil
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from conftest import REPOSITORY, Command, read, wait_for
 from slurm_fixtures import LONG, slurm_file, states, wait_for_state
 
+from slurm.jobs import Submission
 from slurm.private_cluster.cluster import PrivateCluster
 from slurm.submission import cancel
+from trainer.records.files import read_json, write_json
 
 RUN = "resnet18-cifar10-r1.0-s1"
 # Each would beat a line of the job script, or filter and reshape what is listed.
@@ -120,3 +123,73 @@ def test_a_job_is_cancelled_by_name_number_and_owner(slurm: PrivateCluster, monk
     assert slurm.run("squeue", "-h", "-j", job.strip(), "-o", "%T").strip() in ("RUNNING", "PENDING")
     cancel("mine", [job.strip()])
     wait_for(lambda: not slurm.run("squeue", "-h", "-n", "mine", "-o", "%T").strip(), "its end")
+
+
+def long_ago(tmp_path: Path) -> None:
+    """Have the only submission's sbatch be called ten minutes ago."""
+    [path] = (tmp_path / "runs" / "study" / "submissions").glob("*.json")
+    submission = read_json(path, Submission)
+    assert submission is not None
+    [array] = submission.arrays
+    assert array.asked is not None
+    earlier = array.model_copy(update={"asked": array.asked - timedelta(minutes=10)})
+    write_json(path, submission.model_copy(update={"arrays": [earlier]}))
+
+
+HEADER_ALONE = 'REAL "$@" | head -n 1'
+ANSWERS = {
+    "nothing, with exit code 0": ("exit 0", "exit 0"),
+    "another program of that name": ("echo 'squeue 3.1: prints queues'", "echo usage"),
+    "the first lines alone": (HEADER_ALONE, HEADER_ALONE),
+    "a line cut short": ('REAL "$@" | head -c 900', 'REAL "$@"'),
+}
+
+
+@pytest.mark.parametrize("answers", ANSWERS)
+def test_a_list_without_a_job_does_not_make_it_lost(
+    slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path, answers: str
+) -> None:
+    """It waits for ten minutes by the record; nothing is submitted twice, and real answers find it again."""
+    slurm.run("scontrol", "update", "nodename=cpu-1", "state=drain", "reason=test")
+    file = slurm_file(tmp_path, data)
+    on_slurm("submit", file, "--yes")
+    long_ago(tmp_path)
+    (tmp_path / "runs" / "study" / "queue.json").unlink(missing_ok=True)
+    squeue, sacct = ANSWERS[answers]
+    command = Command("sweep", tmp_path, commands(tmp_path, slurm, squeue=squeue, sacct=sacct))
+    try:
+        found = states(command, file)[RUN]
+        assert found["state"] == "queued", found
+        assert "nothing to submit: 1 queued" in command("submit", file, "--yes").stderr
+    finally:
+        command.end()
+    slurm.run("scontrol", "update", "nodename=cpu-1", "state=resume")
+    assert wait_for_state(on_slurm, file, RUN, "done", "failed")["state"] == "done"
+
+
+def test_a_copied_folder_owns_no_jobs(on_slurm: Command, data: Path, tmp_path: Path) -> None:
+    """Its runs stand as if never sent, with a word on whose the jobs are; cancelling there leaves them alone."""
+    file = slurm_file(tmp_path, data, epochs=LONG)
+    on_slurm("submit", file, "--yes")
+    wait_for_state(on_slurm, file, RUN, "running")
+    copy = tmp_path / "copy"
+    shutil.copytree(tmp_path / "runs", copy / "runs", ignore=shutil.ignore_patterns("attempts", "progress.json"))
+    shutil.copy(tmp_path / "cluster.yaml", copy)
+    (copy / "study.yaml").write_text(file.read_text().replace(str(tmp_path / "runs"), str(copy / "runs")))
+    said = on_slurm("status", copy / "study.yaml").stderr
+    assert f"is a copy: its jobs work for {tmp_path / 'runs'}" in said.replace("\n", " ")
+    assert states(on_slurm, copy / "study.yaml")[RUN]["state"] == "planned"
+    assert "nothing to cancel" in on_slurm("cancel", copy / "study.yaml", "--yes", expect=0).stderr
+    assert states(on_slurm, file)[RUN]["state"] == "running"
+
+
+def test_a_folder_that_was_moved_keeps_its_jobs(on_slurm: Command, data: Path, tmp_path: Path) -> None:
+    """Seen from its new place they are still its own, to be watched and cancelled."""
+    file = slurm_file(tmp_path, data, epochs=LONG)
+    on_slurm("submit", file, "--yes")
+    wait_for_state(on_slurm, file, RUN, "running")
+    shutil.move(tmp_path / "runs", tmp_path / "moved")
+    file.write_text(file.read_text().replace(str(tmp_path / "runs"), str(tmp_path / "moved")))
+    assert states(on_slurm, file)[RUN]["state"] == "running"
+    on_slurm("cancel", file, "--yes")
+    assert wait_for_state(on_slurm, file, RUN, "cancelled", "failed")["state"] == "cancelled"

@@ -44,6 +44,13 @@ TRUNCATED = (
 )
 
 
+HEADERS = {
+    "squeue": "ARRAY_JOB_ID|ARRAY_TASK_I|STATE|REASON|NODELIST|RESTART_CO|SUBMIT_TIME|START_TIME|END_TIME|EXIT_CODE|"
+    "DERIVED_EC|NAME",
+    "sacct": "JobID|State|ExitCode|DerivedExitCode|NodeList|Submit|Start|End|Reason|JobName",
+}
+
+
 class Slurm:
     """squeue and sacct as stand-ins on PATH: what they answer, and how they were called."""
 
@@ -56,7 +63,7 @@ class Slurm:
             self.answers(name, "")
 
     def answers(self, name: str, text: str) -> None:
-        (self.folder / f"{name}.text").write_text(f"{text}\n" if text else "")
+        (self.folder / f"{name}.text").write_text("\n".join(filter(None, (HEADERS[name], text))) + "\n")
         (self.folder / f"{name}.answer").write_text(f"cat {self.folder}/{name}.text\n")
 
     def fails(self, name: str, words: str) -> None:
@@ -97,6 +104,32 @@ def ask(arrays: ArrayRecord | Sequence[ArrayRecord], known: Snapshot | None = No
 
 def stands(array: ArrayRecord, snapshot: Snapshot, index: int = 0, log: str = "") -> JobView:
     return view(array, index, snapshot, lambda row: log)
+
+
+@pytest.mark.parametrize(
+    ("printed", "problem"),
+    [
+        ("", "it printed no list, but: nothing"),
+        ("Usage: squeue [OPTIONS]", "it printed no list, but: Usage: squeue [OPTIONS]"),
+        (f"{HEADERS['squeue']}\n57|0|RUNN", "its list is cut short, at '57|0|RUNN'"),
+    ],
+)
+def test_an_answer_that_is_no_list_says_nothing_of_a_job(fake: Slurm, printed: str, problem: str) -> None:
+    """With exit code 0: a wrapper that failed, another program of that name, a pipe that broke."""
+    known = ask(array(job="57"))
+    assert known.squeue.problem is None
+    fake.answers("squeue", "")
+    (fake.folder / "squeue.text").write_text(f"{printed}\n")
+    found = ask(array(job="57"), known)
+    assert found.squeue.problem == f"squeue failed: {problem}"
+    assert found.squeue.answered == known.squeue.answered
+
+
+def test_a_site_s_notices_around_a_list_are_left_out(fake: Slurm) -> None:
+    fake.answers("squeue", f"{RUNNING}\nMaintenance on Monday: see job 12.")
+    path = fake.folder / "squeue.text"
+    path.write_text(f"Welcome, 3 of your jobs wait.\n{path.read_text()}")
+    assert stands(array(), ask(array())).phase is Phase.RUNNING
 
 
 def test_squeue_rows_are_read_as_they_are_meant() -> None:
