@@ -99,6 +99,7 @@ class Local:
                 if ended:  # the last may have ended after the look
                     look()
                 if asked_at is None:
+                    workers.end_stuck()
                     for line in self._crew.see_to_ended():
                         report(line)
                 if ended and not workers.any_alive():
@@ -137,7 +138,8 @@ class _Crew:
         if ended.words is not None:
             if ended.took and self.workers.unfinished():
                 self.add(1)
-            return f"worker {job.id} was killed" + (f" while it trained {ended.held[0]}" if ended.held else "")
+            how = ended.words if ended.words.startswith("ended") else "killed"
+            return f"worker {job.id} was {how}" + (f" while it trained {ended.held[0]}" if ended.held else "")
         if ended.code in IN_GOOD_ORDER or self._failed_a_run(job):
             return None
         return f"worker {job.id} ended with exit code {ended.code}; see {_log(self.folder, _number(job))}"

@@ -67,6 +67,7 @@ class Task:
             if self.signal and not passed_on:
                 passed_on = True
                 self.workers.tell(self.signal)
+            self.workers.end_stuck()
             for ended in self.workers.ended():
                 self._see_to(ended)
             time.sleep(POLL_S)

@@ -6,17 +6,20 @@ Serves the job of an array on its node, and whoever waits for local workers.
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from trainer.records.alive import heartbeat
+from trainer.records.alive import heartbeat, stalled_s
 from trainer.records.attempt import AttemptRecord, Cause
 from trainer.records.claim import close_dead, cut_off_again
 from trainer.records.files import RecordError, read_json
 from trainer.records.run import Bundle, RunFolder
 
 Process = subprocess.Popen[bytes]
+LOOK_S = 15.0  # between looks for a trainer that is stuck
+STACK_S = 1.0  # for it to print where it stands
 
 
 class Ended(NamedTuple):
@@ -40,6 +43,8 @@ class Workers:
         self.runs = [spec.run.id for spec in bundle.tasks[task]]
         self.running: list[Process] = []
         self._oom_kills = count_oom_kills()
+        self._stuck: dict[int, str] = {}  # how those that were ended for it were stuck, by pid
+        self._looked = time.monotonic()
 
     def any_alive(self) -> bool:
         return any(worker.poll() is None for worker in self.running)
@@ -47,6 +52,23 @@ class Workers:
     def tell(self, number: signal.Signals) -> None:
         for worker in self.running:
             worker.send_signal(number)
+
+    def end_stuck(self) -> None:
+        """Kill the workers whose run shows no sign any more: others wait behind it, and the job's time runs."""
+        if time.monotonic() - self._looked < LOOK_S:
+            return
+        self._looked = time.monotonic()
+        working = {worker.pid: worker for worker in self.running}
+        for run_id, record in self.newest_attempts():
+            worker = working.get(record.process.pid)
+            if worker is None or record.outcome is not None:
+                continue
+            silence_s = stalled_s(record, heartbeat(self.folder(run_id), record.number), self.bundle.options.stall_s)
+            if silence_s is not None:
+                self._stuck[worker.pid] = f"ended, for it had shown no sign for {silence_s / 60:.0f} min"
+                worker.send_signal(signal.SIGUSR1)
+                time.sleep(STACK_S)
+                worker.kill()
 
     def ended(self) -> list[Ended]:
         """Take notice of those that have ended, and close the runs that killed ones held."""
@@ -83,7 +105,7 @@ class Workers:
     def _close(self, worker: Process) -> Ended:
         kills = count_oom_kills()
         out_of_memory, self._oom_kills = kills > self._oom_kills, kills
-        words = f"killed by {signal.Signals(-worker.returncode).name}"
+        words = self._stuck.get(worker.pid) or f"killed by {signal.Signals(-worker.returncode).name}"
         if out_of_memory:
             words += " of the node's kernel (oom-kill: the job's memory was full)"
         its = [

@@ -37,7 +37,7 @@ def why_missing(found: RunStatus) -> str:
     reason = found.state.value
     if found.cause:
         reason += f", {found.cause.value}"
-    if found.state in (State.RUNNING, State.INTERRUPTED, State.CANCELLED):
+    if found.state in (State.RUNNING, State.STALLED, State.INTERRUPTED, State.CANCELLED):
         reason += f" after epoch {found.epoch} of {found.epochs}"
     told = found.state in (State.FAILED, State.STALE) and found.message
     return f"{reason}: {last_line(found.message)}" if told else reason

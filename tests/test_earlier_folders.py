@@ -396,7 +396,17 @@ def test_slurm_is_asked_about_the_jobs_it_was_sent(opened: Open) -> None:
     changed = {name: told(run) for name, run in runs.items() if told(run) != STUDY[name]}
     lost = "its node failed (Slurm: NODE_FAIL)"
     assert changed == {
-        QUEUED: ("queued", None, None, 0, 0, "15_0", "p100-1", None, None),
+        QUEUED: (
+            "starting",
+            None,
+            "its job runs on p100-1, and has not reported yet",
+            0,
+            0,
+            "15_0",
+            "p100-1",
+            None,
+            None,
+        ),
         RUNNING: ("interrupted", "node_fail", lost, 1, 1, "16_1", "v100-1", 0.3, "15:23:41.216"),
     }
     assert not any(run["problem"] for run in runs.values())

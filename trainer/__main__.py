@@ -8,6 +8,7 @@ import argparse
 import faulthandler
 import logging
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import get_args
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     settle_libraries(own_cores="SLURM_JOB_ID" in os.environ)
     stop = StopSignal().install()  # before torch's second of imports, so that no signal is lost
     faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1)  # whoever ends a process that is stuck asks first where it stands
     parser = _parser()
     call = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)

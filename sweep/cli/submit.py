@@ -80,6 +80,7 @@ def retry(
     """Try failed and interrupted runs again, or the named ones, each with what its cause calls for."""
     from sweep.cli.execute import Call, Chosen, execute
     from sweep.submit.remedies import choose as choose_remedies
+    from sweep.submit.start import companions
     from sweep.submit.target import target
 
     file, run_ids = split(names)
@@ -97,7 +98,12 @@ def retry(
             err.print("nothing to retry: no run failed" if not remedies else "nothing to retry", highlight=False)
             raise typer.Exit
         _require_data(sweep)
-        return Chosen([remedy.row for remedy in chosen], {remedy.row.id: remedy.change for remedy in chosen})
+        again = [remedy.row for remedy in chosen]
+        beside = companions(seen, rows, again)
+        if beside:
+            names = ", ".join(row.id for row in beside)
+            err.print(f"share a job that is ended, and are submitted again: {names}", highlight=False, soft_wrap=True)
+        return Chosen([*again, *beside], {remedy.row.id: remedy.change for remedy in chosen})
 
     execute(sweep, goal, choose, Call(file, waits, yes, dry_run, show_script))
 

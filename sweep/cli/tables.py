@@ -22,6 +22,8 @@ from trainer.records.base import now
 LOOKS = {
     State.DONE: ("■", "green"),
     State.RUNNING: ("▶", "bold cyan"),
+    State.STALLED: ("!", "bold red"),
+    State.STARTING: ("▷", "cyan"),
     State.QUEUED: ("…", "cyan"),
     State.INTERRUPTED: ("‖", "yellow"),
     State.FAILED: ("✗", "bold red"),
@@ -30,7 +32,7 @@ LOOKS = {
     State.PLANNED: ("·", "dim"),
 }
 LISTED = 40  # above this many runs only those that someone may want to act on get a line of their own
-OF_INTEREST = (State.RUNNING, State.INTERRUPTED, State.FAILED, State.STALE)
+OF_INTEREST = (State.RUNNING, State.STALLED, State.INTERRUPTED, State.FAILED, State.STALE)
 SHOWN = 3  # names of a group that are spelt out
 
 

@@ -11,13 +11,21 @@ from trainer.records.run import KeepCheckpoints, RunSpec
 
 
 class ClusterSection(Strict):
-    """`cluster:` of a sweep file: which cluster, which runs go to which of its pools, and how they share jobs."""
+    """`cluster:` of a sweep file: which cluster, which runs go to which of its pools, and how they share jobs.
+
+    stall_min: after so many minutes without a sign a run has stalled; 0 for never, None for what its epochs tell.
+    """
 
     file: str
     assign: list[Rule]
     runs_per_gpu: Annotated[int, Field(strict=True, ge=1)] = 1
     max_parallel: Annotated[int, Field(strict=True, ge=1)] | None = None
     job_target_min: Annotated[float, Field(strict=True, ge=0)] = 30.0
+    stall_min: Annotated[float, Field(strict=True, ge=0)] | None = None
+
+    @property
+    def stall_s(self) -> float | None:
+        return None if self.stall_min is None else 60 * self.stall_min
 
 
 class ExecutionSection(Strict):

@@ -13,7 +13,7 @@ from sweep.errors import MachineError
 from sweep.status.evidence import Evidence
 from sweep.status.folder import SweepFolder
 from sweep.status.state import Carrier, Jobs, RunStatus, State, run_status
-from trainer.records.alive import SUBMITTING_S, at_work, silent
+from trainer.records.alive import SUBMITTING_S, at_work, silent, stalled_s
 from trainer.records.files import RecordError, read_json, write_json
 from trainer.records.process import is_alive
 from trainer.records.result import Result
@@ -73,7 +73,7 @@ def look(sweep: Sweep, *, max_age_s: float = CACHE_S) -> Look:
             among = carriers.get(run_id, [])
             if among:
                 jobs[run_id] = among[-1]
-            work = _jobs_of(found, among, evidence)
+            work = _jobs_of(run_id, found, among, evidence, sweep.cluster.section.stall_s if sweep.cluster else None)
         fingerprint = sweep.fingerprints.get(placed.spec.run.dataset)
         statuses.append(run_status(placed, found, work, fingerprint, folder.run(run_id)))
     results = {run_id: found.result for run_id, found in evidence.items() if found.result is not None}
@@ -118,18 +118,22 @@ def _by_run(jobs: Sequence[Job], submissions: Sequence[Submission]) -> dict[str,
     return found
 
 
-def _jobs_of(found: Evidence, jobs: Sequence[Job], evidence: Mapping[str, Evidence]) -> Jobs:
+def _jobs_of(
+    run_id: str, found: Evidence, jobs: Sequence[Job], evidence: Mapping[str, Evidence], stall_s: float | None
+) -> Jobs:
     """Say who works, or will, on a run that is not done; jobs: those that carry it, oldest first."""
     attempt = found.attempt
     own = next((job.view for job in jobs if attempt and job.submission == attempt.submission), None)
     # A job without an id that is not in doubt is a local worker: whether that lives, its process tells.
     by_scheduler = own if own and (own.id is not None or own.phase is Phase.UNKNOWN) else None
     alive = at_work(attempt)
+    silence_s = stalled_s(attempt, found.progress, stall_s) if attempt and attempt.outcome is None else None
     if not jobs:
-        return Jobs(None, by_scheduler, alive)
+        return Jobs(None, by_scheduler, alive, silence_s)
     newest = jobs[-1]
     began = any(_has_begun(evidence.get(run_id), newest.submission) for run_id in newest.runs)
-    return Jobs(Carrier(newest.submission, newest.view, began), by_scheduler, alive)
+    carrier = Carrier(newest.submission, newest.view, began, first=newest.runs[0] == run_id)
+    return Jobs(carrier, by_scheduler, alive, silence_s)
 
 
 def _has_begun(found: Evidence | None, token: str) -> bool:

@@ -21,6 +21,8 @@ class State(str, Enum):
 
     DONE = "done"
     RUNNING = "running"
+    STALLED = "stalled"
+    STARTING = "starting"
     QUEUED = "queued"
     INTERRUPTED = "interrupted"
     FAILED = "failed"
@@ -29,7 +31,7 @@ class State(str, Enum):
     PLANNED = "planned"
 
 
-ON_ITS_WAY = (State.RUNNING, State.QUEUED)  # goes on by itself
+ON_ITS_WAY = (State.RUNNING, State.STARTING, State.QUEUED)  # goes on by itself
 
 
 class RunStatus(NamedTuple):
@@ -63,11 +65,15 @@ class RunStatus(NamedTuple):
 
 
 class Carrier(NamedTuple):
-    """The job that carries a run: its submission's token, what is known of it, whether it has begun any of its runs."""
+    """The job that carries a run: its submission's token, what is known of it, whether it has begun any of its runs.
+
+    first: whether the run is the one that it begins with.
+    """
 
     token: str
     job: JobView
     began: bool = True
+    first: bool = False
 
 
 class Jobs(NamedTuple):
@@ -75,12 +81,13 @@ class Jobs(NamedTuple):
 
     newest: the one in the newest submission that lists the run. own: the one that its newest attempt belongs to, None
     for an attempt started by hand or here. alive: whether that attempt's process works on it, None when that cannot be
-    seen from here.
+    seen from here. silence_s: for how long an open attempt has shown no sign, where that is too long.
     """
 
     newest: Carrier | None = None
     own: JobView | None = None
     alive: bool | None = None
+    silence_s: float | None = None
 
 
 NO_JOBS = Jobs()
@@ -105,7 +112,10 @@ def run_status(
     begun = attempt is not None and newest is not None and attempt.submission == newest.token
     shown = _with_attempt(blank, attempt, evidence, folder) if attempt else blank
     if attempt and attempt.outcome is None and _works(attempt, jobs):
-        return _marked(shown._replace(state=State.RUNNING), jobs.own)
+        if jobs.silence_s is None or not _lives(jobs):
+            return _marked(shown._replace(state=State.RUNNING), jobs.own)
+        words = f"has shown no sign for {jobs.silence_s / 60:.0f} min; 'sweep retry {shown.id}' ends it and goes on"
+        return _marked(shown._replace(state=State.STALLED, message=words), jobs.own)
     if newest and not evidence.cancelled and not begun:
         waiting = _before_its_turn(shown, newest)
         if waiting:
@@ -169,6 +179,12 @@ def _with_attempt(blank: RunStatus, attempt: AttemptRecord, evidence: Evidence, 
     )
 
 
+def _lives(jobs: Jobs) -> bool:
+    """Whether an attempt's process, or its job, was just seen alive: only then is its silence a stall."""
+    job = jobs.own
+    return jobs.alive is True or (job is not None and job.phase is Phase.RUNNING and job.problem is None)
+
+
 def _works(attempt: AttemptRecord, jobs: Jobs) -> bool:
     """Whether an open attempt is still worked on. What Slurm says of its job comes before what is seen here."""
     job = jobs.own
@@ -183,6 +199,9 @@ def _before_its_turn(shown: RunStatus, carrier: Carrier) -> RunStatus | None:
     """Decide how a run stands that its newest job has not begun; None where an ended job leaves it as it was."""
     job = carrier.job
     at = shown._replace(job=job.id, node=job.node) if job.id else shown
+    if job.phase is Phase.RUNNING and job.id and carrier.first and not carrier.began:
+        words = f"its job runs on {job.node}, and has not reported yet" if job.node else "its job has not reported yet"
+        return _marked(at._replace(state=State.STARTING, cause=None, message=words), job)
     if job.phase is not Phase.ENDED:
         return _marked(at._replace(state=State.QUEUED, cause=None, message=job.message), job)
     failed = at._replace(state=State.FAILED, message=job.message, log=job.log)

@@ -46,6 +46,7 @@ def slurm_batches(
         if device == "auto":  # a GPU pool's runs insist on a GPU: falling back to the CPU would waste days unnoticed
             device = "cpu" if pool.device == "cpu" else "cuda"
         options = _options(sweep, device=device, threads=pool.cpus * sweep.execution.gpus_per_run)
+        options = options.model_copy(update={"stall_s": cluster.section.stall_s})
         batches.append(Batch(array.pool, array.tasks, options, cluster.section.runs_per_gpu, pool.mps, array))
     return batches
 

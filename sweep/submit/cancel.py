@@ -17,7 +17,7 @@ from trainer.records.base import now
 from trainer.records.files import write_json
 from trainer.records.run import CancelRequest
 
-CANCELLABLE = (*ON_ITS_WAY, State.INTERRUPTED)
+CANCELLABLE = (*ON_ITS_WAY, State.STALLED, State.INTERRUPTED)
 
 
 def cancellable(rows: Sequence[PlanRow], names: Sequence[str], state: State | None) -> list[PlanRow]:

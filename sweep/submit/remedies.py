@@ -12,7 +12,7 @@ from sweep.status.state import ON_ITS_WAY, State
 from sweep.words import nearest_run
 from trainer.records.attempt import Cause
 
-RETRIED = (State.FAILED, State.INTERRUPTED)
+RETRIED = (State.FAILED, State.INTERRUPTED, State.STALLED)
 MORE_MEMORY, MORE_TIME = 2.0, 2.0
 # What would only fail again with everything as it is: these wait until the user names the run, or asks for every one.
 ONLY_WHEN_ASKED = {
@@ -79,6 +79,8 @@ def remedy(row: PlanRow, *, asked: bool, ground: Ground | None = None) -> Remedy
     start = f"goes on after epoch {epoch}" if epoch else "starts again"
     if state is State.STALE:
         return Remedy(row, True, "is trained anew; its old result is set aside")
+    if state is State.STALLED:
+        return Remedy(row, True, f"its job is ended; it {start}")
     if cause in ONLY_WHEN_ASKED and not (asked or row.status.passing):
         return Remedy(row, False, ONLY_WHEN_ASKED[cause])
     if ground is None or row.id not in ground.last:

@@ -5,9 +5,12 @@ same moment one looks again. An array that Slurm gave no clear answer about is f
 before its runs go into another. And every job claims a run before it trains it, whatever went wrong before.
 """
 
+import os
+import signal
 from collections.abc import Callable, Sequence
 
 from slurm.acceptance import withdraw
+from slurm.commands import SlurmError
 from slurm.executor import Started
 from slurm.jobs import Submission
 from sweep.config.schema import Sweep
@@ -16,7 +19,7 @@ from sweep.plan.record import plan_record
 from sweep.plan.rows import PlanRow
 from sweep.status.folder import SweepFolder
 from sweep.status.look import Look
-from sweep.status.state import State
+from sweep.status.state import ON_ITS_WAY, State
 from sweep.submit.batches import bundles
 from sweep.submit.target import Planned
 from trainer.records.alive import at_work
@@ -48,6 +51,7 @@ def start(
     problem = executor.unusable()
     if problem:
         raise InputError(problem)
+    _end_stalled(look, rows)
 
     def keep(submission: Submission) -> None:
         write_json(folder.submission(submission.token), submission)
@@ -69,6 +73,28 @@ def preview(sweep: Sweep, planned: Planned, rows: Sequence[PlanRow], look: Look)
     """What `start` would have the executor execute; writes nothing."""
     token = SweepFolder(sweep.folder).coming_token(look.submissions)
     return planned.executor.scripts(_intent(sweep, planned, rows, token))
+
+
+def companions(look: Look, rows: Sequence[PlanRow], chosen: Sequence[PlanRow]) -> list[PlanRow]:
+    """The unfinished runs that share a job with a stalled one of the chosen: it is ended, and they go on elsewhere."""
+    jobs = [look.jobs[row.id] for row in chosen if row.status.state is State.STALLED and row.id in look.jobs]
+    shared = {run_id for job in jobs if job.id for run_id in job.runs} - {row.id for row in chosen}
+    return [row for row in rows if row.id in shared and row.status.state in ON_ITS_WAY]
+
+
+def _end_stalled(look: Look, rows: Sequence[PlanRow]) -> None:
+    """End the jobs of runs that show no sign any more, and their processes here. Raises MachineError."""
+    stalled = [row.id for row in rows if row.status.state is State.STALLED]
+    jobs = [look.jobs[run_id] for run_id in stalled if run_id in look.jobs]
+    try:
+        for executor in look.executors:
+            executor.cancel([job for job in jobs if job.executor == executor.name])
+    except SlurmError as error:
+        raise MachineError(f"the jobs of {', '.join(stalled)} could not be ended: {error}") from error
+    for run_id in stalled:
+        attempt = look.evidence[run_id].attempt
+        if attempt and at_work(attempt):
+            os.kill(attempt.process.pid, signal.SIGKILL)
 
 
 def _intent(sweep: Sweep, planned: Planned, rows: Sequence[PlanRow], token: str) -> Submission:

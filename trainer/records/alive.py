@@ -17,6 +17,8 @@ FRESH_S = 60.0  # a heartbeat this close to our clock is taken as a living owner
 SILENCE_S = 4 * HEARTBEAT_S  # watched this long without a change, an owner on another host is dead
 SUBMITTING_S = 600.0  # a submission takes seconds: one that is older and not through was cut off
 ABANDONED_S = 3600.0  # after as long without a sign nobody comes back, on whatever host
+STALLED_S = 600.0  # a run at work shows itself every HEARTBEAT_S; file servers have held one up for minutes
+STALLED_EPOCHS = 3.0  # and it may take so many of its longest epochs, should one be a single step
 IN_FLIGHT_S = 60.0  # the writing of a file takes less: one that is older and unfinished has no writer
 
 
@@ -38,6 +40,19 @@ def at_work(record: AttemptRecord | None) -> bool | None:
 def silent(last_sign: datetime, longer_than_s: float) -> bool:
     """Whether the last sign of life is older than a process like that is ever silent."""
     return now() - last_sign > timedelta(seconds=longer_than_s)
+
+
+def stalled_s(record: AttemptRecord, progress: Progress | None, limit_s: float | None) -> float | None:
+    """For how long an open attempt has shown nothing, in seconds; None where that is not too long.
+
+    limit_s: what is too long, 0 for nothing, None for what its own epochs tell.
+    """
+    mine = progress if progress and progress.attempt == record.number else None
+    if limit_s is None:
+        epochs = mine.history.epoch_seconds if mine else []
+        limit_s = max(STALLED_S, STALLED_EPOCHS * max(epochs, default=0.0))
+    silence_s = (now() - (mine.heartbeat if mine else record.started)).total_seconds()
+    return silence_s if 0 < limit_s < silence_s else None
 
 
 def shows_life(folder: RunFolder, number: int, started: datetime | None, *, watch: bool) -> bool:

@@ -60,7 +60,8 @@ class Options(Record):
     """How a run is executed; none of it changes what is computed beyond rounding.
 
     keep_checkpoints: what stays of a run's checkpoints when it is done, the state after its last epoch or nothing.
-    processes: how many share a run's replicas, each with a GPU of its own where it computes on GPUs.
+    processes: how many share a run's replicas, each with a GPU of its own where it computes on GPUs. stall_s: after as
+    long without a sign a trainer is ended; 0 for never, None for what its epochs tell.
     """
 
     device: str = "auto"
@@ -68,6 +69,7 @@ class Options(Record):
     threads: int = 0
     checkpoint_interval_s: float = 30.0
     keep_checkpoints: KeepCheckpoints = "none"
+    stall_s: float | None = None
 
 
 class Bundle(Versioned):

@@ -105,10 +105,10 @@ def test_an_exception_is_retried_only_when_asked() -> None:
     assert [found.again for found in choose([row(cause=Cause.DIVERGED)], [], every=True, ground=None)] == [False]
 
 
-def test_failed_and_interrupted_runs_are_chosen_and_no_others() -> None:
+def test_failed_interrupted_and_stalled_runs_are_chosen_and_no_others() -> None:
     """What is done, queued, planned or cancelled needs no retry."""
     chosen = [state for state in State if choose([row(state)], [], every=False, ground=None)]
-    assert chosen == [State.INTERRUPTED, State.FAILED]
+    assert chosen == [State.STALLED, State.INTERRUPTED, State.FAILED]
 
 
 def test_a_change_is_made_on_the_pools_own_resources() -> None:
