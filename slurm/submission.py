@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm.commands import NotConfigured, SlurmError, Unclear, call, options_in, sbatch_failure
+from slurm.commands import NoSuchJob, NotConfigured, SlurmError, Unclear, call, options_in, sbatch_failure
 from slurm.jobs import ArrayRecord, Resources
 from slurm.origin import is_named
 from slurm.pools import Pool, several_gpus
@@ -87,7 +87,8 @@ def cancel(name: str, jobs: Sequence[str]) -> None:
     """Cancel array tasks ("12_3") or whole arrays ("12") of this name, and none but one's own. Raises SlurmError."""
     for start in range(0, len(jobs), 200):
         own = [f"--user={os.getuid()}", f"--name={name}"]
-        call(["scancel", *own, *jobs[start : start + 200]])
+        with contextlib.suppress(NoSuchJob):  # one that has ended meanwhile; the others are cancelled all the same
+            call(["scancel", *own, *jobs[start : start + 200]])
 
 
 def log_path(folder: Path, job: str) -> Path:
