@@ -96,7 +96,7 @@ def _misfits(pool: Pool, partition: PartitionLimits, share: Share) -> Iterator[s
             "gres": pool.gres,
             "constraint": pool.constraint,
             "cpus": pool.cpus * share.times,
-            "memory_gb": pool.memory_gb * share.times,
+            "memory_gb": None if pool.memory_gb is None else pool.memory_gb * share.times,
         }
         shown = ", ".join(f"{key} {value}" for key, value in wanted.items() if value is not None)
         look = "'sinfo -N -o \"%N %c %m %G %f\"' shows what they have"
@@ -125,7 +125,7 @@ def _wrong_memory(pool: Pool, partition: PartitionLimits, share: Share) -> Itera
     most = partition.node_memory_gb
     if partition.max_memory_gb is not None:
         most = min(most, partition.max_memory_gb)
-    if pool.memory_gb * share.times > most:
+    if pool.memory_gb is not None and pool.memory_gb * share.times > most:
         yield _too_much("memory_gb", pool.memory_gb, most, share, partition, "a job may have %s GB of a node")
 
 
@@ -152,7 +152,7 @@ def _too_much(key: str, value: float, most: float, share: Share, partition: Part
 def _fits(pool: Pool, group: NodeGroup, share: Share) -> bool:
     return (
         pool.cpus * share.times <= group.cpus
-        and pool.memory_gb * share.times <= group.memory_gb
+        and (pool.memory_gb or 0.0) * share.times <= group.memory_gb
         and all(count <= _count(name, group) for name, count in parse_gres(pool.gres or "").items())
         and _satisfies(pool.constraint or "", group.features)
     )

@@ -13,7 +13,7 @@ WITHDRAWN = "withdrawn.json"  # beside an array's bundle: it was given up, its r
 
 
 class Resources(Record):
-    """What each job of an array asks for, in Slurm's words."""
+    """What each job of an array asks for, in Slurm's words. sbatch: further options, by their long names."""
 
     partition: str
     gres: str | None = None
@@ -21,10 +21,11 @@ class Resources(Record):
     account: str | None = None
     qos: str | None = None
     cpus: int = 1
-    memory_gb: float = 8.0
+    memory_gb: float | None = 8.0
     time_limit_min: int = 60
     setup: list[str] = []
     exclude: list[str] = []
+    sbatch: dict[str, str | int | bool] = {}
 
 
 class WorkerRecord(Record):

@@ -9,6 +9,32 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 Device = Literal["cpu", "p100", "v100", "a100", "h100"]
 
 LOCAL = "local"
+Option = Annotated[str, Field(min_length=1)] | Annotated[int, Field(strict=True)] | bool
+# What the program itself asks for; a user's word would part it from what its records say.
+_OURS = {
+    "array",
+    "clusters",
+    "error",
+    "job-name",
+    "open-mode",
+    "output",
+    "parsable",
+    "requeue",
+    "no-requeue",
+    "signal",
+    "wrap",
+}
+_KEYS = {
+    "account": "account",
+    "constraint": "constraint",
+    "cpus-per-task": "cpus",
+    "exclude": "exclude",
+    "gres": "gres",
+    "mem": "memory_gb",
+    "partition": "partition",
+    "qos": "qos",
+    "time": "time_limit_min",
+}
 
 
 class Strict(BaseModel):
@@ -23,7 +49,8 @@ class Pool(Strict):
     cpus and memory_gb are what one run needs; a job that packs several on its GPU asks for as many times that, and so
     does one that gives a run several GPUs.
     gpu_memory_gb tells which pool is larger when a run outgrows its GPU. mps: several runs on a GPU compute at a time
-    through NVIDIA's multi-process service; before Volta it would put them all into one address space.
+    through NVIDIA's multi-process service; before Volta it would put them all into one address space. memory_gb: None
+    where the site gives memory by itself. sbatch: further options by their long names, given to sbatch as they are.
     """
 
     device: Device
@@ -33,11 +60,37 @@ class Pool(Strict):
     account: str | None = None
     qos: str | None = None
     cpus: Annotated[int, Field(strict=True, ge=1)] = 1
-    memory_gb: Annotated[float, Field(strict=True, gt=0)] = 8.0
+    memory_gb: Annotated[float, Field(strict=True, gt=0)] | None = 8.0
     time_limit_min: Annotated[int, Field(strict=True, ge=1)] = 60
     gpu_memory_gb: Annotated[float, Field(strict=True, gt=0)] | None = None
     mps: Annotated[bool, Field(strict=True)] = False
     setup: list[str] = []
+    exclude: list[str] = []
+    sbatch: dict[str, Option] = {}
+
+    @field_validator("time_limit_min", mode="before")
+    @classmethod
+    def _read_time(cls, limit: object) -> object:
+        if not isinstance(limit, str):
+            return limit
+        try:
+            return requested_minutes(limit)
+        except ValueError as error:
+            raise ValueError("give minutes, 'hours:minutes:seconds' or 'days-hours:minutes:seconds'") from error
+
+    @field_validator("sbatch")
+    @classmethod
+    def _leaves_ours_alone(cls, options: dict[str, Option]) -> dict[str, Option]:
+        for name, value in options.items():
+            if name in _KEYS:
+                raise ValueError(f"'{name}' has a key of its own in a pool: '{_KEYS[name]}'")
+            if name in _OURS:
+                raise ValueError(f"'{name}' is this program's to set; leave it out")
+            if not re.fullmatch(r"[a-z][a-z0-9-]+", name):
+                raise ValueError(f"'{name}' is no long option of sbatch, such as 'gpus-per-node'")
+            if isinstance(value, str) and not value.isprintable():
+                raise ValueError(f"'{name}' must be one line")
+        return {name: value for name, value in options.items() if value is not False}
 
     @field_validator("mps")
     @classmethod
@@ -72,6 +125,24 @@ class Rule(Strict):
         return all(
             axes[axis] in value if isinstance(value, list) else axes[axis] == value for axis, value in self.when.items()
         )
+
+
+def requested_minutes(text: str) -> int:
+    """Read a time limit as sbatch does, into whole minutes: "90", "90:00", "1:30:00", "2-0", "1-12:00:00".
+
+    Raises ValueError.
+    """
+    days, dash, clock = text.rpartition("-")
+    parts = [int(part) for part in clock.split(":")]
+    if dash:
+        hours, minutes, _ = [*parts, 0, 0][:3]
+    elif len(parts) == 3:
+        hours, minutes, _ = parts
+    else:
+        hours, minutes = 0, parts[0]
+    if len(parts) > 3 or min(parts) < 0:
+        raise ValueError(text)
+    return (int(days or 0) * 24 + hours) * 60 + minutes
 
 
 def several_gpus(gres: str | None, count: int) -> str | None:

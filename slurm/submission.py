@@ -35,9 +35,11 @@ def resources(pool: Pool, workers: int, gpus: int = 1) -> Resources:
         account=pool.account,
         qos=pool.qos,
         cpus=pool.cpus * workers * gpus,
-        memory_gb=pool.memory_gb * workers * gpus,
+        memory_gb=None if pool.memory_gb is None else pool.memory_gb * workers * gpus,
         time_limit_min=pool.time_limit_min,
         setup=pool.setup,
+        exclude=pool.exclude,
+        sbatch=pool.sbatch,
     )
 
 
@@ -108,7 +110,7 @@ def _prepared(array: ArrayRecord, folder: Path, bundle: Path, max_parallel: int 
         qos=wanted.qos,
         exclude=",".join(wanted.exclude) or None,
         cpus_per_task=wanted.cpus,
-        mem=f"{round(wanted.memory_gb * 1024)}MB",
+        mem=None if wanted.memory_gb is None else f"{round(wanted.memory_gb * 1024)}MB",
         time=wanted.time_limit_min,
         setup=wanted.setup or None,
         signal_delay_s=_signal_delay_s(wanted.time_limit_min),
@@ -118,7 +120,7 @@ def _prepared(array: ArrayRecord, folder: Path, bundle: Path, max_parallel: int 
         stderr_to_stdout=True,
         wckey=None,
         comment=f"sweep: {sum(map(len, array.tasks))} runs",
-        additional_parameters={"requeue": True},
+        additional_parameters={**wanted.sbatch, "requeue": True},
     )
     return executor
 

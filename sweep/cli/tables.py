@@ -210,7 +210,9 @@ def array_line(array: ArrayRecord) -> str:
     wanted = array.resources
     runs = sum(map(len, array.tasks))
     where = ", ".join(filter(None, (f"partition {wanted.partition}", wanted.gres, wanted.constraint)))
-    needs = f"{wanted.cpus} CPUs, {wanted.memory_gb:g} GB, {wanted.time_limit_min} min"
+    memory = "" if wanted.memory_gb is None else f"{wanted.memory_gb:g} GB, "
+    given = "".join(f", --{name}={value}" for name, value in wanted.sbatch.items()).replace("=True", "")
+    needs = f"{wanted.cpus} CPUs, {memory}{wanted.time_limit_min} min{given}"
     without = f", not on {', '.join(wanted.exclude)}" if wanted.exclude else ""
     return f"{array.pool}: {runs} runs in {len(array.tasks)} jobs; {where}; {needs}{without}"
 

@@ -103,12 +103,15 @@ def srun_command(pool: Pool, job_name: str, command: Sequence[str]) -> list[str]
         "nodes": "1",
         "ntasks": "1",
         "cpus-per-task": "1",
-        "mem": f"{round(min(pool.memory_gb, PROBE_MEMORY_GB) * 1024)}M",
+        "mem": f"{round(min(pool.memory_gb, PROBE_MEMORY_GB) * 1024)}M" if pool.memory_gb else None,
+        "exclude": ",".join(pool.exclude),
         "time": str(PROBE_MIN),
         "immediate": str(FREE_NODE_S),
     }
     script = "\n".join([*pool.setup, f"exec {shlex.join(command)}"])
-    return ["srun", *(f"--{key}={value}" for key, value in options.items() if value), "bash", "-c", script]
+    given = [f"--{key}={value}" for key, value in options.items() if value]
+    more = [f"--{key}" if value is True else f"--{key}={value}" for key, value in pool.sbatch.items()]
+    return ["srun", *given, *more, "bash", "-c", script]
 
 
 def _probe_arguments(sweep: Sweep, nonce: str) -> list[str]:

@@ -107,7 +107,7 @@ def remedy(row: PlanRow, *, asked: bool, ground: Ground | None = None) -> Remedy
 def _kept(had: Resources, usual: Resources) -> Change:
     """Keep what an earlier retry gave: a run that needed more memory needs it still."""
     return Change(
-        memory_gb=had.memory_gb if had.memory_gb > usual.memory_gb else None,
+        memory_gb=had.memory_gb if had.memory_gb and had.memory_gb > (usual.memory_gb or 0.0) else None,
         time_limit_min=had.time_limit_min if had.time_limit_min > usual.time_limit_min else None,
         exclude=tuple(had.exclude),
     )
@@ -116,7 +116,9 @@ def _kept(had: Resources, usual: Resources) -> Change:
 def _more_memory(
     row: PlanRow, start: str, kept: Change, had: Resources, usual: Resources, partition: PartitionLimits | None
 ) -> Remedy:
-    wanted = max(had.memory_gb * MORE_MEMORY, usual.memory_gb)  # the cluster file may have been mended meanwhile
+    if had.memory_gb is None:
+        return Remedy(row, True, f"{start}; its pool asks for no memory: give it a 'memory_gb' if it fails again", kept)
+    wanted = max(had.memory_gb * MORE_MEMORY, usual.memory_gb or 0.0)  # the cluster file may have been mended meanwhile
     cap = partition and min(partition.node_memory_gb, partition.max_memory_gb or partition.node_memory_gb)
     if cap is not None and wanted > cap:
         if had.memory_gb >= cap:

@@ -193,3 +193,23 @@ def test_a_folder_that_was_moved_keeps_its_jobs(on_slurm: Command, data: Path, t
     assert states(on_slurm, file)[RUN]["state"] == "running"
     on_slurm("cancel", file, "--yes")
     assert wait_for_state(on_slurm, file, RUN, "cancelled", "failed")["state"] == "cancelled"
+
+
+def test_a_pool_takes_any_option_of_sbatch(
+    slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
+) -> None:
+    """And asks for no memory where the site gives it by itself; its time is written as Slurm writes it."""
+    pool = {
+        "device": "cpu",
+        "partition": "cpu",
+        "cpus": 4,
+        "memory_gb": None,
+        "time_limit_min": "0:30:00",
+        "sbatch": {"nice": 77, "comment": "two words"},
+    }
+    file = slurm_file(tmp_path, data, pools={"cpu": pool})
+    slurm.run("scontrol", "update", "nodename=cpu-1", "state=drain", "reason=test")
+    assert "--nice=77" in on_slurm("submit", file, "--yes").stderr
+    assert slurm.run("squeue", "-h", "-o", "%y|%l|%k|%m").strip() == "77|30:00|two words|500M"
+    slurm.run("scontrol", "update", "nodename=cpu-1", "state=resume")
+    assert wait_for_state(on_slurm, file, RUN, "done", "failed")["state"] == "done"
