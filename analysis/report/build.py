@@ -33,7 +33,7 @@ ProgressReport = Callable[[str, int, int], None]
 # With a page for each of 156 runs the file can still be mailed. In a larger sweep only runs that are not done get a
 # page, up to this many; the table of runs has the results of the others.
 MOST_PAGES = 500
-PAGE_ORDER = ("failed", "stale", "interrupted", "running", "cancelled", "queued", "planned")
+PAGE_ORDER = ("failed", "stale", "stalled", "interrupted", "running", "starting", "cancelled", "queued", "planned")
 UNSAFE_IN_ANCHOR = re.compile(r"[^A-Za-z0-9._=+-]")
 
 

@@ -15,7 +15,7 @@ from trainer.records.result import Result
 
 NAMED = 12  # runs linked for each reason
 # States before a run is done; such runs are not told apart by a reason.
-ON_THE_WAY = ("running", "queued", "planned")
+ON_THE_WAY = ("running", "starting", "queued", "planned")
 
 
 class Entry(NamedTuple):

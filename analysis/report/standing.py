@@ -10,6 +10,8 @@ from analysis.study import Standing
 SIGNS: dict[str, str] = {
     "done": "■",
     "running": "▶\ufe0e",
+    "stalled": "!",
+    "starting": "▷",
     "queued": "…",
     "interrupted": "‖",
     "failed": "✗",
