@@ -144,7 +144,7 @@ def planned(sweep: Sweep, seen: Look) -> list[PlanRow]:
 def _draw_status(
     rows: Sequence[PlanRow], file: Path, shown: Sequence[RunStatus], *, only_failed: bool, every: bool
 ) -> None:
-    from sweep.cli.tables import failures, legend, listed, matrix, run_table, time_left
+    from sweep.cli.tables import failures, legend, listed, matrix, reasons, run_table, time_left
 
     if not only_failed:
         out.print(matrix(rows), legend(shown), *time_left(rows), "", sep="\n", highlight=False)
@@ -153,6 +153,8 @@ def _draw_status(
             out.print(run_table(lines))
     elif not shown:
         out.print("no run failed")
+    if not only_failed:
+        out.print(reasons(shown), end="", highlight=False, soft_wrap=True)
     out.print(failures(shown, str(file)), end="", highlight=False, soft_wrap=True)
 
 

@@ -33,6 +33,7 @@ LOOKS = {
 }
 LISTED = 40  # above this many runs only those that someone may want to act on get a line of their own
 OF_INTEREST = (State.RUNNING, State.STALLED, State.INTERRUPTED, State.FAILED, State.STALE)
+EXPLAINED = (State.STALLED, State.INTERRUPTED, State.STARTING, State.QUEUED, State.CANCELLED)
 SHOWN = 3  # names of a group that are spelt out
 
 
@@ -161,6 +162,21 @@ def listed(statuses: Sequence[RunStatus]) -> list[RunStatus]:
     if len(statuses) <= LISTED:
         return list(statuses)
     return [status for status in statuses if status.state in OF_INTEREST]
+
+
+def reasons(statuses: Sequence[RunStatus]) -> Text:
+    """Why runs wait, are stuck or were cut off: a line a reason, those of stuck runs first. Numbers alike are one."""
+    alike: dict[tuple[State, str], list[RunStatus]] = {}
+    for status in statuses:
+        if status.state in EXPLAINED and status.message:
+            words = re.sub(r"\d+", "#", last_line(status.message).replace(status.id, "RUN"))
+            alike.setdefault((status.state, words), []).append(status)
+    text = Text()
+    for (state, _), group in sorted(alike.items(), key=lambda item: (EXPLAINED.index(item[0][0]), -len(item[1]))):
+        sign, style = LOOKS[state]
+        text.append(f"{sign} {group[0].id if len(group) == 1 else f'{len(group)} {state.value}'}", style)
+        text.append(f"  {last_line(group[0].message)}\n")
+    return text
 
 
 def failures(statuses: Sequence[RunStatus], file: str) -> Text:
