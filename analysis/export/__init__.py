@@ -74,6 +74,5 @@ def export(study: Study, to: Target, folder: Path, progress: Progress = lambda d
 def _require(to: str, writer: _Writer) -> None:
     absent = [package for package in writer.needs if find_spec(package) is None]
     if absent:
-        raise AnalysisError(
-            f"export to {to} needs {' and '.join(absent)}; install it with: pip install 'sweep[{writer.extra}]'"
-        )
+        install = f"install it in sweep's own folder: pip install '.[{writer.extra}]'"
+        raise AnalysisError(f"export to {to} needs {' and '.join(absent)}; {install}")

@@ -571,11 +571,11 @@ def test_a_killed_export_to_mlflow_leaves_the_store_as_it_was(folder: Path, tmp_
 @pytest.mark.parametrize(
     ("to", "package", "sentence"),
     [
-        ("parquet", "pyarrow", "needs pyarrow; install it with: pip install 'sweep[parquet]'"),
-        ("tensorboard", "tensorboard", "needs tensorboard; install it with: pip install 'sweep[tensorboard]'"),
-        ("mlflow", "mlflow", "needs mlflow; install it with: pip install 'sweep[mlflow]'"),
-        ("mlflow", "sqlalchemy", "needs sqlalchemy; install it with: pip install 'sweep[mlflow]'"),
-        ("wandb-offline", "wandb", "needs wandb; install it with: pip install 'sweep[wandb]'"),
+        ("parquet", "pyarrow", "needs pyarrow; install it in sweep's own folder: pip install '.[parquet]'"),
+        ("tensorboard", "tensorboard", "needs tensorboard; install it in sweep's own folder: pip install"),
+        ("mlflow", "mlflow", "needs mlflow; install it in sweep's own folder: pip install '.[mlflow]'"),
+        ("mlflow", "sqlalchemy", "needs sqlalchemy; install it in sweep's own folder: pip install '.[mlflow]'"),
+        ("wandb-offline", "wandb", "needs wandb; install it in sweep's own folder: pip install '.[wandb]'"),
     ],
 )
 def test_a_package_that_is_not_installed_is_one_sentence(
