@@ -569,23 +569,24 @@ def test_a_killed_export_to_mlflow_leaves_the_store_as_it_was(folder: Path, tmp_
 
 
 @pytest.mark.parametrize(
-    ("to", "package", "sentence"),
+    ("to", "package", "extra"),
     [
-        ("parquet", "pyarrow", "needs pyarrow; install it in sweep's own folder: pip install '.[parquet]'"),
-        ("tensorboard", "tensorboard", "needs tensorboard; install it in sweep's own folder: pip install"),
-        ("mlflow", "mlflow", "needs mlflow; install it in sweep's own folder: pip install '.[mlflow]'"),
-        ("mlflow", "sqlalchemy", "needs sqlalchemy; install it in sweep's own folder: pip install '.[mlflow]'"),
-        ("wandb-offline", "wandb", "needs wandb; install it in sweep's own folder: pip install '.[wandb]'"),
+        ("parquet", "pyarrow", "parquet"),
+        ("tensorboard", "tensorboard", "tensorboard"),
+        ("mlflow", "mlflow", "mlflow"),
+        ("mlflow", "sqlalchemy", "mlflow"),
+        ("wandb-offline", "wandb", "wandb"),
     ],
 )
 def test_a_package_that_is_not_installed_is_one_sentence(
-    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: Target, package: str, sentence: str
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, to: Target, package: str, extra: str
 ) -> None:
     """What to install, before anything is written."""
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(AnalysisError) as caught:
         export(study_of(folder), to, tmp_path / "out")
-    assert str(caught.value) == f"export to {to} {sentence}"
+    install = f"install it in sweep's own folder: pip install '.[{extra}]'"
+    assert str(caught.value) == f"export to {to} needs {package}; {install}"
     assert not (tmp_path / "out").exists()
 
 
