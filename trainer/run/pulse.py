@@ -71,13 +71,14 @@ class Pulse:
         self._go_on()
 
     def end(self) -> None:
-        """Write what is left to be written, and end the thread. Raises what `beat` does."""
+        """Write what is left to be written, and end the thread. Raises what `beat` does, once."""
         try:
             while self._writing or self._next:
                 if self._writing:
                     futures.wait([self._writing])
                 self._go_on()
         finally:
+            self._next = None
             self._thread.shutdown()
 
     def _go_on(self) -> None:

@@ -257,13 +257,12 @@ def test_the_sizes_the_disk_check_counts_with_are_the_networks(architecture: str
     assert real <= ARCHITECTURES[architecture].parameters <= 1.03 * real
 
 
-@pytest.mark.slow
 def test_what_runs_need_of_a_gpu_is_compared_with_what_it_has(tmp_path: Path, data: Path, fake: Put) -> None:
     """The pool that says what its GPUs have is judged; nothing is guessed of the other."""
     fits = CLUSTER.replace("constraint: v100-32gb", "constraint: v100-32gb, gpu_memory_gb: 16")
-    assert diagnose(load(tmp_path, data, cluster=fits))["GPU memory large"].state == "ok"
+    assert diagnose(load(tmp_path, data, cluster=fits), until="GPU")["GPU memory large"].state == "ok"
     tight = CLUSTER.replace("constraint: v100-32gb", "constraint: v100-32gb, gpu_memory_gb: 2")
-    check = diagnose(load(tmp_path, data, cluster=tight))["GPU memory large"]
+    check = diagnose(load(tmp_path, data, cluster=tight), until="GPU")["GPU memory large"]
     assert check.state == "problem"
     assert "GiB of a GPU, which has 2; send it to another pool" in check.line()
 

@@ -106,3 +106,21 @@ def test_a_run_that_was_taken_over_writes_no_more(claim: Claim) -> None:
     with pytest.raises(ClaimLost):
         pulse.end()
     assert not claim.folder.progress.exists()
+
+
+def test_a_disk_that_fails_to_the_end_is_heard_of_once(claim: Claim, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run fails of it, and then sees its writes through once more: nothing is left to be written."""
+    slow = threading.Event()
+
+    def fail(path: Path, progress: object) -> None:
+        assert slow.wait(30)
+        raise OSError(5, "Input/output error", str(path))
+
+    monkeypatch.setattr(pulse_module, "write_json", fail)
+    pulse = Pulse(claim.folder, claim, EPOCHS)
+    pulse.beat(after(1), 4)
+    pulse.beat(after(2), 4)
+    slow.set()
+    with pytest.raises(OSError, match="Input/output error"):
+        pulse.end()
+    pulse.end()
