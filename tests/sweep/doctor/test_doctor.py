@@ -261,10 +261,10 @@ def test_what_runs_need_of_a_gpu_is_compared_with_what_it_has(tmp_path: Path, da
     """The pool that says what its GPUs have is judged; nothing is guessed of the other."""
     fits = CLUSTER.replace("constraint: v100-32gb", "constraint: v100-32gb, gpu_memory_gb: 16")
     assert diagnose(load(tmp_path, data, cluster=fits), until="GPU")["GPU memory large"].state == "ok"
-    tight = CLUSTER.replace("constraint: v100-32gb", "constraint: v100-32gb, gpu_memory_gb: 2")
+    tight = CLUSTER.replace("constraint: v100-32gb", "constraint: v100-32gb, gpu_memory_gb: 0.5")
     check = diagnose(load(tmp_path, data, cluster=tight), until="GPU")["GPU memory large"]
     assert check.state == "problem"
-    assert "GiB of a GPU, which has 2; send it to another pool" in check.line()
+    assert "GiB of a GPU, which has 0.5; send it to another pool" in check.line()
 
 
 @pytest.mark.slow
