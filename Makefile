@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 SWEEP := $(BIN)/sweep
 FILE ?= configs/thesis.yaml
-# Three at once on two cores: a third of what tests take is waiting, for Slurm most of all. Many start processes of their
-# own; more at once would need more memory than a laptop has.
+# Many tests start processes of their own; more than two at once would need more memory than a laptop has.
+# Three at a time on two cores: a third of what the tests take is waiting, for Slurm most of all.
 PYTEST := $(BIN)/pytest -n 3 --dist loadgroup
 QUICKSTART := configs/quickstart.yaml
 DRAWN := data/quickstart
