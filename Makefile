@@ -6,8 +6,7 @@ BIN := $(VENV)/bin
 SWEEP := $(BIN)/sweep
 FILE ?= configs/thesis.yaml
 # Many tests start processes of their own; more than two at once would need more memory than a laptop has.
-# Three at a time on two cores: a third of what the tests take is waiting, for Slurm most of all.
-PYTEST := $(BIN)/pytest -n 3 --dist loadgroup
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
 QUICKSTART := configs/quickstart.yaml
 DRAWN := data/quickstart
 CLUSTER ?= .cluster
