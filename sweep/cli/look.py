@@ -40,7 +40,7 @@ def plan(
     from sweep.cli.tables import plan_line, plan_tables, rests_on, state_line
     from sweep.plan.memory import needs
 
-    for need in needs(sweep):
+    for need in needs(sweep, sweep.runs):
         words = "; ".join(need.problem) if need.problem else need.warning
         if words:
             err.print(f"pool '{need.pool}': {words}", style="yellow", highlight=False, soft_wrap=True)

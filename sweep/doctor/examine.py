@@ -203,15 +203,17 @@ def _disk(sweep: Sweep, pools: Mapping[str, Pool]) -> Iterator[Check]:
 
 def _gpu_memory(sweep: Sweep) -> Iterator[Check]:
     """Compare what runs need of a GPU with what the pools say their GPUs have."""
-    for need in needs(sweep):
+    for need in needs(sweep, sweep.runs):
         name = f"GPU memory {need.pool}"
         if need.problem:
             yield Check(name, Verdict.PROBLEM, *need.problem)
         elif need.warning:
             yield Check(name, Verdict.WARNING, need.warning, "lower 'batch_size' or 'runs_per_gpu' if runs fail of it")
         else:
-            shared = f"{need.workers} × " if need.workers > 1 else ""
-            yield Check(name, Verdict.OK, f"{need.run} needs about {shared}{need.gib:.1f} of {need.gpu_gib:g} GiB")
+            beside = f" with {len(need.gibs) - 1} beside it" if len(need.gibs) > 1 else ""
+            yield Check(
+                name, Verdict.OK, f"{need.run}{beside} needs about {sum(need.gibs):.1f} of {need.gpu_gib:g} GiB"
+            )
 
 
 def _parallel(sweep: Sweep, pools: Mapping[str, Pool]) -> int | None:

@@ -5,7 +5,8 @@ evaluation live together. Counted, not measured: cuDNN's workspaces and what tor
 up to a third on an H200, which the allocator gives back where memory is short.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
 from typing import NamedTuple
 
 from slurm.pools import Pool
@@ -26,50 +27,53 @@ ALONE, NEAR = 1.15, 0.9
 class Need(NamedTuple):
     """What the runs of a pool need of a GPU at most, where the pool says what its GPUs have.
 
-    run: the one that needs most; gib: of its process; workers: how many processes share a GPU.
+    run: the one that needs most; gibs: of the processes that may share a GPU, the largest first.
     """
 
     pool: str
     run: str
-    gib: float
-    workers: int
+    gibs: tuple[float, ...]
     gpu_gib: float
 
     @property
     def fit(self) -> int:
-        """How many such processes fit on the GPU."""
-        return int(self.gpu_gib / self.gib)
+        """How many of its largest processes fit on the GPU."""
+        return sum(together <= self.gpu_gib for together in accumulate(self.gibs))
 
     @property
     def problem(self) -> tuple[str, str] | None:
         """Why they do not fit, and what to do."""
-        if self.gib > ALONE * self.gpu_gib:
-            words = f"{self.run} needs about {self.gib:.1f} GiB of a GPU, which has {self.gpu_gib:g}"
+        if self.gibs[0] > ALONE * self.gpu_gib:
+            words = f"{self.run} needs about {self.gibs[0]:.1f} GiB of a GPU, which has {self.gpu_gib:g}"
             return words, "send it to another pool, give it more GPUs ('execution.gpus_per_run'), or lower 'batch_size'"
-        if self.workers > max(1, self.fit):
-            shared = f"{self.workers} runs on a GPU need about {self.workers * self.gib:.1f} GiB of it ({self.run})"
+        if len(self.gibs) > max(1, self.fit):
+            shared = f"{len(self.gibs)} runs on a GPU need up to about {sum(self.gibs):.1f} GiB of it ({self.run})"
             return f"{shared}, and it has {self.gpu_gib:g}", f"set 'cluster.runs_per_gpu: {max(1, self.fit)}'"
         return None
 
     @property
     def warning(self) -> str | None:
         """That they may not fit."""
-        needed = self.gib * self.workers
+        needed = sum(self.gibs)
         if self.problem or needed <= NEAR * self.gpu_gib:
             return None
         return f"{self.run} and its like need about {needed:.1f} of {self.gpu_gib:g} GiB; they may just not fit"
 
 
-def needs(sweep: Sweep) -> Iterator[Need]:
-    """What each pool's GPUs must give at most; of pools that say how much they have."""
-    if sweep.cluster is None:
+def needs(sweep: Sweep, runs: Iterable[PlacedRun]) -> Iterator[Need]:
+    """What each pool's GPUs must give at most for these runs; of pools that say how much they have."""
+    if sweep.cluster is None or sweep.execution.device == "cpu":
         return
-    section, gpus = sweep.cluster.section, sweep.execution.gpus_per_run
-    for name, pool in sweep.cluster.pools.items():
-        runs = [placed for placed in sweep.runs if placed.pool == name]
-        if runs and pool.gpu_memory_gb and pool.device != "cpu":
-            gib, largest = max((run_gib(placed, pool, gpus), placed.id) for placed in runs)
-            yield Need(name, largest, gib + CONTEXT_GIB, section.runs_per_gpu, pool.gpu_memory_gb)
+    placed_in: dict[str, list[PlacedRun]] = {}
+    for placed in runs:
+        placed_in.setdefault(placed.pool, []).append(placed)
+    gpus = sweep.execution.gpus_per_run
+    for name, group in placed_in.items():
+        pool = sweep.cluster.pools[name]
+        if pool.gpu_memory_gb and pool.device != "cpu":
+            sizes = sorted(((run_gib(placed, pool, gpus) + CONTEXT_GIB, placed.id) for placed in group), reverse=True)
+            gibs = tuple(gib for gib, _ in sizes[: sweep.cluster.section.runs_per_gpu])
+            yield Need(name, sizes[0][1], gibs, pool.gpu_memory_gb)
 
 
 def run_gib(placed: PlacedRun, pool: Pool, gpus: int = 1) -> float:

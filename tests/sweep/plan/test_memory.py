@@ -1,18 +1,25 @@
 """What a run needs of a GPU's memory is known before it is sent to one."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import REPOSITORY
 
+from slurm.limits import ClusterLimits
 from slurm.pools import Pool
 from sweep.config.load import load_sweep
 from sweep.config.schema import PlacedRun, Sweep
 from sweep.errors import InputError
+from sweep.plan.cost import CostModel
 from sweep.plan.memory import Need, needs, run_gib
+from sweep.plan.rows import make_plan
+from sweep.status.state import RunStatus, State
 from sweep.submit import target
+from sweep.submit.remedies import Change
+from sweep.submit.target import OnSlurm
 from trainer.records.recipe import Recipe
 from trainer.records.run import Run, RunSpec
 
@@ -27,7 +34,7 @@ COUNTED = {
 }
 
 
-TOO_MANY = "{} runs on a GPU need about {:.1f} GiB of it (r), and it has {}; set 'cluster.runs_per_gpu: {}'"
+TOO_MANY = "{} runs on a GPU need up to about {:.1f} GiB of it (r), and it has {}; set 'cluster.runs_per_gpu: {}'"
 
 
 def placed(architecture: str, size: int, *, ratio: float = 1.0, **recipe: Any) -> PlacedRun:
@@ -78,17 +85,20 @@ def test_what_does_not_fit_is_said_with_what_to_do(
     gib: float, workers: int, gpu: float, problem: str | None, warning: str | None
 ) -> None:
     """An estimate refuses no run that may just fit."""
-    need = Need("p", "r", gib, workers, gpu)
+    need = Need("p", "r", (gib,) * workers, gpu)
     assert ("; ".join(need.problem) if need.problem else None) == problem
     assert need.warning == warning
 
 
-def study(folder: Path, *, precision: str = "fp32", **section: Any) -> Sweep:
-    pools = {"p100": {"device": "p100", "partition": "p100", "gpu_memory_gb": 12}}
+def study(folder: Path, *, precision: str = "fp32", grid: Mapping[str, Any] = {}, **section: Any) -> Sweep:
+    pools = {
+        name: {"device": device, "partition": "gpu", "gpu_memory_gb": gib}
+        for name, device, gib in (("p100", "p100", 12), ("large", "v100", 32))
+    }
     (folder / "cluster.yaml").write_text(json.dumps({"name": "lab", "pools": pools}))
     sweep = {
         "name": "study",
-        "grid": {"architecture": ["vit"], "dataset": ["tinyimagenet"], "ratio": [1.0], "seed": [1]},
+        "grid": {"architecture": ["vit"], "dataset": ["tinyimagenet"], "ratio": [1.0], "seed": [1, 2], **grid},
         "training": {"precision": precision},
         "cluster": {"file": "./cluster.yaml", "assign": [{"pool": "p100"}], **section},
         "data": str(folder / "data"),
@@ -98,17 +108,48 @@ def study(folder: Path, *, precision: str = "fp32", **section: Any) -> Sweep:
     return load_sweep(folder / "study.yaml")
 
 
-def test_two_large_runs_are_not_sent_to_share_a_small_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def send(sweep: Sweep, runs: Sequence[PlacedRun], changes: Mapping[str, Change] = {}) -> Sequence[str]:
+    """What a submission of these runs to a cluster would note."""
+    assert sweep.cluster
+    limits = ClusterLimits(1001, 10_000, 10.0, None, {})
+    statuses = [RunStatus(one.spec.run, State.PLANNED, epochs=180) for one in runs]
+    rows = make_plan(sweep._replace(runs=list(runs)), statuses, CostModel())
+    return OnSlurm(sweep, sweep.cluster, limits).plan(rows, changes).notes
+
+
+def test_two_large_runs_are_not_sent_to_share_a_small_gpu(tmp_path: Path) -> None:
     """Two ViTs at 64×64 pixels in fp32 on 12 GB: refused before anything is submitted."""
-    monkeypatch.setattr(target, "read_limits", lambda: None)
-    monkeypatch.setattr(target, "problems", lambda *pool, **shares: [])
     alone = study(tmp_path)
-    assert alone.cluster
-    target.read_cluster_limits(alone, alone.cluster)
+    assert send(alone, alone.runs) == []
     shared = study(tmp_path, runs_per_gpu=2)
-    assert shared.cluster
-    with pytest.raises(InputError, match=r"pool 'p100': 2 runs on a GPU need about 12\.\d GiB.*runs_per_gpu: 1'"):
-        target.read_cluster_limits(shared, shared.cluster)
+    with pytest.raises(InputError, match=r"pool 'p100': 2 runs on a GPU need up to about 12\.\d GiB.*runs_per_gpu: 1'"):
+        send(shared, shared.runs)
+
+
+def test_only_runs_that_are_sent_are_judged_and_where_they_go(tmp_path: Path) -> None:
+    """A run that is left, or that a retry moves to a larger GPU, does not share the small one."""
+    sweep = study(tmp_path, runs_per_gpu=2)
+    assert send(sweep, []) == send(sweep, sweep.runs[:1]) == []
+    larger = {placed.id: Change(pool="large") for placed in sweep.runs}
+    assert send(sweep, sweep.runs, larger) == []
+    assert send(sweep, sweep.runs, dict(list(larger.items())[:1])) == []
+
+
+def test_a_large_run_may_share_a_gpu_with_small_ones(tmp_path: Path) -> None:
+    """What counts is the largest runs together, not the largest so many times."""
+    mixed = study(tmp_path, runs_per_gpu=2, grid={"architecture": ["vit", "resnet18"], "seed": [1]})
+    assert len(mixed.runs) == 2
+    assert send(mixed, mixed.runs) == []
+    (need,) = needs(mixed, mixed.runs)
+    assert (need.run, len(need.gibs), need.fit) == ("vit-tinyimagenet-r1.0-s1", 2, 2)
+    assert need.gibs[0] > need.gibs[1]
+
+
+def test_runs_on_the_cpu_need_no_gpu(tmp_path: Path) -> None:
+    sweep = study(tmp_path, runs_per_gpu=2)
+    assert list(needs(sweep, sweep.runs))
+    on_cpu = sweep._replace(execution=sweep.execution.model_copy(update={"device": "cpu"}))
+    assert not list(needs(on_cpu, on_cpu.runs))
 
 
 def test_a_format_that_a_pool_s_gpu_emulates_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,5 +163,8 @@ def test_a_format_that_a_pool_s_gpu_emulates_is_refused(tmp_path: Path, monkeypa
 
 
 def test_the_study_s_own_pools_hold_its_runs() -> None:
-    for need in needs(load_sweep(REPOSITORY / "configs" / "thesis.yaml")):
+    thesis = load_sweep(REPOSITORY / "configs" / "thesis.yaml")
+    found = list(needs(thesis, thesis.runs))
+    assert {need.pool for need in found} == {"v100-16gb", "p100-12gb", "v100-32gb"}
+    for need in found:
         assert need.problem is need.warning is None, need
