@@ -1,8 +1,9 @@
 """The GPU memory that runs need at their peak, and the pools that cannot give it. Pure.
 
 All images of a run, its weights with gradients and AdamW's two moments, a recorded step's activations and those of an
-evaluation live together. Counted, not measured: cuDNN's workspaces and what torch's allocator keeps unused come on top,
-up to a third on an H200, which the allocator gives back where memory is short.
+evaluation live together. Counted, not measured: workspaces and what torch's allocator keeps unused are left out. With
+them a process held 1.2 to 1.4 times as much on an H200, CUDA's own included (benchmarks/results, n = 1, algorithms
+searched for). The allocator gives that back where its own process is short of memory, not to others on the GPU.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,12 +13,12 @@ from typing import NamedTuple
 from slurm.pools import Pool
 from sweep.config.schema import PlacedRun, Sweep
 from trainer.models.catalog import ARCHITECTURES
+from trainer.records.recipe import replica_batch
 
 GIB = 2**30
 CONTEXT_GIB = 0.6  # CUDA's own, of each process (H200, torch 2.11)
 EVALUATION_BATCH = 2500  # trainer.loop.device's, on a GPU
 COPIES = 4  # of the weights: they, their gradients and AdamW's two moments, in fp32 all
-REDUCED = ("fp16", "bf16")
 AUTO_IS_FP32 = ("cpu", "p100")
 # An estimate is no reason to refuse what may just fit: alone, a run must be beyond it by this much. What is wrong with
 # runs that share a GPU is mended by sharing less, which costs little, so they have to fit.
@@ -80,10 +81,10 @@ def run_gib(placed: PlacedRun, pool: Pool, gpus: int = 1) -> float:
     """Count what a run needs on each of its GPUs, in GiB, besides CUDA's own."""
     recipe = placed.spec.training
     network = ARCHITECTURES[placed.spec.run.architecture]
-    auto = "fp32" if pool.device in AUTO_IS_FP32 else "reduced"
-    precision = auto if recipe.precision == "auto" else recipe.precision
-    part = network.reduced if precision in (*REDUCED, "reduced") else 1.0
-    step = recipe.replicas // gpus * recipe.batch_size * network.step_bytes(placed.image_size)
+    auto_is_fp32 = recipe.precision == "auto" and pool.device in AUTO_IS_FP32
+    part = 1.0 if auto_is_fp32 or recipe.precision == "fp32" else network.reduced
+    batch, _ = replica_batch(placed.train_samples, recipe)
+    step = recipe.replicas // gpus * batch * network.step_bytes(placed.image_size)
     evaluation = min(EVALUATION_BATCH, placed.val_samples) * network.evaluation_bytes(placed.image_size)
     images = (placed.train_samples + placed.val_samples) * 3 * placed.image_size**2
     weights = COPIES * 4 * network.parameters

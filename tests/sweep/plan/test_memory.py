@@ -61,6 +61,13 @@ def test_what_a_run_needs_follows_its_recipe_and_its_images() -> None:
     assert run_gib(placed("vit", 64, ratio=0.1), POOL) == pytest.approx(whole - 0.9 * 1.14, abs=0.05)
 
 
+def test_a_replica_with_few_images_needs_no_more_than_they_take() -> None:
+    """A batch of 4,096 is one of 250 where a replica has so many."""
+    few = placed("vit", 32, ratio=0.02, batch_size=4096)
+    assert run_gib(few, POOL) == run_gib(placed("vit", 32, ratio=0.02, batch_size=250), POOL)
+    assert run_gib(few, POOL) > run_gib(placed("vit", 32, ratio=0.02), POOL)
+
+
 def test_auto_is_the_format_of_the_pool_s_device() -> None:
     """fp32 on a P100, which has no other that is fast."""
     auto = placed("vit", 64, precision="auto")
