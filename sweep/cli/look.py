@@ -41,9 +41,9 @@ def plan(
     from sweep.plan.memory import needs
 
     for need in needs(sweep, sweep.runs):
-        words = "; ".join(need.problem) if need.problem else need.warning
+        words = need.problem or need.warning
         if words:
-            err.print(f"pool '{need.pool}': {words}", style="yellow", highlight=False, soft_wrap=True)
+            err.print(f"pool '{need.pool}': {'; '.join(words)}", style="yellow", highlight=False, soft_wrap=True)
     if not out.is_terminal:
         for row in rows:
             print(plan_line(row))

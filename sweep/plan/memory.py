@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import NamedTuple
 
-from slurm.pools import Pool
+from slurm.pools import LEAST_GPU_GIB, Pool
 from sweep.config.schema import PlacedRun, Sweep
 from trainer.models.catalog import ARCHITECTURES
 from trainer.records.recipe import replica_batch
@@ -26,15 +26,22 @@ ALONE, NEAR = 1.15, 0.9
 
 
 class Need(NamedTuple):
-    """What the runs of a pool need of a GPU at most, where the pool says what its GPUs have.
+    """What the runs of a pool need of a GPU at most.
 
-    run: the one that needs most; gibs: of the processes that may share a GPU, the largest first.
+    run: the one that needs most; gibs: of the processes that may share a GPU, the largest first. stated: whether the
+    pool says what its GPUs have; otherwise gpu_gib is the least that GPUs of its kind have, and refuses nothing.
     """
 
     pool: str
     run: str
     gibs: tuple[float, ...]
     gpu_gib: float
+    stated: bool = True
+
+    @property
+    def has(self) -> str:
+        """What a GPU has, in words."""
+        return f"{'' if self.stated else 'at least '}{self.gpu_gib:g} GiB"
 
     @property
     def fit(self) -> int:
@@ -44,25 +51,36 @@ class Need(NamedTuple):
     @property
     def problem(self) -> tuple[str, str] | None:
         """Why they do not fit, and what to do."""
-        if self.gibs[0] > ALONE * self.gpu_gib:
-            words = f"{self.run} needs about {self.gibs[0]:.1f} GiB of a GPU, which has {self.gpu_gib:g}"
-            return words, "send it to another pool, give it more GPUs ('execution.gpus_per_run'), or lower 'batch_size'"
-        if len(self.gibs) > max(1, self.fit):
-            shared = f"{len(self.gibs)} runs on a GPU need up to about {sum(self.gibs):.1f} GiB of it ({self.run})"
-            return f"{shared}, and it has {self.gpu_gib:g}", f"set 'cluster.runs_per_gpu: {max(1, self.fit)}'"
-        return None
+        return self._misfit if self.stated else None
 
     @property
-    def warning(self) -> str | None:
-        """That they may not fit."""
-        needed = sum(self.gibs)
-        if self.problem or needed <= NEAR * self.gpu_gib:
+    def warning(self) -> tuple[str, str] | None:
+        """That they may not fit, and what to do."""
+        if self.problem:
             return None
-        return f"{self.run} and its like need about {needed:.1f} of {self.gpu_gib:g} GiB; they may just not fit"
+        if self._misfit:
+            words, remedy = self._misfit
+            return words, f"give the pool its 'gpu_memory_gb' if that is more, otherwise {remedy}"
+        needed = sum(self.gibs)
+        if needed <= NEAR * self.gpu_gib:
+            return None
+        words = f"{self.run} and its like need about {needed:.1f} GiB of {self.has}; they may just not fit"
+        return words, "lower 'batch_size' or 'runs_per_gpu' if runs fail of it"
+
+    @property
+    def _misfit(self) -> tuple[str, str] | None:
+        if self.gibs[0] > ALONE * self.gpu_gib:
+            words = f"{self.run} needs about {self.gibs[0]:.1f} GiB of a GPU, which has {self.has}"
+            more = "send it to another pool, give it more GPUs ('execution.gpus_per_run')"
+            return words, f"{more}, lower 'batch_size', or take another 'precision'"
+        if len(self.gibs) > max(1, self.fit):
+            shared = f"{len(self.gibs)} runs on a GPU need up to about {sum(self.gibs):.1f} GiB of it ({self.run})"
+            return f"{shared}, and it has {self.has}", f"set 'cluster.runs_per_gpu: {max(1, self.fit)}'"
+        return None
 
 
 def needs(sweep: Sweep, runs: Iterable[PlacedRun]) -> Iterator[Need]:
-    """What each pool's GPUs must give at most for these runs; of pools that say how much they have."""
+    """What each pool's GPUs must give at most for these runs."""
     if sweep.cluster is None or sweep.execution.device == "cpu":
         return
     placed_in: dict[str, list[PlacedRun]] = {}
@@ -71,10 +89,11 @@ def needs(sweep: Sweep, runs: Iterable[PlacedRun]) -> Iterator[Need]:
     gpus = sweep.execution.gpus_per_run
     for name, group in placed_in.items():
         pool = sweep.cluster.pools[name]
-        if pool.gpu_memory_gb and pool.device != "cpu":
+        if pool.device != "cpu":
+            gpu_gib = pool.gpu_memory_gb or LEAST_GPU_GIB[pool.device]
             sizes = sorted(((run_gib(placed, pool, gpus) + CONTEXT_GIB, placed.id) for placed in group), reverse=True)
             gibs = tuple(gib for gib, _ in sizes[: sweep.cluster.section.runs_per_gpu])
-            yield Need(name, sizes[0][1], gibs, pool.gpu_memory_gb)
+            yield Need(name, sizes[0][1], gibs, gpu_gib, stated=pool.gpu_memory_gb is not None)
 
 
 def run_gib(placed: PlacedRun, pool: Pool, gpus: int = 1) -> float:

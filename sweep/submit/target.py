@@ -148,5 +148,5 @@ def _check_gpu_memory(
         if need.problem:
             raise InputError(f"{cluster.file}: pool '{need.pool}': {'; '.join(need.problem)}")
         if need.warning:
-            warnings.append(f"{need.pool}: {need.warning}")
+            warnings.append(f"{need.pool}: {'; '.join(need.warning)}")
     return warnings

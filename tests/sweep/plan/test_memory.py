@@ -9,7 +9,7 @@ import pytest
 from conftest import REPOSITORY
 
 from slurm.limits import ClusterLimits
-from slurm.pools import Pool
+from slurm.pools import LEAST_GPU_GIB, Pool
 from sweep.config.load import load_sweep
 from sweep.config.schema import PlacedRun, Sweep
 from sweep.errors import InputError
@@ -34,7 +34,11 @@ COUNTED = {
 }
 
 
-TOO_MANY = "{} runs on a GPU need up to about {:.1f} GiB of it (r), and it has {}; set 'cluster.runs_per_gpu: {}'"
+TOO_MANY = "{} runs on a GPU need up to about {:.1f} GiB of it (r), and it has {} GiB; set 'cluster.runs_per_gpu: {}'"
+NEAR = (
+    "r and its like need about {} GiB of {} GiB; they may just not fit; lower 'batch_size' or 'runs_per_gpu' if runs "
+    "fail of it"
+)
 
 
 def placed(architecture: str, size: int, *, ratio: float = 1.0, **recipe: Any) -> PlacedRun:
@@ -82,26 +86,34 @@ def test_auto_is_the_format_of_the_pool_s_device() -> None:
         (6.2, 1, 12, None, None),
         (6.2, 2, 12, TOO_MANY.format(2, 12.4, 12, 1), None),
         (6.2, 5, 24, TOO_MANY.format(5, 31.0, 24, 3), None),
-        (6.2, 2, 13, None, "r and its like need about 12.4 of 13 GiB; they may just not fit"),
-        (6.2, 1, 6, None, "r and its like need about 6.2 of 6 GiB; they may just not fit"),
-        (6.2, 2, 5, "r needs about 6.2 GiB of a GPU, which has 5; send it to another pool, give it more GPUs "
-         "('execution.gpus_per_run'), or lower 'batch_size'", None),
+        (6.2, 2, 13, None, NEAR.format(12.4, 13)),
+        (6.2, 1, 6, None, NEAR.format(6.2, 6)),
+        (6.2, 2, 5, "r needs about 6.2 GiB of a GPU, which has 5 GiB; send it to another pool, give it more GPUs "
+         "('execution.gpus_per_run'), lower 'batch_size', or take another 'precision'", None),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_said_with_what_to_do(
     gib: float, workers: int, gpu: float, problem: str | None, warning: str | None
 ) -> None:
-    """An estimate refuses no run that may just fit."""
+    """An estimate refuses no run that may just fit; nor does a guess at the GPU's memory refuse any."""
     need = Need("p", "r", (gib,) * workers, gpu)
     assert ("; ".join(need.problem) if need.problem else None) == problem
-    assert need.warning == warning
+    assert ("; ".join(need.warning) if need.warning else None) == warning
+    guessed = need._replace(stated=False)
+    assert guessed.problem is None
+    assert bool(guessed.warning) is bool(problem or warning)
+    assert not problem or f"at least {gpu:g} GiB; give the pool its 'gpu_memory_gb'" in "; ".join(guessed.warning or ())
 
 
-def study(folder: Path, *, precision: str = "fp32", grid: Mapping[str, Any] = {}, **section: Any) -> Sweep:
-    pools = {
-        name: {"device": device, "partition": "gpu", "gpu_memory_gb": gib}
-        for name, device, gib in (("p100", "p100", 12), ("large", "v100", 32))
-    }
+STATED: dict[str, dict[str, Any]] = {
+    "p100": {"device": "p100", "partition": "gpu", "gpu_memory_gb": 12},
+    "large": {"device": "v100", "partition": "gpu", "gpu_memory_gb": 32},
+}
+
+
+def study(
+    folder: Path, *, precision: str = "fp32", grid: Mapping[str, Any] = {}, pools: Any = STATED, **section: Any
+) -> Sweep:
     (folder / "cluster.yaml").write_text(json.dumps({"name": "lab", "pools": pools}))
     sweep = {
         "name": "study",
@@ -131,6 +143,18 @@ def test_two_large_runs_are_not_sent_to_share_a_small_gpu(tmp_path: Path) -> Non
     shared = study(tmp_path, runs_per_gpu=2)
     with pytest.raises(InputError, match=r"pool 'p100': 2 runs on a GPU need up to about 12\.\d GiB.*runs_per_gpu: 1'"):
         send(shared, shared.runs)
+
+
+@pytest.mark.parametrize("device", LEAST_GPU_GIB)
+def test_a_pool_that_does_not_say_what_its_gpus_have_is_warned_of(tmp_path: Path, device: str) -> None:
+    """By the least that GPUs of its kind have; it may have larger ones, so it is not refused what it took before."""
+    runs_per_gpu = int(LEAST_GPU_GIB[device] / 6.16) + 1
+    grid = {"seed": list(range(runs_per_gpu))}
+    pools = {"p100": {"device": device, "partition": "gpu"}}
+    (note,) = send(found := study(tmp_path, grid=grid, pools=pools, runs_per_gpu=runs_per_gpu), found.runs)
+    words = f"p100: {runs_per_gpu} runs on a GPU need up to about"
+    assert note.startswith(words)
+    assert f"at least {LEAST_GPU_GIB[device]:g} GiB; give the pool its 'gpu_memory_gb' if that is more" in note
 
 
 def test_only_runs_that_are_sent_are_judged_and_where_they_go(tmp_path: Path) -> None:
