@@ -1,20 +1,25 @@
 """What a run needs of a GPU's memory is known before it is sent to one."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, Command
+from result_fixtures import make_result, write_result
+from rich.console import Console
 
 from slurm.limits import ClusterLimits
 from slurm.pools import LEAST_GPU_GIB, Pool
+from sweep.cli.tables import plan_tables
 from sweep.config.load import load_sweep
 from sweep.config.schema import PlacedRun, Sweep
 from sweep.errors import InputError
 from sweep.plan.cost import CostModel
 from sweep.plan.memory import Need, needs, run_gib
+from sweep.plan.record import planned_run
 from sweep.plan.rows import make_plan
 from sweep.status.state import RunStatus, State
 from sweep.submit import target
@@ -181,6 +186,32 @@ def test_runs_on_the_cpu_need_no_gpu(tmp_path: Path) -> None:
     assert list(needs(sweep, sweep.runs))
     on_cpu = sweep._replace(execution=sweep.execution.model_copy(update={"device": "cpu"}))
     assert not list(needs(on_cpu, on_cpu.runs))
+
+
+@pytest.mark.slow
+def test_the_plan_says_what_does_not_fit_and_leaves_its_document_alone(sweep: Command, tmp_path: Path) -> None:
+    """In words on stderr, as JSON and as lines; nothing of runs that are done, which did fit."""
+    shared = study(tmp_path, runs_per_gpu=2)
+    for arguments in ([], ["--json"]):
+        found = sweep("plan", tmp_path / "study.yaml", *arguments)
+        assert "pool 'p100': 2 runs on a GPU need up to about" in found.stderr
+        assert "GiB" not in found.stdout
+    write_result(shared.folder, make_result(planned_run(shared.runs[0])))
+    assert "GiB" not in sweep("plan", tmp_path / "study.yaml").stderr
+
+
+def test_the_table_of_a_plan_shows_what_its_runs_need_of_a_gpu(tmp_path: Path) -> None:
+    """Of all that share one; a plan without pools has no such column."""
+    one = study(tmp_path)
+    statuses = [RunStatus(placed.spec.run, State.PLANNED, epochs=180) for placed in one.runs]
+    rows = make_plan(one, statuses, CostModel())
+    console = Console(width=200)
+    with console.capture() as drawn:
+        console.print(plan_tables(rows, list(needs(one, one.runs))))
+    assert re.search(r"p100 .* 6\.\d of 12 GiB", drawn.get())
+    with console.capture() as drawn:
+        console.print(plan_tables(rows))
+    assert "GPU memory" not in drawn.get()
 
 
 def test_a_format_that_a_pool_s_gpu_emulates_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
