@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-Device = Literal["cpu", "p100", "v100", "a100", "h100"]
+Device = Literal["cpu", "p100", "v100", "a100", "h100", "h200"]
+LEAST_GPU_GIB = {"p100": 12.0, "v100": 16.0, "a100": 40.0, "h100": 80.0, "h200": 140.0}  # of the sizes each comes in
 
 LOCAL = "local"
 Option = Annotated[str, Field(min_length=1)] | Annotated[int, Field(strict=True)] | bool

@@ -31,24 +31,25 @@ def plan(
 ) -> None:
     """Show the grid, its cost, and what is left of it."""
     from sweep.cli.execute import amount
+    from sweep.plan.memory import needs
 
     sweep = load_sweep(file, output=output, data=data, cluster=cluster)
     rows = planned(sweep, look(sweep))
+    memory = list(needs(sweep, [row.placed for row in rows if row.status.state is not State.DONE]))
+    for need in memory:
+        words = need.problem or need.warning
+        if words:
+            err.print(f"pool '{need.pool}': {'; '.join(words)}", style="yellow", highlight=False, soft_wrap=True)
     if json_:
         print_json(sweep=sweep.name, runs=[_plan_entry(row) for row in rows])
         return
     from sweep.cli.tables import plan_line, plan_tables, rests_on, state_line
-    from sweep.plan.memory import needs
 
-    for need in needs(sweep):
-        words = "; ".join(need.problem) if need.problem else need.warning
-        if words:
-            err.print(f"pool '{need.pool}': {words}", style="yellow", highlight=False, soft_wrap=True)
     if not out.is_terminal:
         for row in rows:
             print(plan_line(row))
         return
-    out.print(plan_tables(rows))
+    out.print(plan_tables(rows, memory))
     out.print(f"hours estimated {rests_on(rows)}", highlight=False)
     out.print(f"{len(rows)} runs: {state_line([row.status for row in rows])}", highlight=False)
     left = [row for row in rows if row.status.state in SUBMITTED]

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from slurm.jobs import ArrayRecord, Snapshot
+from sweep.plan.memory import Need
 from sweep.plan.rows import SUBMITTED, PlanRow
 from sweep.status.state import ON_ITS_WAY, RunStatus, State, counts
 from sweep.words import hours, last_line
@@ -51,8 +52,11 @@ def blocks(rows: Sequence[PlanRow]) -> dict[str, list[PlanRow]]:
     return grouped
 
 
-def plan_tables(rows: Sequence[PlanRow]) -> Group:
-    """Draw the grid with its cost and how it stands, the pools, and the images each ratio trains on."""
+def plan_tables(rows: Sequence[PlanRow], memory: Sequence[Need] = ()) -> Group:
+    """Draw the grid with its cost and how it stands, the pools, and the images each ratio trains on.
+
+    memory: what the pools' GPUs must give, for a column of its own; a run's, or that of those that share one.
+    """
     present = [state for state in State if any(row.status.state is state for row in rows)]
     grid = Table(box=SIMPLE)
     for name in ("architecture / dataset", "runs", "training images", "hours", "left"):
@@ -64,11 +68,12 @@ def plan_tables(rows: Sequence[PlanRow]) -> Group:
         standing = (str(sum(row.status.state is state for row in block) or "") for state in present)
         grid.add_row(name, str(len(block)), f"{min(images):,}–{max(images):,}", *_hours(block), *standing)
     pools = Table(box=SIMPLE)
-    for name in ("pool", "runs", "hours", "left"):
+    for name in ("pool", "runs", "hours", "left", *(["GPU memory"] if memory else [])):
         pools.add_column(name, justify="left" if name == "pool" else "right")
+    needed = {need.pool: f"{sum(need.gibs):.1f} of {need.has}" for need in memory}
     for pool in dict.fromkeys(row.placed.pool for row in rows):
         placed = [row for row in rows if row.placed.pool == pool]
-        pools.add_row(pool, str(len(placed)), *_hours(placed))
+        pools.add_row(pool, str(len(placed)), *_hours(placed), *([needed.get(pool, "")] if memory else []))
     return Group(grid, Columns([_samples_table(rows), pools], padding=(0, 4)))
 
 

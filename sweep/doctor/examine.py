@@ -54,7 +54,8 @@ def examine(sweep: Sweep, pools: Mapping[str, Pool], *, probe: bool) -> Iterator
             writable = True
         yield from _data(sweep)
         yield from _disk(sweep, asked)
-        yield from _gpu_memory(sweep)
+        if cluster.on_slurm:
+            yield from _gpu_memory(sweep)
         seen: dict[str, Findings] = {}
         if probe and cluster.usable and not writable:
             yield Check("nodes", Verdict.SKIPPED, "there is no output folder for them to look at")
@@ -202,16 +203,16 @@ def _disk(sweep: Sweep, pools: Mapping[str, Pool]) -> Iterator[Check]:
 
 
 def _gpu_memory(sweep: Sweep) -> Iterator[Check]:
-    """Compare what runs need of a GPU with what the pools say their GPUs have."""
-    for need in needs(sweep):
+    """Compare what runs need of a GPU with what the pools say theirs have, or with the least that their kind has."""
+    for need in needs(sweep, sweep.runs):
         name = f"GPU memory {need.pool}"
         if need.problem:
             yield Check(name, Verdict.PROBLEM, *need.problem)
         elif need.warning:
-            yield Check(name, Verdict.WARNING, need.warning, "lower 'batch_size' or 'runs_per_gpu' if runs fail of it")
+            yield Check(name, Verdict.WARNING, *need.warning)
         else:
-            shared = f"{need.workers} × " if need.workers > 1 else ""
-            yield Check(name, Verdict.OK, f"{need.run} needs about {shared}{need.gib:.1f} of {need.gpu_gib:g} GiB")
+            beside = f" with {len(need.gibs) - 1} beside it" if len(need.gibs) > 1 else ""
+            yield Check(name, Verdict.OK, f"{need.run}{beside} needs about {sum(need.gibs):.1f} GiB of {need.has}")
 
 
 def _parallel(sweep: Sweep, pools: Mapping[str, Pool]) -> int | None:

@@ -70,6 +70,8 @@ class OnSlurm:
         self.limits = limits
 
     def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change]) -> Planned:
+        """Put runs into jobs. Raises InputError for runs that do not fit on the GPUs of the pool they are sent to."""
+        warnings = _check_gpu_memory(self.sweep, self.cluster, rows, changes)
         batches = slurm_batches(self.sweep, self.cluster, rows, self.limits, changes)
         notes = []
         left_out = len(rows) - sum(len(task) for batch in batches for task in batch.tasks)
@@ -79,7 +81,7 @@ class OnSlurm:
         for name in dict.fromkeys(batch.pool for batch in batches):
             waits = delays(self.cluster.pools[name], self.limits, **sharing(self.sweep, self.cluster))
             notes += [f"{name}: {words}" for words in waits]
-        notes += [f"{need.pool}: {need.warning}" for need in needs(self.sweep) if need.warning]
+        notes += warnings
         submissions = SweepFolder(self.sweep.folder).submissions
         executor = Slurm(submissions, max_parallel=self.cluster.section.max_parallel)
         return Planned(executor, batches, sum(len(batch.tasks) for batch in batches), notes)
@@ -133,7 +135,18 @@ def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:
         if placed.device in WITHOUT_BF16 and placed.spec.training.precision == "bf16":
             words = f"a {placed.device} has no bf16, and emulates it many times slower ({placed.id})"
             raise InputError(f"{cluster.file}: pool '{placed.pool}': {words}; use 'precision: auto'")
-    for need in needs(sweep):
+    return limits
+
+
+def _check_gpu_memory(
+    sweep: Sweep, cluster: Cluster, rows: Sequence[PlanRow], changes: Mapping[str, Change]
+) -> list[str]:
+    """Warn of runs that may just not fit on a GPU where they go. Raises InputError for runs that do not."""
+    moved = {run_id: change.pool for run_id, change in changes.items() if change.pool}
+    warnings = []
+    for need in needs(sweep, (row.placed._replace(pool=moved.get(row.id, row.placed.pool)) for row in rows)):
         if need.problem:
             raise InputError(f"{cluster.file}: pool '{need.pool}': {'; '.join(need.problem)}")
-    return limits
+        if need.warning:
+            warnings.append(f"{need.pool}: {'; '.join(need.warning)}")
+    return warnings

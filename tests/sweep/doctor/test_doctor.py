@@ -258,13 +258,15 @@ def test_the_sizes_the_disk_check_counts_with_are_the_networks(architecture: str
 
 
 def test_what_runs_need_of_a_gpu_is_compared_with_what_it_has(tmp_path: Path, data: Path, fake: Put) -> None:
-    """The pool that says what its GPUs have is judged; nothing is guessed of the other."""
+    """A pool that does not say what its GPUs have is compared with the smallest of their kind."""
+    guessed = diagnose(load(tmp_path, data), until="GPU")["GPU memory large"]
+    assert (guessed.state, guessed.words[-18:]) == ("ok", "of at least 16 GiB")
     fits = CLUSTER.replace("constraint: v100-32gb", "constraint: v100-32gb, gpu_memory_gb: 16")
     assert diagnose(load(tmp_path, data, cluster=fits), until="GPU")["GPU memory large"].state == "ok"
     tight = CLUSTER.replace("constraint: v100-32gb", "constraint: v100-32gb, gpu_memory_gb: 0.5")
     check = diagnose(load(tmp_path, data, cluster=tight), until="GPU")["GPU memory large"]
     assert check.state == "problem"
-    assert "GiB of a GPU, which has 0.5; send it to another pool" in check.line()
+    assert "GiB of a GPU, which has 0.5 GiB; send it to another pool" in check.line()
 
 
 @pytest.mark.slow
