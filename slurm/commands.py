@@ -14,14 +14,15 @@ from slurm.timeouts import CALL_S, SBATCH_S
 # They beat the lines of a job script and change what is listed, and how.
 _OPTIONS = ("SLURM_", "SBATCH_", "SRUN_", "SALLOC_", "SQUEUE_", "SACCT_", "SINFO_", "SCONTROL_", "SCANCEL_", "SPRIO_")
 _NAMES_THE_CLUSTER = ("SLURM_CONF", "SLURM_CONF_SERVER")
-# What sbatch says that leaves open whether the job was taken. Any other "submission failed" is a clear no.
+# What sbatch says that leaves open whether the job was taken, and may be yet. In other words it is a no, if it is not.
 _UNCLEAR = re.compile(
     r"timed out|unable to contact|communication|connection|transport|zero bytes|standby|unexpected message|"
     r"protocol|insane|authentication|munge|munged|try again|receive",
     re.IGNORECASE,
 )
-_REFUSED = re.compile(r"(?:submission failed: |sbatch: error: |sbatch: )(.+)")
+_SAID = re.compile(r"(?:submission failed: |sbatch: error: |sbatch: )(.+)")
 _TIMED_OUT = (124, 137)  # the exit codes of `timeout`, and of what it had to kill
+_BY_SIGNAL = 128  # exit codes above this are those of what a signal killed
 
 
 class SlurmError(Exception):
@@ -90,13 +91,14 @@ def call(command: Sequence[str], *, timeout_s: float = CALL_S) -> str:
 
 
 def sbatch_failure(said: str, exit_code: int | None) -> SlurmError:
-    """Make an error of a failed sbatch: Refused where it said a clear no, else Unclear."""
+    """Make an error of a failed sbatch: Refused where Slurm answered, to be confirmed by its lists, else Unclear."""
     if exit_code in _TIMED_OUT:
         return Unclear(f"sbatch did not answer within {SBATCH_S} s")
-    refused = _REFUSED.findall(said)
+    reasons = _SAID.findall(said)
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    sentence = refused[-1].strip() if refused else lines[-1] if lines else f"sbatch failed with exit code {exit_code}"
-    return Unclear(sentence) if not refused or _UNCLEAR.search(said) else Refused(sentence)
+    sentence = reasons[-1].strip() if reasons else lines[-1] if lines else f"sbatch failed with exit code {exit_code}"
+    answered = exit_code is not None and 0 < exit_code < _BY_SIGNAL and not _UNCLEAR.search(said)
+    return Refused(sentence) if answered else Unclear(sentence)
 
 
 def _kind(said: str) -> type[SlurmError]:

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from slurm.commands import SlurmError, call
+from slurm.jobs import Resources
+from slurm.room import Cap, Room, read_room
 
 # States of a node that takes no jobs, whatever follows ("down*", "drained"). "draining" nodes end what they have.
 _OUT_OF_SERVICE = ("down", "drain", "fail", "maint", "unknown", "inval", "error", "future", "n/a")
@@ -36,6 +38,7 @@ class PartitionLimits(NamedTuple):
     max_memory_gb: float | None
     max_cpus: int | None
     groups: tuple[NodeGroup, ...]
+    qos: str | None = None
 
     @property
     def nodes(self) -> int:
@@ -66,7 +69,7 @@ class PartitionLimits(NamedTuple):
 
 
 class ClusterLimits(NamedTuple):
-    """max_array_size: one more than the highest task index. max_submit: jobs the user may have, None if nobody says.
+    """max_array_size: one more than the highest task index. room: how many more jobs Slurm takes of the user.
 
     enforced: what slurmctld refuses by accounting's word ("associations", "limits", "qos"). accounts: the user's
     accounts and the qos of each; None when accounting does not answer.
@@ -75,18 +78,32 @@ class ClusterLimits(NamedTuple):
     max_array_size: int
     max_jobs: int
     message_timeout_s: float
-    max_submit: int | None
     partitions: dict[str, PartitionLimits]
     enforced: frozenset[str] = frozenset()
     accounts: Mapping[str, frozenset[str]] | None = None
+    room: Room = Room()
+
+    def caps(self, asked: Resources) -> list[Cap]:
+        """What limits how many jobs the user may have that ask for this; the cluster's own limit is one."""
+        partition = self.partitions.get(asked.partition)
+        own = partition.qos if partition else None
+        of_names = self.room.caps(account=asked.account, qos=asked.qos, partition_qos=own, partition=asked.partition)
+        return [Cap("the cluster", self.max_jobs, 0), *of_names]
+
+
+class NodeShare(NamedTuple):
+    """What one job in a partition may have of a node, None for no limit, and the partition's own QOS."""
+
+    memory_mb: int | None = None
+    cpus: int | None = None
+    qos: str | None = None
 
 
 class Association(NamedTuple):
-    """What accounting lets the user do under an account. max_submit: jobs at a time, None for no limit."""
+    """What accounting lets the user do under an account."""
 
     account: str
     qos: frozenset[str]
-    max_submit: int | None
 
 
 def read_limits() -> ClusterLimits:
@@ -97,14 +114,15 @@ def read_limits() -> ClusterLimits:
     everywhere_mb = _number(config, "MaxMemPerNode", 0) or None
     caps = parse_caps(call(["scontrol", "-a", "-o", "show", "partition"]), everywhere_mb)
     associations = _read_associations(config.get("ClusterName"))
+    enforced = frozenset(config.get("AccountingStorageEnforce", "none").split(",")) - {"none"}
     return ClusterLimits(
         max_array_size=_number(config, "MaxArraySize", 1001),
         max_jobs=_number(config, "MaxJobCount", 10000),
         message_timeout_s=float(_number(config, "MessageTimeout", 10)),
-        max_submit=min((found.max_submit for found in associations or () if found.max_submit), default=None),
         partitions=parse_partitions(rows, caps),
-        enforced=frozenset(config.get("AccountingStorageEnforce", "none").split(",")) - {"none"},
+        enforced=enforced,
         accounts=None if associations is None else _by_account(associations),
+        room=read_room() if "limits" in enforced else Room(),
     )
 
 
@@ -114,10 +132,10 @@ def parse_config(text: str) -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in pairs}
 
 
-def parse_partitions(rows: str, caps: Mapping[str, tuple[int | None, int | None]]) -> dict[str, PartitionLimits]:
+def parse_partitions(rows: str, caps: Mapping[str, NodeShare]) -> dict[str, PartitionLimits]:
     """Read sinfo's rows "partition|availability|time limit|nodes|cpus|memory|gres|features|state".
 
-    caps: what one job may have of a node, see `parse_caps`. Raises SlurmError for rows that are something else.
+    caps: by partition, see `parse_caps`. Raises SlurmError for rows that are something else.
     """
     found: dict[str, PartitionLimits] = {}
     for row in filter(None, rows.splitlines()):
@@ -135,21 +153,22 @@ def parse_partitions(rows: str, caps: Mapping[str, tuple[int | None, int | None]
             minutes = parse_minutes(time_limit)
         except ValueError as error:
             raise SlurmError(f"sinfo printed what is not understood here: '{row}'") from error
-        cap_mb, cap_cpus = caps.get(name, (None, None))
+        cap = caps.get(name, NodeShare())
         before = found.get(name)
         found[name] = PartitionLimits(
             name=name,
             up=available == "up",
             time_limit_min=minutes,
-            max_memory_gb=None if cap_mb is None else cap_mb / 1024,
-            max_cpus=cap_cpus,
+            max_memory_gb=None if cap.memory_mb is None else cap.memory_mb / 1024,
+            max_cpus=cap.cpus,
+            qos=cap.qos,
             groups=(*(before.groups if before else ()), *([group] if group.nodes else [])),
         )
     return found
 
 
-def parse_caps(text: str, everywhere_mb: int | None = None) -> dict[str, tuple[int | None, int | None]]:
-    """Read `scontrol -o show partition`: by partition (MaxMemPerNode in MB, MaxCPUsPerNode), None for no limit.
+def parse_caps(text: str, everywhere_mb: int | None = None) -> dict[str, NodeShare]:
+    """Read `scontrol -o show partition`: by partition what one job may have, MaxMemPerNode and MaxCPUsPerNode.
 
     everywhere_mb: the cluster's MaxMemPerNode, which holds where a partition has none of its own.
     """
@@ -157,10 +176,11 @@ def parse_caps(text: str, everywhere_mb: int | None = None) -> dict[str, tuple[i
     for line in text.splitlines():
         words = dict(word.split("=", 1) for word in line.split() if "=" in word)
         if "PartitionName" in words:
-            memory, cpus = words.get("MaxMemPerNode", ""), words.get("MaxCPUsPerNode", "")
-            caps[words["PartitionName"]] = (
+            memory, cpus, qos = (words.get(key, "") for key in ("MaxMemPerNode", "MaxCPUsPerNode", "QoS"))
+            caps[words["PartitionName"]] = NodeShare(
                 int(memory) if memory.isdigit() and int(memory) else everywhere_mb,
                 int(cpus) if cpus.isdigit() else None,
+                qos if qos not in ("", "N/A") else None,
             )
     return caps
 
@@ -192,19 +212,17 @@ def parse_minutes(text: str) -> int | None:
 
 
 def parse_associations(text: str) -> list[Association]:
-    """Read `sacctmgr -nP show assoc format=account,qos,maxsubmit`, a line an association: "lab|normal,short|200".
+    """Read `sacctmgr -nP show assoc format=account,qos`, a line an association: "lab|normal,short".
 
     Which one a job falls under depends on its account and partition. Raises SlurmError for lines that are not such.
     """
     found = []
     for line in filter(None, text.splitlines()):
         try:
-            account, qos, most = line.split("|")
+            account, qos = line.split("|")
         except ValueError as error:
             raise SlurmError(f"sacctmgr printed what is not understood here: '{line}'") from error
-        found.append(
-            Association(account, frozenset(filter(None, qos.split(","))), int(most) if most.isdigit() else None)
-        )
+        found.append(Association(account, frozenset(filter(None, qos.split(",")))))
     return found
 
 
@@ -231,7 +249,7 @@ def _read_associations(cluster: str | None) -> list[Association] | None:
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
         where = [f"user={user}", *([f"cluster={cluster}"] if cluster else [])]
-        command = ["sacctmgr", "-nP", "show", "assoc", *where, "format=account,qos,maxsubmit"]
+        command = ["sacctmgr", "-nP", "show", "assoc", *where, "format=account,qos"]
         return parse_associations(call(command))
     except (KeyError, SlurmError):
         return None

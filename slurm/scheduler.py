@@ -119,12 +119,14 @@ class Slurm:
         return sum(map(len, tasks.values()))
 
     def wait(self, look: Look, report: Report) -> bool:
-        """Ctrl-C ends the waiting, not the jobs."""
+        """Ctrl-C ends the waiting, not the jobs. The first looks follow each other closely, for short runs' sake."""
+        pause_s = POLL_S
         with counted() as interrupts:
             while not interrupts.count:
                 if not look():
                     return True
-                deadline = time.monotonic() + ASK_S
+                pause_s = min(ASK_S, 2 * pause_s)
+                deadline = time.monotonic() + pause_s
                 while time.monotonic() < deadline and not interrupts.count:
                     time.sleep(POLL_S)
         return False

@@ -11,12 +11,13 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm.commands import NoSuchJob, NotConfigured, SlurmError, Unclear, call, options_in, sbatch_failure
+from slurm.commands import NoSuchJob, NotConfigured, Refused, SlurmError, Unclear, call, options_in, sbatch_failure
 from slurm.jobs import ArrayRecord, Resources
 from slurm.origin import is_named
 from slurm.pools import Pool, several_gpus
@@ -63,7 +64,10 @@ def send(array: ArrayRecord, folder: Path, bundle: Path, *, max_parallel: int | 
         with contextlib.redirect_stderr(said):
             jobs = executor.map_array(len, array.tasks)
     except FailedJobError as error:
-        raise sbatch_failure(str(error), getattr(error.__cause__, "returncode", None)) from error
+        ended = error.__cause__ if isinstance(error.__cause__, subprocess.CalledProcessError) else None
+        printed = f"{ended.output}\n{error}" if ended else str(error)
+        failure = sbatch_failure(printed, ended.returncode if ended else None)
+        raise confirmed_refusal(failure, array.tag) from error
     return str(jobs[0].job_id.partition("_")[0])
 
 
@@ -83,6 +87,17 @@ def confirmed_id(said: str, tag: str) -> str:
         if is_named(shown, tag) and f"({os.getuid()})" in shown:
             return str(job)
     raise Unclear(f"sbatch named job {', '.join(named)}, which is another's")
+
+
+def confirmed_refusal(failure: SlurmError, tag: str) -> SlurmError:
+    """A refusal in whatever words is one when Slurm, asked by name, does not have the array."""
+    if not isinstance(failure, Refused):
+        return failure
+    try:
+        listed = call(["squeue", "-h", "-a", f"--user={os.getuid()}", f"--name={tag}", "-o", "%F"])
+    except SlurmError as error:
+        return Unclear(f"{failure}; whether Slurm has the jobs all the same is not known: {error}")
+    return Unclear(f"{failure}; Slurm has the jobs all the same") if listed.strip() else failure
 
 
 def cancel(name: str, jobs: Sequence[str]) -> None:

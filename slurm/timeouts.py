@@ -18,3 +18,5 @@ SIGNAL_S = 90
 NEAR_LIMIT_MIN = 3
 # Who waits for jobs asks so often: the scheduler is everyone's.
 ASK_S = 15.0
+# Room for more jobs, which others' jobs may leave as well, is asked for less often: it is three commands.
+ROOM_S = 60.0

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import typer
 
@@ -15,8 +15,11 @@ from sweep.status.look import Look, look, unconfirmed
 from sweep.status.state import RunStatus, State
 from sweep.submit.remedies import Change
 from sweep.submit.start import Overtaken, preview, start
-from sweep.submit.target import Target
+from sweep.submit.target import Planned, Target
 from sweep.words import hours
+
+if TYPE_CHECKING:
+    from sweep.cli.progress import SubmitProgress
 
 FAILED, UNFINISHED = 3, 4
 LOOKS = 5  # how often a submission that others overtake is chosen anew
@@ -66,16 +69,42 @@ def execute(sweep: Sweep, target: Target, choose: Choose, call: Call) -> NoRetur
     """Choose runs by a fresh look, ask once, start them, wait if wanted; exit with what came of it.
 
     When someone else submits between the look and the intent, it is looked again, so that no run is submitted twice.
+    Who waits on a cluster that takes no more jobs of the user now sends the rest as room comes.
     """
-    for number in range(LOOKS):
+    from sweep.cli.progress import SubmitProgress
+
+    overtaken = 0
+    sent: list[PlanRow] = []
+    left: Mapping[str, State] = {}  # for later, by run id, as they stood when they were chosen
+    chosen = Chosen([])
+    progress: SubmitProgress | None = None
+    while overtaken < LOOKS:
         seen = look(sweep, max_age_s=0)
         for line in [*unconfirmed(seen), *(note for each in seen.executors for note in each.notes)]:
             err.print(line, highlight=False, soft_wrap=True)
-        chosen = choose(make_plan(sweep, seen.statuses, learn(sweep, seen)), seen)
+        rows = make_plan(sweep, seen.statuses, learn(sweep, seen))
+        if left:
+            chosen = chosen._replace(rows=[row for row in rows if left.get(row.id) is row.status.state])
+        else:
+            chosen = choose(rows, seen)
+        planned = target.plan(chosen.rows, chosen.changes)
+        going = [row for row in chosen.rows if row.id not in planned.left_out]
         try:
-            _submit(sweep, target, chosen, seen, call if number == 0 else call._replace(yes=True))
+            _submit(sweep, planned, Chosen(going, chosen.changes), seen, call)
         except Overtaken:
             err.print("someone else submitted at this moment; looking again", highlight=False)
+            overtaken += 1
+            call = call._replace(yes=True)
+            continue
+        sent += going
+        left = {row.id: row.status.state for row in chosen.rows if row.id in planned.left_out}
+        if not call.wait:
+            err.print(WORDS[planned.executor.name].left.format(file=call.file), highlight=False)
+            raise typer.Exit
+        progress = progress or SubmitProgress(err, chosen.rows)
+        _wait(sweep, target, planned, sent, [row for row in chosen.rows if row.id in left], call, progress)
+        target = target.renewed()
+        call = call._replace(yes=True)
     raise MachineError(f"{sweep.folder}: others submitted {LOOKS} times in a row; try again")
 
 
@@ -92,12 +121,15 @@ def verdict(statuses: Sequence[RunStatus]) -> int:
     return 0 if states == {State.DONE} else UNFINISHED
 
 
-def _submit(sweep: Sweep, target: Target, chosen: Chosen, seen: Look, call: Call) -> NoReturn:
-    from sweep.cli.progress import SubmitProgress
+def _submit(sweep: Sweep, planned: Planned, chosen: Chosen, seen: Look, call: Call) -> None:
+    """Start what is planned, once the user has agreed. Raises Overtaken, MachineError."""
     from sweep.cli.tables import array_line
-    from sweep.submit.wait import until_ended
 
-    planned = target.plan(chosen.rows, chosen.changes)
+    if not planned.batches:
+        if planned.left_out and not call.wait:
+            remedy = "'sweep submit --wait' sends the runs as room comes"
+            raise MachineError(f"nothing was submitted: {'; '.join(planned.full)}; {remedy}")
+        return
     words = WORDS[planned.executor.name]
     if call.show_script and call.dry_run:
         _print_scripts(preview(sweep, planned, chosen.rows, seen))
@@ -113,12 +145,28 @@ def _submit(sweep: Sweep, target: Target, chosen: Chosen, seen: Look, call: Call
     if started.problems:
         follow = "; 'sweep status' says what became of it, the next 'sweep submit' sends what Slurm has not"
         raise MachineError("\n       ".join(started.problems) + (follow if started.unclear else ""))
-    if not call.wait:
-        err.print(words.left.format(file=call.file), highlight=False)
-        raise typer.Exit
-    with SubmitProgress(err, chosen.rows) as progress:
-        finished = until_ended(sweep, started.submission, planned.executor, progress.show, progress.say)
-    _conclude(sweep, call.file, None if finished else words.stopped.format(file=call.file))
+
+
+def _wait(
+    sweep: Sweep,
+    target: Target,
+    planned: Planned,
+    sent: Sequence[PlanRow],
+    left: Sequence[PlanRow],
+    call: Call,
+    progress: "SubmitProgress",
+) -> None:
+    """Wait for the end of what was sent, and conclude; or until there is room for more of what is left."""
+    from sweep.submit.wait import until_ended
+
+    with progress:
+        if left:
+            progress.say(f"{len(left)} runs wait for room: {'; '.join(planned.full)}")
+        room = (lambda: target.has_room(left)) if left else None
+        ended = until_ended(sweep, [row.id for row in sent], planned.executor, progress.show, progress.say, room)
+    if not ended or not left:
+        stopped = WORDS[planned.executor.name].stopped.format(file=call.file)
+        _conclude(sweep, call.file, None if ended else stopped)
 
 
 def _print_scripts(scripts: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ from slurm.limits import ClusterLimits, read_limits
 from slurm.machine import default_workers
 from slurm.pools import Pool
 from slurm.probe import Findings
+from slurm.submission import resources
 from sweep.config.schema import Sweep, sharing
 from sweep.doctor.check import CAPABILITY, Check, Verdict, kernels, listed
 from sweep.doctor.nodes import look_here, marked, probe_pools
@@ -94,8 +95,7 @@ class _Cluster:
             yield Check("slurmctld", Verdict.PROBLEM, f"Slurm does not tell its limits: {error}", remedy)
             yield Check("pools", Verdict.SKIPPED, "slurmctld does not answer")
         else:
-            submit = f", {self.limits.max_submit:,} of yours at a time" if self.limits.max_submit else ""
-            words = f"answers ({time.monotonic() - began:.1f} s); {self.limits.max_jobs:,} jobs{submit}"
+            words = f"answers ({time.monotonic() - began:.1f} s); {self.limits.max_jobs:,} jobs"
             yield Check("slurmctld", Verdict.OK, f"{words}, {self.limits.max_array_size - 1:,} tasks an array at most")
         yield _accounting(self.sweep)
         if self.limits:
@@ -116,6 +116,11 @@ class _Cluster:
                 yield Check(f"pool {name}", Verdict.WARNING, words, "its jobs wait until then; ask the administrators")
             yield Check(f"pool {name}", Verdict.OK, f"the cluster has it: {', '.join(filter(None, asked))}")
         yield from _account(name, pool, limits, where)
+        runs = sum(placed.pool == name for placed in self.sweep.runs)
+        for cap in limits.caps(resources(pool, **shares)):
+            if cap.left < runs:
+                words = f"{cap.words}; 'sweep submit --wait' sends what it takes, as room comes"
+                yield Check(f"pool {name}", Verdict.OK, words)
 
 
 def _accounting(sweep: Sweep) -> Check:

@@ -1,6 +1,7 @@
 """Put runs into job arrays: one a pool, recipe and set of resources. Pure."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from slurm.bundles import bundle_within, chunks, limit_min
@@ -23,7 +24,7 @@ def plan_arrays(
 ) -> list[ArrayRecord]:
     """Put runs into arrays: one a pool, recipe and set of resources, cut where the cluster allows no longer ones.
 
-    The tags are given when the token is known. Runs beyond what the user may have queued are left out. An array whose
+    The tags are given when the token is known. Runs beyond what Slurm takes of the user are left out. An array whose
     runs are all estimated by measured ones asks for no more time than its longest job is sure to need.
     """
     section = cluster.section
@@ -36,19 +37,19 @@ def plan_arrays(
         key = (pool, row.placed.spec.training.hash, asked.model_dump_json())
         groups.setdefault(key, []).append(row)
         wanted[key] = asked
-    most = [limit for limit in (limits.max_submit, limits.max_jobs) if limit is not None]
-    left = min(most) if most else None
+    sent: Counter[str] = Counter()  # by limit
     needed_s = {row.id: _needed_s(row, changes.get(row.id, UNCHANGED)) for row in rows}
     arrays = []
     for key, group in groups.items():
+        caps = limits.caps(wanted[key])
         tasks = bundle_within(
             {row.id: row.remaining_s for row in group},
             target_s=section.job_target_min * 60,
             limit_s=wanted[key].time_limit_min * 60,
             workers=section.runs_per_gpu,
-            most=left,
+            most=max(0, min(cap.left - sent[cap.whose] for cap in caps)),
         )
-        left = None if left is None else left - len(tasks)
+        sent.update({cap.whose: len(tasks) for cap in caps})
         for piece in chunks(tasks, limits.max_array_size - 1):
             longest_s = max(sum(needed_s[run_id] for run_id in task) for task in piece)
             asked = wanted[key]

@@ -3,7 +3,8 @@
 The two differ in how runs are put into jobs and in what each is given; what starts them is an executor.
 """
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from slurm.commands import SlurmError
@@ -12,6 +13,7 @@ from slurm.fit import delays, problems
 from slurm.limits import ClusterLimits, read_limits
 from slurm.local import Local
 from slurm.machine import cores, default_workers
+from slurm.room import read_room
 from slurm.scheduler import Slurm
 from slurm.submission import on_login_node, resources
 from sweep.config.schema import Cluster, Sweep, sharing
@@ -27,12 +29,17 @@ WITHOUT_BF16 = ("p100", "v100")
 
 
 class Planned(NamedTuple):
-    """A submission before it is made. jobs: how many will be started; notes: what the user should know of it."""
+    """A submission before it is made. jobs: how many will be started; notes: what the user should know of it.
+
+    left_out: runs that Slurm takes no jobs of now, for `full`, the limits that are reached.
+    """
 
     executor: Executor
     batches: Sequence[Batch]
     jobs: int
     notes: Sequence[str]
+    left_out: frozenset[str] = frozenset()
+    full: Sequence[str] = ()
 
 
 class Target(Protocol):
@@ -45,6 +52,12 @@ class Target(Protocol):
 
     def ground(self, seen: Look) -> Ground | None:
         """What remedies may choose from; None where there is nothing to choose."""
+
+    def has_room(self, rows: Sequence[PlanRow]) -> bool:
+        """Whether a job with one of these runs can be sent now."""
+
+    def renewed(self) -> "Target":
+        """The same target, looked at anew. Raises InputError, MachineError."""
 
 
 def target(sweep: Sweep, *, local: bool, workers: int | None = None) -> Target:
@@ -74,17 +87,38 @@ class OnSlurm:
         warnings = _check_gpu_memory(self.sweep, self.cluster, rows, changes)
         batches = slurm_batches(self.sweep, self.cluster, rows, self.limits, changes)
         notes = []
-        left_out = len(rows) - sum(len(task) for batch in batches for task in batch.tasks)
+        sent = {run_id for batch in batches for task in batch.tasks for run_id in task}
+        left_out = [row for row in rows if row.id not in sent]
+        full = self._full(batches, {row.placed.pool for row in left_out})
         if left_out:
-            most = self.limits.max_submit or self.limits.max_jobs
-            notes.append(f"{left_out} runs are left for later: you may have {most} jobs at a time")
+            notes.append(f"{len(left_out)} runs are left for later: {'; '.join(full)}")
         for name in dict.fromkeys(batch.pool for batch in batches):
             waits = delays(self.cluster.pools[name], self.limits, **sharing(self.sweep, self.cluster))
             notes += [f"{name}: {words}" for words in waits]
         notes += warnings
         submissions = SweepFolder(self.sweep.folder).submissions
         executor = Slurm(submissions, max_parallel=self.cluster.section.max_parallel)
-        return Planned(executor, batches, sum(len(batch.tasks) for batch in batches), notes)
+        ids = frozenset(row.id for row in left_out)
+        return Planned(executor, batches, sum(len(batch.tasks) for batch in batches), notes, ids, full)
+
+    def has_room(self, rows: Sequence[PlanRow]) -> bool:
+        now = self.limits._replace(room=read_room())
+        shares = sharing(self.sweep, self.cluster)
+        pools = {row.placed.pool for row in rows}
+        return any(all(cap.left for cap in now.caps(resources(self.cluster.pools[name], **shares))) for name in pools)
+
+    def renewed(self) -> "OnSlurm":
+        """The same cluster, asked anew what it allows. Raises InputError, MachineError."""
+        return OnSlurm(self.sweep, self.cluster, read_cluster_limits(self.sweep, self.cluster))
+
+    def _full(self, batches: Sequence[Batch], pools: Collection[str]) -> list[str]:
+        """Say which limits leave no room for more jobs in these pools once the batches are sent."""
+        shares = sharing(self.sweep, self.cluster)
+        sent: Counter[str] = Counter()
+        for array in (batch.array for batch in batches if batch.array):
+            sent.update({cap.whose: len(array.tasks) for cap in self.limits.caps(array.resources)})
+        caps = [cap for name in pools for cap in self.limits.caps(resources(self.cluster.pools[name], **shares))]
+        return list(dict.fromkeys(cap.words for cap in caps if cap.left <= sent[cap.whose]))
 
     def ground(self, seen: Look) -> Ground:
         asked = {run_id: job.resources for run_id, job in seen.jobs.items() if job.resources is not None}
@@ -118,6 +152,12 @@ class Here:
 
     def ground(self, seen: Look) -> None:
         return None
+
+    def has_room(self, rows: Sequence[PlanRow]) -> bool:
+        return True
+
+    def renewed(self) -> "Here":
+        return self
 
 
 def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:

@@ -47,6 +47,8 @@ HANGS = "exec sleep 1000"
 INVALID = "Invalid account or account/partition combination specified"
 REFUSES = f"echo 'sbatch: error: Batch job submission failed: {INVALID}' >&2; exit 1"
 
+BUDGET = "Your project is over budget; ask for more at https://example.org"
+
 HOOK = """
 import os, pathlib, signal, sys, time
 seen = 0
@@ -180,6 +182,12 @@ STEPS = {
     "accepted, but sbatch is silent": Step(sbatch(SILENT_BUT_TAKEN), 1, EACH, "without naming a job"),
     "one is refused": Step(
         sbatch(REFUSES, 2), 1, 2 * EACH, f"refused {EACH} runs: Batch job submission failed: {INVALID}"
+    ),
+    "one is refused in a site's own words": Step(
+        sbatch(f"echo '{BUDGET}'; exit 9", 2), 1, 2 * EACH, f"refused {EACH} runs: {BUDGET}"
+    ),
+    "accepted, in a site's own words of refusal": Step(
+        sbatch(f"real \"$@\" > /dev/null; echo '{BUDGET}' >&2; exit 1"), 1, EACH, "has the jobs all the same"
     ),
 }
 

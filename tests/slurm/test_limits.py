@@ -68,7 +68,7 @@ def partitions() -> dict[str, PartitionLimits]:
 
 @pytest.fixture(scope="module")
 def limits(partitions: dict[str, PartitionLimits]) -> ClusterLimits:
-    return ClusterLimits(20001, 50000, 5.0, None, partitions)
+    return ClusterLimits(20001, 50000, 5.0, partitions)
 
 
 def pool(partition: str = "gpu", **changes: Any) -> Pool:
@@ -104,7 +104,7 @@ def test_limits_a_partition_sets_itself_are_kept(partitions: dict[str, Partition
 
 def test_the_clusters_memory_limit_holds_where_a_partition_has_none() -> None:
     """MaxMemPerNode of slurm.conf is what Slurm falls back to."""
-    assert parse_caps(PARTITIONS, 48000) == {"gpu": (48000, None), "cpu": (32000, 8)}
+    assert parse_caps(PARTITIONS, 48000) == {"gpu": (48000, None, None), "cpu": (32000, 8, None)}
 
 
 @pytest.mark.parametrize("row", ["gpu|up|7-00:00:00|1|16", "gpu|up|soon|1|16|64000|(null)|(null)|idle"])
@@ -154,11 +154,11 @@ def test_time_limits_are_read_in_every_form(text: str, minutes: int | None) -> N
     assert parse_minutes(text) == minutes
 
 
-def test_associations_are_read_with_their_limits() -> None:
+def test_associations_are_read() -> None:
     """As sacctmgr prints them; an empty field is no limit, other text an error."""
-    lab, root = parse_associations("lab|normal,short|200\nroot|normal|\n")
-    assert (lab.account, lab.qos, lab.max_submit) == ("lab", {"normal", "short"}, 200)
-    assert root.max_submit is None
+    lab, root = parse_associations("lab|normal,short\nroot|normal\n")
+    assert (lab.account, lab.qos) == ("lab", {"normal", "short"})
+    assert root.qos == {"normal"}
     assert parse_associations("") == []
     with pytest.raises(SlurmError, match="sacctmgr printed"):
         parse_associations("sacctmgr: something new\n")
@@ -298,7 +298,7 @@ def test_a_job_on_several_gpus_is_one_task_with_all_of_it() -> None:
 def test_a_pool_whose_nodes_are_all_out_of_service_is_told() -> None:
     """Its jobs would wait without an end in sight."""
     rows = SINFO.replace("v100,v100-16gb,skylake|idle", "v100,v100-16gb,skylake|drained")
-    limits = ClusterLimits(1001, 10000, 10.0, None, parse_partitions(rows, {}))
+    limits = ClusterLimits(1001, 10000, 10.0, parse_partitions(rows, {}))
     assert problems(pool(constraint="v100-16gb"), limits) == []
     assert delays(pool(constraint="v100-16gb"), limits) == [
         "the nodes of partition 'gpu' that fit are all down or drained (1); 'sinfo -R -p gpu' says why"

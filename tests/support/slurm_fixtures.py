@@ -1,6 +1,7 @@
 """Sweep files for the private cluster and commands run against it, shared by the tests on real Slurm."""
 
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -9,7 +10,11 @@ from typing import Any
 import pytest
 from conftest import Command
 
+from slurm.origin import cluster_name
 from slurm.private_cluster.cluster import PrivateCluster
+from sweep.cli.look import status_entry
+from sweep.config.load import load_sweep
+from sweep.status.look import survey
 from trainer.data.prepare import prepare
 from trainer.data.synthesize import synthesize
 
@@ -19,6 +24,7 @@ POOLS: dict[str, dict[str, Any]] = {
     "cpu": {"device": "cpu", "partition": "cpu", "memory_gb": 2, "time_limit_min": 60},
 }
 LONG = 100_000  # epochs that no test waits for
+LOOK_S = 0.1  # between two looks at a sweep
 
 
 def slurm_file(
@@ -75,8 +81,15 @@ def on_slurm(slurm: PrivateCluster, tmp_path: Path) -> Iterator[Command]:
 
 
 def states(command: Command, file: Path) -> dict[str, dict[str, Any]]:
-    """Return every run's entry of `sweep status --json`, by id."""
-    return {run["id"]: run for run in command.json("status", file)["runs"]}
+    """Return every run's entry of `sweep status --json`, by id, without starting a Python for each look."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in os.environ.keys() - command.environment.keys():
+            patch.delenv(name)
+        for name, value in command.environment.items():
+            patch.setenv(name, value)
+        cluster_name.cache_clear()
+        runs = [status_entry(found) for found in survey(load_sweep(file))]
+    return {run["id"]: run for run in json.loads(json.dumps(runs, default=str))}
 
 
 def wait_for_state(command: Command, file: Path, run_id: str, *wanted: str, seconds: float = 90.0) -> dict[str, Any]:
@@ -84,4 +97,5 @@ def wait_for_state(command: Command, file: Path, run_id: str, *wanted: str, seco
     deadline = time.monotonic() + seconds
     while (found := states(command, file)[run_id])["state"] not in wanted:
         assert time.monotonic() < deadline, f"waited {seconds} s in vain for {' or '.join(wanted)}: {found}"
+        time.sleep(LOOK_S)
     return found

@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 from conftest import Command, read, wait_for
-from slurm_fixtures import states
+from slurm_fixtures import LOOK_S, states
 
 from trainer.records.run import RunFolder
 
@@ -76,6 +76,7 @@ def wait_for_all(
         if time.monotonic() > deadline:
             summary = "\n".join(str({key: run[key] for key in SHOWN}) for run in found.values())
             pytest.fail(f"waited {seconds} s in vain for {what}:\n{summary}")
+        time.sleep(LOOK_S)
     return found
 
 

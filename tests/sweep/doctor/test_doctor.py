@@ -55,7 +55,7 @@ FAKES = {
 *) echo "PartitionName=gpu MaxCPUsPerNode=UNLIMITED MaxMemPerNode=UNLIMITED";;
 esac""",
     "sinfo": 'echo "gpu|up|1-00:00:00|2|16|64000|gpu:v100:4|v100,v100-32gb|idle"',
-    "sacctmgr": 'echo "lab|normal,short|200"',
+    "sacctmgr": 'echo "lab|normal,short"',
     # The options end where the command to run begins.
     "srun": 'while [ "$1" != bash ]; do shift; done; SLURMD_NODENAME=node-1 exec "$@"',
 }
@@ -113,7 +113,7 @@ def test_a_sound_sweep_gets_no_complaint(study: Sweep, fake: Put) -> None:
     found = diagnose(study)
     assert states(found.values()) == {"ok"}, [check.line() for check in found.values()]
     assert list(found) == ["commands", "slurmctld", "accounting", "pool small", "pool large", "output", "data", "disk"]
-    assert "200 of yours" in found["slurmctld"].words
+    assert "10,000 jobs" in found["slurmctld"].words
     assert not study.folder.parent.exists()
 
 

@@ -368,7 +368,7 @@ def arrays(tmp_path: Path, slower: float | None, changes: dict[str, Change]) -> 
             if placed.id in ("resnet18-cifar10-r0.1-s42", "resnet18-cifar10-r0.2-s42"):
                 write_result(sweep.folder, ran(planned_of(placed), V100, slower=slower))
     rows = [row for row in of(plan(sweep), "resnet18", "cifar10", 42) if row.status.state is State.PLANNED]
-    limits = ClusterLimits(max_array_size=1001, max_jobs=1000, message_timeout_s=10, max_submit=None, partitions={})
+    limits = ClusterLimits(max_array_size=1001, max_jobs=1000, message_timeout_s=10, partitions={})
     made = plan_arrays(sweep, cluster, rows, limits, changes)
     return [len(task) for array in made for task in array.tasks], [array.resources.time_limit_min for array in made]
 
