@@ -126,6 +126,11 @@ def read_limits() -> ClusterLimits:
     )
 
 
+def read_nodes(partition: str) -> frozenset[str]:
+    """The names of a partition's nodes, or of several partitions' ("gpu,long"). Raises SlurmError."""
+    return frozenset(call(["sinfo", "-h", "-N", "-p", partition, "-o", "%N"]).split())
+
+
 def parse_config(text: str) -> dict[str, str]:
     """Read `scontrol show config`: "MaxArraySize            = 20001"."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line)

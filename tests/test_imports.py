@@ -41,7 +41,7 @@ FLOORS = {
     "slurm": (
         {"timeouts"},
         {"jobs", "commands", "pools", "bundles", "cores", "machine", "mps", "probe", "workers", "interrupts"},
-        {"origin"},
+        {"origin", "room"},
         {"acceptance", "answers", "causes", "limits", "executor"},
         {"queue", "submission", "fit", "local", "task"},
         {"view"},

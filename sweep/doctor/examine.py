@@ -21,8 +21,11 @@ from slurm.submission import resources
 from sweep.config.schema import Sweep, sharing
 from sweep.doctor.check import CAPABILITY, Check, Verdict, kernels, listed
 from sweep.doctor.nodes import look_here, marked, probe_pools
+from sweep.errors import MachineError
 from sweep.plan.memory import needs
+from sweep.status.bad_nodes import bad_nodes
 from sweep.status.folder import SweepFolder
+from sweep.status.look import look
 from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError, open_dataset
 from trainer.models.catalog import ARCHITECTURES
@@ -57,6 +60,7 @@ def examine(sweep: Sweep, pools: Mapping[str, Pool], *, probe: bool) -> Iterator
         yield from _disk(sweep, asked)
         if cluster.on_slurm:
             yield from _gpu_memory(sweep)
+            yield from _bad_nodes(sweep)
         seen: dict[str, Findings] = {}
         if probe and cluster.usable and not writable:
             yield Check("nodes", Verdict.SKIPPED, "there is no output folder for them to look at")
@@ -121,6 +125,17 @@ class _Cluster:
             if cap.left < runs:
                 words = f"{cap.words}; 'sweep submit --wait' sends what it takes, as room comes"
                 yield Check(f"pool {name}", Verdict.OK, words)
+
+
+def _bad_nodes(sweep: Sweep) -> Iterator[Check]:
+    try:
+        found = bad_nodes(SweepFolder(sweep.folder), look(sweep))
+    except MachineError as error:
+        yield Check("nodes", Verdict.WARNING, f"what became of earlier jobs cannot be told: {error}")
+        return
+    for node in found:
+        remedy = f"'sweep retry {sweep.file} --forget-nodes' once it is mended; until then jobs keep away from it"
+        yield Check(f"node {node.name}", Verdict.WARNING, node.words, remedy)
 
 
 def _accounting(sweep: Sweep) -> Check:

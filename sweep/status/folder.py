@@ -40,6 +40,11 @@ class SweepFolder(NamedTuple):
         """What Slurm last said of the sweep's jobs."""
         return self.path / "queue.json"
 
+    @property
+    def nodes(self) -> Path:
+        """Since when nodes are judged by what happened on them."""
+        return self.path / "nodes.json"
+
     def submission(self, token: str) -> Path:
         return self.submissions / f"{token}.json"
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from slurm.bundles import bundle_within, chunks, limit_min
 from slurm.jobs import ArrayRecord, Resources
@@ -21,11 +21,13 @@ def plan_arrays(
     rows: Sequence[PlanRow],
     limits: ClusterLimits,
     changes: Mapping[str, Change],
+    avoid: Mapping[str, Collection[str]] = {},
 ) -> list[ArrayRecord]:
     """Put runs into arrays: one a pool, recipe and set of resources, cut where the cluster allows no longer ones.
 
     The tags are given when the token is known. Runs beyond what Slurm takes of the user are left out. An array whose
-    runs are all estimated by measured ones asks for no more time than its longest job is sure to need.
+    runs are all estimated by measured ones asks for no more time than its longest job is sure to need. avoid: by pool,
+    nodes that its jobs keep away from.
     """
     section = cluster.section
     groups: dict[tuple[str, str, str], list[PlanRow]] = {}
@@ -33,7 +35,8 @@ def plan_arrays(
     for row in rows:
         change = changes.get(row.id, UNCHANGED)
         pool = change.pool or row.placed.pool
-        asked = change.apply(resources(cluster.pools[pool], **sharing(sweep, cluster)))
+        usual = resources(cluster.pools[pool], **sharing(sweep, cluster))
+        asked = change.apply(usual.model_copy(update={"exclude": sorted({*usual.exclude, *avoid.get(pool, ())})}))
         key = (pool, row.placed.spec.training.hash, asked.model_dump_json())
         groups.setdefault(key, []).append(row)
         wanted[key] = asked

@@ -43,6 +43,7 @@ class Ground(NamedTuple):
     """What a remedy on Slurm may choose from.
 
     pools, and what a job in each usually asks for; the partitions' limits; by run id what its last job had, and where.
+    mended: whether nothing that happened on a node is held against it any more.
     """
 
     pools: Mapping[str, Pool]
@@ -50,6 +51,7 @@ class Ground(NamedTuple):
     limits: ClusterLimits
     last: Mapping[str, Resources]
     last_pool: Mapping[str, str]
+    mended: bool = False
 
 
 class Remedy(NamedTuple):
@@ -89,7 +91,7 @@ def remedy(row: PlanRow, *, asked: bool, ground: Ground | None = None) -> Remedy
         return Remedy(row, True, start)
     had = ground.last[row.id]
     usual = ground.usual[ground.last_pool[row.id]]
-    kept = _kept(had, usual)
+    kept = _kept(had, usual)._replace(exclude=() if ground.mended else tuple(had.exclude))
     partition = ground.limits.partitions.get(had.partition)
     match cause:
         case Cause.HOST_OOM:
@@ -98,7 +100,7 @@ def remedy(row: PlanRow, *, asked: bool, ground: Ground | None = None) -> Remedy
             return _more_time(row, start, kept, had, usual, partition, asked=asked)
         case Cause.CUDA_OOM:
             return _larger_gpu(row, start, kept, ground, asked=asked)
-        case Cause.NODE_FAIL | Cause.LAUNCH_FAILED | Cause.GPU_FAULT if row.status.node:
+        case Cause.NODE_FAIL | Cause.LAUNCH_FAILED | Cause.GPU_FAULT if row.status.node and not ground.mended:
             return _other_node(row, start, kept, partition)
         case _:
             return Remedy(row, True, start, kept)
@@ -109,7 +111,6 @@ def _kept(had: Resources, usual: Resources) -> Change:
     return Change(
         memory_gb=had.memory_gb if had.memory_gb and had.memory_gb > (usual.memory_gb or 0.0) else None,
         time_limit_min=had.time_limit_min if had.time_limit_min > usual.time_limit_min else None,
-        exclude=tuple(had.exclude),
     )
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol
 from slurm.commands import SlurmError
 from slurm.executor import Executor
 from slurm.fit import delays, problems
-from slurm.limits import ClusterLimits, read_limits
+from slurm.limits import ClusterLimits, read_limits, read_nodes
 from slurm.local import Local
 from slurm.machine import cores, default_workers
 from slurm.room import read_room
@@ -20,6 +20,7 @@ from sweep.config.schema import Cluster, Sweep, sharing
 from sweep.errors import InputError, MachineError
 from sweep.plan.memory import needs
 from sweep.plan.rows import PlanRow
+from sweep.status.bad_nodes import BadNode
 from sweep.status.folder import SweepFolder
 from sweep.status.look import Look
 from sweep.submit.batches import Batch, local_batches, slurm_batches
@@ -47,8 +48,8 @@ class Target(Protocol):
 
     waits: bool
 
-    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change]) -> Planned:
-        """Put runs into jobs; changes: by run id, what a retry gives beyond the usual."""
+    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change], bad: Sequence[BadNode] = ()) -> Planned:
+        """Put runs into jobs; changes: by run id, what a retry gives beyond the usual. bad: nodes to keep away from."""
 
     def ground(self, seen: Look) -> Ground | None:
         """What remedies may choose from; None where there is nothing to choose."""
@@ -82,11 +83,11 @@ class OnSlurm:
         self.cluster = cluster
         self.limits = limits
 
-    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change]) -> Planned:
+    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change], bad: Sequence[BadNode] = ()) -> Planned:
         """Put runs into jobs. Raises InputError for runs that do not fit on the GPUs of the pool they are sent to."""
         warnings = _check_gpu_memory(self.sweep, self.cluster, rows, changes)
-        batches = slurm_batches(self.sweep, self.cluster, rows, self.limits, changes)
-        notes = []
+        avoid, notes = self._avoided(bad)
+        batches = slurm_batches(self.sweep, self.cluster, rows, self.limits, changes, avoid)
         sent = {run_id for batch in batches for task in batch.tasks for run_id in task}
         left_out = [row for row in rows if row.id not in sent]
         full = self._full(batches, {row.placed.pool for row in left_out})
@@ -110,6 +111,23 @@ class OnSlurm:
     def renewed(self) -> "OnSlurm":
         """The same cluster, asked anew what it allows. Raises InputError, MachineError."""
         return OnSlurm(self.sweep, self.cluster, read_cluster_limits(self.sweep, self.cluster))
+
+    def _avoided(self, bad: Sequence[BadNode]) -> tuple[dict[str, frozenset[str]], list[str]]:
+        """By pool, which of the bad nodes its jobs keep away from, and what is to be said of that."""
+        avoid: dict[str, frozenset[str]] = {}
+        notes = [node.words for node in bad]
+        for name, pool in self.cluster.pools.items() if bad else ():
+            try:
+                nodes = read_nodes(pool.partition) - {*pool.exclude}
+            except SlurmError as error:
+                notes.append(f"{name}: its jobs may go there all the same, for its nodes are not known: {error}")
+                continue
+            here = nodes & {node.name for node in bad}
+            if here and here == nodes:
+                notes.append(f"{name}: has no other nodes than {', '.join(sorted(here))}, and goes on with them")
+            elif here:
+                avoid[name] = here
+        return avoid, notes
 
     def _full(self, batches: Sequence[Batch], pools: Collection[str]) -> list[str]:
         """Say which limits leave no room for more jobs in these pools once the batches are sent."""
@@ -141,7 +159,7 @@ class Here:
         self.sweep = sweep
         self.workers = workers
 
-    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change]) -> Planned:
+    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change], bad: Sequence[BadNode] = ()) -> Planned:
         configured, gpus = self.sweep.execution.workers, self.sweep.execution.gpus_per_run
         workers = self.workers or (configured if isinstance(configured, int) else max(1, default_workers() // gpus))
         count = min(workers, len(rows))

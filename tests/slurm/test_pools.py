@@ -42,7 +42,7 @@ def test_a_site_that_gives_memory_by_itself_is_asked_for_none(tmp_path: Path) ->
     assert not any(line.startswith("mem=") for line in written(found, tmp_path))
     assert any(line.startswith("mem=") for line in written(pool(), tmp_path))
     rows = parse_partitions("gpu|up|infinite|1|16|1|(null)|(null)|idle", {})
-    assert problems(found, ClusterLimits(1001, 1000, 10.0, None, rows)) == []
+    assert problems(found, ClusterLimits(1001, 1000, 10.0, rows)) == []
     assert " GB" not in array_line(array(found))
 
 

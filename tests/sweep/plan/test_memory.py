@@ -135,7 +135,7 @@ def study(
 def send(sweep: Sweep, runs: Sequence[PlacedRun], changes: Mapping[str, Change] = {}) -> Sequence[str]:
     """What a submission of these runs to a cluster would note."""
     assert sweep.cluster
-    limits = ClusterLimits(1001, 10_000, 10.0, None, {})
+    limits = ClusterLimits(1001, 10_000, 10.0, {})
     statuses = [RunStatus(one.spec.run, State.PLANNED, epochs=180) for one in runs]
     rows = make_plan(sweep._replace(runs=list(runs)), statuses, CostModel())
     return OnSlurm(sweep, sweep.cluster, limits).plan(rows, changes).notes

@@ -23,7 +23,7 @@ POOLS = {
 }
 NODES = (NodeGroup(3, 3, 16, 40.0, {"gpu:v100": 4}, frozenset()),)
 PARTITION = PartitionLimits("gpu", True, 1440, None, None, NODES)
-LIMITS = ClusterLimits(1001, 10_000, 10.0, None, {"gpu": PARTITION})
+LIMITS = ClusterLimits(1001, 10_000, 10.0, {"gpu": PARTITION})
 USUAL = Resources(partition="gpu", memory_gb=16, time_limit_min=600)
 
 
