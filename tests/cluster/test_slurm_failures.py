@@ -96,13 +96,13 @@ def test_whatever_ends_a_running_job_the_run_is_told_truly(
     """Killed in part, killed whole, cancelled, warned of its limit, at its limit, hung at its limit with and without
     a checkpoint. What was warned goes on by itself, what hung is interrupted, or failed where it came no further."""
     trainer_killed, task_killed, cancelled, warned, at_limit, hung, stuck = range(1, 8)
-    file = slurm_file(tmp_path, data, seeds=range(1, 8), epochs=LONG)
+    file = slurm_file(tmp_path, data, seeds=range(1, 8), epochs=LONG, saves=True)
     on_slurm("submit", file, "--yes")
     folders = {seed: folder_of(tmp_path, seed) for seed in range(1, 8)}
     wait_for(lambda: trainer_of(folders[stuck]) is not None, "the last run to start")
     stuck_pids = with_parent(trainer_of(folders[stuck]))
     with Frozen(stuck_pids):
-        wait_for_checkpoints([folders[seed] for seed in range(1, 7)])
+        hold_at_checkpoint([folders[seed] for seed in range(1, 7)])
         before = by_seed(on_slurm, file)
         assert {run["state"] for run in before.values()} == {"running"}
         jobs = {seed: run["job"] for seed, run in before.items()}
@@ -110,7 +110,9 @@ def test_whatever_ends_a_running_job_the_run_is_told_truly(
         os.kill(pids[trainer_killed][0], signal.SIGKILL)
         for pid in reversed(pids[task_killed]):
             os.kill(pid, signal.SIGKILL)
-        slurm.run("scancel", jobs[cancelled])
+        slurm.run("scancel", jobs[cancelled])  # which Slurm wakes up for it
+        for seed in (warned, at_limit):
+            os.kill(pids[seed][0], signal.SIGCONT)
         slurm.run("scontrol", "update", f"jobid={jobs[warned]}", "EndTime=now+60seconds")
         for seed in (at_limit, hung, stuck):
             slurm.run("scontrol", "update", f"jobid={jobs[seed]}", "EndTime=now+1seconds")
@@ -154,7 +156,7 @@ def test_what_slurm_takes_away_goes_on_by_itself_to_the_same_result(
     graced, at_once, on_node = 1, 2, 3
     rules = [{"when": {"seed": 1}, "pool": "p100"}, {"when": {"seed": 2}, "pool": "cpu"}, {"pool": "v100"}]
     epochs = 4
-    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=epochs, assign=rules)
+    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=epochs, assign=rules, saves=True)
     on_slurm("submit", file, "--yes")
     folders = {seed: folder_of(tmp_path, seed) for seed in (graced, at_once, on_node)}
     hold_at_checkpoint(list(folders.values()))
@@ -204,7 +206,7 @@ def test_a_preemption_that_cancels_and_a_prolog_that_fails_are_told(
     pools = {"yielding": {**POOLS["p100"], "partition": "yielding"}, "v100": POOLS["v100"]}
     hung, on_prolog, noticed = 1, 2, 3
     rules = [{"when": {"seed": on_prolog}, "pool": "v100"}, {"pool": "yielding"}]
-    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=3, pools=pools, assign=rules)
+    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=3, pools=pools, assign=rules, saves=True)
     sweep("submit", file, "--yes")
     hold_at_checkpoint([folder_of(tmp_path, seed) for seed in (hung, noticed)])
     home.run("scontrol", "update", f"jobid={by_seed(sweep, file)[hung]['job']}", "Requeue=0")
@@ -294,7 +296,7 @@ def test_a_job_that_dies_in_its_second_run_keeps_the_first_and_spares_the_third(
     on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """The first stays done, the second has the cause, the third waits for a submit, which sends only these two."""
-    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=4, job_target_min=30)
+    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=4, job_target_min=30, saves=True)
     assert "in 1 jobs" in on_slurm("submit", file, "--yes").stderr
     order = [seed for task in _tasks(tmp_path) for seed in task]
     second = folder_of(tmp_path, order[1])
