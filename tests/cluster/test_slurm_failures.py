@@ -94,15 +94,20 @@ def test_whatever_ends_a_running_job_the_run_is_told_truly(
     slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """Killed in part, killed whole, cancelled, warned of its limit, at its limit, hung at its limit with and without
-    a checkpoint. What was warned goes on by itself, what hung is interrupted, or failed where it came no further."""
-    trainer_killed, task_killed, cancelled, warned, at_limit, hung, stuck = range(1, 8)
+    a checkpoint. What was warned goes on by itself, what hung is interrupted, or failed where it came no further.
+
+    The one that is warned has the array's own job id: it goes back into the queue, and no other of the array does.
+    """
     file = slurm_file(tmp_path, data, seeds=range(1, 8), epochs=LONG, saves=True)
     on_slurm("submit", file, "--yes")
     folders = {seed: folder_of(tmp_path, seed) for seed in range(1, 8)}
+    warned = _with_the_array_s_id(slurm, tmp_path)
+    others = [seed for seed in range(1, 8) if seed != warned]
+    trainer_killed, task_killed, cancelled, at_limit, hung, stuck = others
     wait_for(lambda: trainer_of(folders[stuck]) is not None, "the last run to start")
     stuck_pids = with_parent(trainer_of(folders[stuck]))
     with Frozen(stuck_pids):
-        hold_at_checkpoint([folders[seed] for seed in range(1, 7)])
+        hold_at_checkpoint([folders[seed] for seed in range(1, 8) if seed != stuck])
         before = by_seed(on_slurm, file)
         assert {run["state"] for run in before.values()} == {"running"}
         jobs = {seed: run["job"] for seed, run in before.items()}
@@ -121,12 +126,13 @@ def test_whatever_ends_a_running_job_the_run_is_told_truly(
                 on_slurm,
                 file,
                 lambda now: (
-                    all(now[seed]["state"] in ENDED for seed in (1, 2, 3, hung, stuck))
+                    all(now[seed]["state"] in ENDED for seed in (*others[:3], hung, stuck))
                     and now[warned]["attempt"] >= 2
                     and (now[at_limit]["attempt"] >= 2 or now[at_limit]["state"] in ENDED)
                 ),
                 "every job to end or to go on",
             )
+    assert {found[seed]["attempt"] for seed in others if seed != at_limit} == {1}
     told = {seed: (run["state"], run["cause"]) for seed, run in found.items()}
     assert told[trainer_killed] == ("interrupted", "killed")
     assert found[trainer_killed]["message"] == "killed by SIGKILL"
@@ -146,6 +152,20 @@ def test_whatever_ends_a_running_job_the_run_is_told_truly(
         assert found[seed]["job"] == jobs[seed]
         wait_for(lambda seed=seed: read(folders[seed].attempt(2))["start_epoch"] >= 1, "a start from the checkpoint")
     on_slurm("cancel", file, "--yes")
+
+
+def _with_the_array_s_id(slurm: PrivateCluster, tmp_path: Path) -> int:
+    """Wait until the jobs of the only array are there one by one; returns the seed of the one with the array's id."""
+    rows: list[list[str]] = []
+
+    def all_there() -> bool:
+        rows[:] = [row.split() for row in slurm.run("squeue", "-h", "-t", "R", "-o", "%A %F %K").splitlines()]
+        return len(rows) == len(_tasks(tmp_path))
+
+    wait_for(all_there, "every job of the array to run")
+    (task,) = (int(task) for job, array, task in rows if job == array)
+    (seed,) = _tasks(tmp_path)[task]
+    return seed
 
 
 def test_what_slurm_takes_away_goes_on_by_itself_to_the_same_result(
