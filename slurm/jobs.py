@@ -13,16 +13,19 @@ WITHDRAWN = "withdrawn.json"  # beside an array's bundle: it was given up, its r
 
 
 class Resources(Record):
-    """What each job of an array asks for, in Slurm's words. sbatch: further options, by their long names."""
+    """What each job of an array asks for, in Slurm's words; None where the site decides.
 
-    partition: str
+    sbatch: further options, by their long names.
+    """
+
+    partition: str | None = None
     gres: str | None = None
     constraint: str | None = None
     account: str | None = None
     qos: str | None = None
     cpus: int = 1
     memory_gb: float | None = 8.0
-    time_limit_min: int = 60
+    time_limit_min: int | None = 60
     setup: list[str] = []
     exclude: list[str] = []
     sbatch: dict[str, str | int | bool] = {}

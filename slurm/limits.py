@@ -69,7 +69,8 @@ class ClusterLimits(NamedTuple):
     """max_array_size: one more than the highest task index. max_submit: jobs the user may have, None if nobody says.
 
     enforced: what slurmctld refuses by accounting's word ("associations", "limits", "qos"). accounts: the user's
-    accounts and the qos of each; None when accounting does not answer.
+    accounts and the qos of each; None when accounting does not answer. default_partition: of jobs that name none; None
+    where the cluster has no such, and only the site's own rules can tell.
     """
 
     max_array_size: int
@@ -79,6 +80,11 @@ class ClusterLimits(NamedTuple):
     partitions: dict[str, PartitionLimits]
     enforced: frozenset[str] = frozenset()
     accounts: Mapping[str, frozenset[str]] | None = None
+    default_partition: str | None = None
+
+    def names(self, partition: str | None) -> list[str]:
+        """The partitions that "gpu,long" names; for None the default one, if there is one."""
+        return [name for name in (partition or self.default_partition or "").split(",") if name]
 
 
 class Association(NamedTuple):
@@ -95,16 +101,17 @@ def read_limits() -> ClusterLimits:
     # -a: also partitions that are hidden; -e: nodes grouped only when all that is printed is equal, no "64000+".
     rows = call(["sinfo", "-a", "-h", "-e", "-o", "%R|%a|%l|%D|%c|%m|%G|%f|%T"])
     everywhere_mb = _number(config, "MaxMemPerNode", 0) or None
-    caps = parse_caps(call(["scontrol", "-a", "-o", "show", "partition"]), everywhere_mb)
+    shown = call(["scontrol", "-a", "-o", "show", "partition"])
     associations = _read_associations(config.get("ClusterName"))
     return ClusterLimits(
         max_array_size=_number(config, "MaxArraySize", 1001),
         max_jobs=_number(config, "MaxJobCount", 10000),
         message_timeout_s=float(_number(config, "MessageTimeout", 10)),
         max_submit=min((found.max_submit for found in associations or () if found.max_submit), default=None),
-        partitions=parse_partitions(rows, caps),
+        partitions=parse_partitions(rows, parse_caps(shown, everywhere_mb)),
         enforced=frozenset(config.get("AccountingStorageEnforce", "none").split(",")) - {"none"},
         accounts=None if associations is None else _by_account(associations),
+        default_partition=parse_default(shown),
     )
 
 
@@ -163,6 +170,12 @@ def parse_caps(text: str, everywhere_mb: int | None = None) -> dict[str, tuple[i
                 int(cpus) if cpus.isdigit() else None,
             )
     return caps
+
+
+def parse_default(text: str) -> str | None:
+    """Read in `scontrol -o show partition` which partition a job gets that names none."""
+    found = re.search(r"^PartitionName=(\S+)\s(?:.*\s)?Default=YES\b", text, re.MULTILINE)
+    return found[1] if found else None
 
 
 def parse_gres(text: str) -> dict[str, int]:

@@ -50,19 +50,20 @@ class Pool(Strict):
     cpus and memory_gb are what one run needs; a job that packs several on its GPU asks for as many times that, and so
     does one that gives a run several GPUs.
     gpu_memory_gb tells which pool is larger when a run outgrows its GPU. mps: several runs on a GPU compute at a time
-    through NVIDIA's multi-process service; before Volta it would put them all into one address space. memory_gb: None
-    where the site gives memory by itself. sbatch: further options by their long names, given to sbatch as they are.
+    through NVIDIA's multi-process service; before Volta it would put them all into one address space. partition,
+    memory_gb, time_limit_min: None where the site gives it by itself. sbatch: further options by their long names,
+    given to sbatch as they are.
     """
 
     device: Device
-    partition: str
+    partition: Annotated[str, Field(min_length=1)] | None = None
     gres: str | None = None
     constraint: str | None = None
     account: str | None = None
     qos: str | None = None
     cpus: Annotated[int, Field(strict=True, ge=1)] = 1
     memory_gb: Annotated[float, Field(strict=True, gt=0)] | None = 8.0
-    time_limit_min: Annotated[int, Field(strict=True, ge=1)] = 60
+    time_limit_min: Annotated[int, Field(strict=True, ge=1)] | None = 60
     gpu_memory_gb: Annotated[float, Field(strict=True, gt=0)] | None = None
     mps: Annotated[bool, Field(strict=True)] = False
     setup: list[str] = []

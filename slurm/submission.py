@@ -171,9 +171,9 @@ def _job_command(bundle: Path) -> str:
     return shlex.join([*deaf, sys.executable, "-u", "-m", "slurm.task", str(bundle)])
 
 
-def _signal_delay_s(time_limit_min: int) -> int:
+def _signal_delay_s(time_limit_min: int | None) -> int:
     """A very short job is told as late as its length allows."""
-    return min(SIGNAL_S, time_limit_min * 60 // 4)
+    return SIGNAL_S if time_limit_min is None else min(SIGNAL_S, time_limit_min * 60 // 4)
 
 
 def unusable_folder(folder: Path) -> str | None:

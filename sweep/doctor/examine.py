@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from slurm.commands import SlurmError, call
-from slurm.fit import delays, problems
+from slurm.fit import delays, problems, unchecked
 from slurm.limits import ClusterLimits, read_limits
 from slurm.machine import default_workers
 from slurm.pools import Pool
@@ -111,10 +111,16 @@ class _Cluster:
             yield Check(f"pool {name}", Verdict.PROBLEM, words, f"edit pool '{name}' in {where}")
         if not found:
             self.usable[name] = pool
-            asked = [f"partition '{pool.partition}'", pool.gres, pool.constraint, f"{pool.time_limit_min:,} min"]
+            partition = f"partition '{pool.partition}'" if pool.partition else "the default partition"
+            time_limit = f"{pool.time_limit_min:,} min" if pool.time_limit_min else "the site's time limit"
+            asked = [partition, pool.gres, pool.constraint, time_limit]
             for words in delays(pool, limits, **shares):
                 yield Check(f"pool {name}", Verdict.WARNING, words, "its jobs wait until then; ask the administrators")
-            yield Check(f"pool {name}", Verdict.OK, f"the cluster has it: {', '.join(filter(None, asked))}")
+            doubt = unchecked(pool, limits)
+            if doubt:
+                yield Check(f"pool {name}", Verdict.WARNING, doubt, f"name a 'partition' in pool '{name}' in {where}")
+            else:
+                yield Check(f"pool {name}", Verdict.OK, f"the cluster has it: {', '.join(filter(None, asked))}")
         yield from _account(name, pool, limits, where)
 
 

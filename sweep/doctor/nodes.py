@@ -84,7 +84,8 @@ def probe_pools(sweep: Sweep, pools: Mapping[str, Pool], nonce: str, seen: dict[
                 time.sleep(POLL_S)
             for probe in waiting:
                 words = f"the probe did not end within {PROBE_S:.0f} s"
-                yield Check(f"node {probe.name}", Verdict.PROBLEM, words, f"look at 'sinfo -p {probe.pool.partition}'")
+                which = f" -p {probe.pool.partition}" if probe.pool.partition else ""
+                yield Check(f"node {probe.name}", Verdict.PROBLEM, words, f"look at 'sinfo{which}'")
         except OSError as error:
             yield Check("nodes", Verdict.SKIPPED, f"srun could not be started: {error}")
         finally:
@@ -185,7 +186,8 @@ def judge(sweep: Sweep, name: str, pool: Pool, found: Findings) -> Iterator[Chec
 def _judge_gpus(name: str, pool: Pool, found: Findings) -> Iterator[Check]:
     if not found.gpus or "gpus" in found.problems:
         words = f"torch {found.torch} can use no GPU on {found.node}" + _because(found, "gpus")
-        asked = f"srun -p {pool.partition} --gres={pool.gres or 'gpu:1'} nvidia-smi"
+        where = f"-p {pool.partition} " if pool.partition else ""
+        asked = f"srun {where}--gres={pool.gres or 'gpu:1'} nvidia-smi"
         yield Check(name, Verdict.PROBLEM, words, f"set 'gres' of the pool; '{asked}' shows what its jobs get")
     for words in found.troubles:
         remedy = "tell the administrators; 'sweep retry' sends a run that fails there to another node"

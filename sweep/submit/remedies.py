@@ -1,5 +1,6 @@
 """Which runs to try again, and what to do differently, from the cause of each. Pure."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -90,7 +91,7 @@ def remedy(row: PlanRow, *, asked: bool, ground: Ground | None = None) -> Remedy
     had = ground.last[row.id]
     usual = ground.usual[ground.last_pool[row.id]]
     kept = _kept(had, usual)
-    partition = ground.limits.partitions.get(had.partition)
+    partition = ground.limits.partitions.get(had.partition or ground.limits.default_partition or "")
     match cause:
         case Cause.HOST_OOM:
             return _more_memory(row, start, kept, had, usual, partition)
@@ -108,7 +109,7 @@ def _kept(had: Resources, usual: Resources) -> Change:
     """Keep what an earlier retry gave: a run that needed more memory needs it still."""
     return Change(
         memory_gb=had.memory_gb if had.memory_gb and had.memory_gb > (usual.memory_gb or 0.0) else None,
-        time_limit_min=had.time_limit_min if had.time_limit_min > usual.time_limit_min else None,
+        time_limit_min=had.time_limit_min if (had.time_limit_min or 0) > (usual.time_limit_min or math.inf) else None,
         exclude=tuple(had.exclude),
     )
 
@@ -122,7 +123,7 @@ def _more_memory(
     cap = partition and min(partition.node_memory_gb, partition.max_memory_gb or partition.node_memory_gb)
     if cap is not None and wanted > cap:
         if had.memory_gb >= cap:
-            words = f"had all the {cap:g} GB a node of partition {had.partition} gives; it needs another pool"
+            words = f"had all the {cap:g} GB a node of {_partition(had)} gives; it needs another pool"
             return Remedy(row, False, words)
         wanted = cap
     return Remedy(
@@ -140,17 +141,25 @@ def _more_time(
     *,
     asked: bool,
 ) -> Remedy:
-    wanted = max(round(had.time_limit_min * MORE_TIME), usual.time_limit_min)
+    if had.time_limit_min is None:
+        return Remedy(
+            row, True, f"{start}; its pool asks for no time: give it a 'time_limit_min' if it fails again", kept
+        )
+    wanted = max(round(had.time_limit_min * MORE_TIME), usual.time_limit_min or 0)
     cap = partition.time_limit_min if partition else None
     if cap is not None and wanted > cap:
         wanted = max(cap, had.time_limit_min)
     if wanted > had.time_limit_min:
         words = f"{start} with {wanted} min instead of {had.time_limit_min}"
         return Remedy(row, True, words, kept._replace(time_limit_min=wanted))
-    most = f"the {had.time_limit_min} min that partition {had.partition} allows"
+    most = f"the {had.time_limit_min} min that {_partition(had)} allows"
     if row.status.state is State.FAILED and not asked:
         return Remedy(row, False, f"made no checkpoint within {most}; it needs another pool, or a shorter epoch")
     return Remedy(row, True, f"{start} with {most} again", kept)
+
+
+def _partition(had: Resources) -> str:
+    return f"partition {had.partition}" if had.partition else "the default partition"
 
 
 def _larger_gpu(row: PlanRow, start: str, kept: Change, ground: Ground, *, asked: bool) -> Remedy:

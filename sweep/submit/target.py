@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from slurm.commands import SlurmError
 from slurm.executor import Executor
-from slurm.fit import delays, problems
+from slurm.fit import delays, problems, unchecked
 from slurm.limits import ClusterLimits, read_limits
 from slurm.local import Local
 from slurm.machine import cores, default_workers
@@ -79,8 +79,9 @@ class OnSlurm:
             most = self.limits.max_submit or self.limits.max_jobs
             notes.append(f"{left_out} runs are left for later: you may have {most} jobs at a time")
         for name in dict.fromkeys(batch.pool for batch in batches):
-            waits = delays(self.cluster.pools[name], self.limits, **sharing(self.sweep, self.cluster))
-            notes += [f"{name}: {words}" for words in waits]
+            pool = self.cluster.pools[name]
+            waits = delays(pool, self.limits, **sharing(self.sweep, self.cluster))
+            notes += [f"{name}: {words}" for words in (*waits, unchecked(pool, self.limits)) if words]
         notes += warnings
         submissions = SweepFolder(self.sweep.folder).submissions
         executor = Slurm(submissions, max_parallel=self.cluster.section.max_parallel)

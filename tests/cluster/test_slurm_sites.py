@@ -198,8 +198,8 @@ def test_a_folder_that_was_moved_keeps_its_jobs(on_slurm: Command, data: Path, t
 def test_a_pool_takes_any_option_of_sbatch(
     slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
-    """And asks for no memory where the site gives it by itself; its time is written as Slurm writes it."""
-    pool = {
+    """And leaves to the site what it does not name; its time is written as Slurm writes it."""
+    named = {
         "device": "cpu",
         "partition": "cpu",
         "cpus": 4,
@@ -207,7 +207,12 @@ def test_a_pool_takes_any_option_of_sbatch(
         "time_limit_min": "0:30:00",
         "sbatch": {"nice": 77, "comment": "two words"},
     }
-    file = slurm_file(tmp_path, data, pools={"cpu": pool})
+    bare = {"device": "cpu", "memory_gb": None, "time_limit_min": None}
+    rules = [{"when": {"seed": 1}, "pool": "named"}, {"pool": "bare"}]
+    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), pools={"named": named, "bare": bare}, assign=rules)
     slurm.run("scontrol", "update", "nodename=cpu-1", "state=drain", "reason=test")
-    assert "--nice=77" in on_slurm("submit", file, "--yes").stderr
-    assert slurm.run("squeue", "-h", "-o", "%y|%l|%k|%m").strip() == "77|30:00|two words|500M"
+    said = on_slurm("submit", file, "--yes").stderr
+    assert "--nice=77" in said
+    assert "bare: 2 runs in 2 jobs; the default partition; 1 CPUs, the site's time limit" in said
+    rows = set(slurm.run("squeue", "-h", "-o", "%P|%y|%l|%k|%m").splitlines())
+    assert rows == {"cpu|77|30:00|two words|500M", "cpu|0|1:00:00|sweep: 2 runs|500M"}

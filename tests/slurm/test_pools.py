@@ -46,6 +46,13 @@ def test_a_site_that_gives_memory_by_itself_is_asked_for_none(tmp_path: Path) ->
     assert " GB" not in array_line(array(found))
 
 
+def test_what_a_pool_leaves_to_the_site_is_not_asked_for(tmp_path: Path) -> None:
+    """Neither partition nor time; the warning before the end comes as early as a limit of some length allows."""
+    options = {line.partition("=")[0]: line for line in written(Pool(device="cpu", time_limit_min=None), tmp_path)}
+    assert not {"partition", "time", "gres", "account", "qos"} & options.keys()
+    assert options["signal"] == "signal=USR2@90"
+
+
 def test_nodes_are_left_out(tmp_path: Path) -> None:
     assert "exclude=n1,n2" in written(pool(exclude=["n1", "n2"]), tmp_path)
 

@@ -214,6 +214,17 @@ def test_a_known_account_and_qos_are_fine(tmp_path: Path, data: Path, fake: Put)
     assert diagnose(load(tmp_path, data, cluster=cluster))["account small"].state == "ok"
 
 
+def test_a_pool_without_a_partition_goes_to_the_default_one_if_there_is_one(
+    tmp_path: Path, data: Path, fake: Put
+) -> None:
+    """Without one it is said that nothing of the pool could be checked."""
+    study = load(tmp_path, data, cluster=CLUSTER.replace("device: v100, partition: gpu,", "device: v100,"))
+    found = diagnose(study)["pool large"]
+    assert (found.state, "names no partition" in found.words) == ("warning", True)
+    fake("scontrol", FAKES["scontrol"].replace("PartitionName=gpu", "PartitionName=gpu Default=YES"))
+    assert diagnose(study)["pool large"].line().startswith("ok pool large: the cluster has it: the default partition")
+
+
 def test_data_that_is_not_prepared_or_cut_short_is_a_problem(tmp_path: Path, data: Path, fake: Put) -> None:
     """With the command that prepares it."""
     check = diagnose(load(tmp_path, tmp_path / "empty"))["data"]
