@@ -9,6 +9,7 @@ import signal
 from typing import NamedTuple
 
 from slurm.jobs import TaskRow
+from slurm.preamble import read_failure
 from trainer.records.attempt import Cause, ExitCode
 from trainer.records.gpu_errors import BROKEN, FULL
 
@@ -113,17 +114,29 @@ def _failed(row: TaskRow, log_tail: str) -> Ending:
         return Ending(Cause.LAUNCH_FAILED, f"Slurm refused it: no node has what it asks for ({said}{reason})")
     if PROLOG.search(log_tail):
         return Ending(Cause.LAUNCH_FAILED, f"its node was not ready ({_line_with(PROLOG, log_tail)})")
+    killer = _killer(row, code, number)
+    in_setup = None if killer else _in_setup(log_tail, said)
+    if in_setup:
+        return Ending(Cause.LAUNCH_FAILED, in_setup)
     if code == ExitCode.INTERRUPTED:
         return Ending(None, f"stopped in good order, to go on from its checkpoint another time ({said})")
     if code == ExitCode.STOOD_BACK:
         return Ending(None, f"stood back: another process had its runs ({said})")
-    killer = _killer(row, code, number)
     if killer:
         return _killed(killer, said, log_tail)
     for gpu, cause in ((FULL, Cause.CUDA_OOM), (BROKEN, Cause.GPU_FAULT)):
         if gpu.search(log_tail):
             return Ending(cause, _line_with(gpu, log_tail))
     return _exited(code, said, log_tail)
+
+
+def _in_setup(log_tail: str, said: str) -> str | None:
+    """Say which line before the task ended the job, and with what words; None if the task began."""
+    found = read_failure(log_tail)
+    if found is None:
+        return None
+    how = said if found.code is None else f"exit code {found.code}"
+    return f"failed before training began, at '{found.line}' ({how})" + (f": {found.output}" if found.output else "")
 
 
 def _memory(row: TaskRow, log_tail: str) -> str | None:

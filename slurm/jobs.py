@@ -26,6 +26,7 @@ class Resources(Record):
     cpus: int = 1
     memory_gb: float | None = 8.0
     time_limit_min: int | None = 60
+    modules: list[str] = []
     setup: list[str] = []
     exclude: list[str] = []
     sbatch: dict[str, str | int | bool] = {}

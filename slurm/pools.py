@@ -11,6 +11,7 @@ LEAST_GPU_GIB = {"p100": 12.0, "v100": 16.0, "a100": 40.0, "h100": 80.0, "h200":
 
 LOCAL = "local"
 Option = Annotated[str, Field(min_length=1)] | Annotated[int, Field(strict=True)] | bool
+Module = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][^\s]*$")]
 # What the program itself asks for; a user's word would part it from what its records say.
 _OURS = {
     "array",
@@ -66,6 +67,7 @@ class Pool(Strict):
     time_limit_min: Annotated[int, Field(strict=True, ge=1)] | None = 60
     gpu_memory_gb: Annotated[float, Field(strict=True, gt=0)] | None = None
     mps: Annotated[bool, Field(strict=True)] = False
+    modules: list[Module] = []
     setup: list[str] = []
     exclude: list[str] = []
     sbatch: dict[str, Option] = {}

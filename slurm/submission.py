@@ -20,6 +20,7 @@ from slurm.commands import NoSuchJob, NotConfigured, SlurmError, Unclear, call, 
 from slurm.jobs import ArrayRecord, Resources
 from slurm.origin import is_named
 from slurm.pools import Pool, several_gpus
+from slurm.preamble import preamble
 from slurm.timeouts import KILL_AFTER_S, SBATCH_S, SIGNAL_S
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def resources(pool: Pool, workers: int, gpus: int = 1) -> Resources:
         cpus=pool.cpus * workers * gpus,
         memory_gb=None if pool.memory_gb is None else pool.memory_gb * workers * gpus,
         time_limit_min=pool.time_limit_min,
+        modules=pool.modules,
         setup=pool.setup,
         exclude=pool.exclude,
         sbatch=pool.sbatch,
@@ -112,7 +114,7 @@ def _prepared(array: ArrayRecord, folder: Path, bundle: Path, max_parallel: int 
         cpus_per_task=wanted.cpus,
         mem=None if wanted.memory_gb is None else f"{round(wanted.memory_gb * 1024)}MB",
         time=wanted.time_limit_min,
-        setup=wanted.setup or None,
+        setup=preamble(wanted.modules, wanted.setup) or None,
         signal_delay_s=_signal_delay_s(wanted.time_limit_min),
         # srun does not take over the CPUs of its job since Slurm 22.05.
         srun_args=["--cpus-per-task", str(wanted.cpus)],

@@ -39,7 +39,7 @@ FLOORS = {
         {"__main__"},
     ),
     "slurm": (
-        {"timeouts"},
+        {"timeouts", "preamble"},
         {"jobs", "commands", "pools", "bundles", "cores", "machine", "mps", "probe", "workers", "interrupts"},
         {"origin"},
         {"acceptance", "answers", "causes", "limits", "executor"},

@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from slurm.commands import SlurmError, call, without_options
 from slurm.pools import Pool
+from slurm.preamble import preamble, read_failure
 from slurm.probe import Findings, mark, read_findings
 from sweep.config.schema import Sweep
 from sweep.doctor.check import CAPABILITY, Check, Verdict, kernels
@@ -109,7 +110,7 @@ def srun_command(pool: Pool, job_name: str, command: Sequence[str]) -> list[str]
         "time": str(PROBE_MIN),
         "immediate": str(FREE_NODE_S),
     }
-    script = "\n".join([*pool.setup, f"exec {shlex.join(command)}"])
+    script = "\n".join([*preamble(pool.modules, pool.setup), f"exec {shlex.join(command)}"])
     given = [f"--{key}={value}" for key, value in options.items() if value]
     more = [f"--{key}" if value is True else f"--{key}={value}" for key, value in pool.sbatch.items()]
     return ["srun", *given, *more, "bash", "-c", script]
@@ -150,10 +151,14 @@ def _read_probe(sweep: Sweep, probe: _Probe, nonce: str, seen: dict[str, Finding
         words = f"Slurm refuses its jobs: {_last_line(said).removeprefix('srun: error: ')}"
         where = sweep.cluster.file if sweep.cluster else sweep.file
         yield Check(name, Verdict.PROBLEM, words, f"edit pool '{probe.name}' in {where}")
+    elif early := read_failure(said):
+        code = probe.process.returncode if early.code is None else early.code
+        words = f"'{early.line}' failed there with exit code {code}" + (f": {early.output}" if early.output else "")
+        where = sweep.cluster.file if sweep.cluster else sweep.file
+        yield Check(name, Verdict.PROBLEM, words, f"edit 'modules' or 'setup' of pool '{probe.name}' in {where}")
     else:
         said = _last_line(_without_srun(said)) or f"exit code {probe.process.returncode}"
-        what = "setup or Python" if probe.pool.setup else "Python"
-        words = f"{what} failed there, before {sys.executable} could tell anything: {said}"
+        words = f"Python failed there, before {sys.executable} could tell anything: {said}"
         remedy = f"keep {sys.prefix} on a file system that the nodes see; 'setup' of the pool can load what it needs"
         yield Check(name, Verdict.PROBLEM, words, remedy)
 

@@ -366,7 +366,9 @@ def test_a_probe_asks_for_what_the_pools_jobs_ask_for() -> None:
         "--immediate=30",
     }
     assert options <= set(command)
-    assert command[-3:] == ["bash", "-c", "module load cuda\nexec '/a path/python' -m slurm.probe"]
+    assert command[-3:-1] == ["bash", "-c"]
+    assert command[-1].splitlines()[-1] == "exec '/a path/python' -m slurm.probe"
+    assert "eval 'module load cuda'" in command[-1]
     bare = srun_command(Pool(device="cpu", partition="cpu", memory_gb=0.5), "probe-1", ["true"])
     assert "--mem=512M" in bare
     assert not any(word.startswith(("--gres", "--constraint", "--account", "--qos")) for word in bare)
