@@ -6,7 +6,7 @@ What Slurm's own words mean is decided here, once: elsewhere the kind of error d
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from slurm.timeouts import CALL_S, SBATCH_S
 
@@ -52,7 +52,7 @@ class Unclear(SlurmError):
     """Slurm gave no clear answer: the array may have been taken."""
 
 
-def options_in(environment: Mapping[str, str]) -> list[str]:
+def options_in(environment: Iterable[str]) -> list[str]:
     """Name the variables by which a shell would change what Slurm's commands do, or what a job inherits."""
     return sorted(name for name in environment if name.startswith(_OPTIONS) and name not in _NAMES_THE_CLUSTER)
 

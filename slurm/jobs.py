@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from trainer.records.attempt import Cause
 from trainer.records.base import Record, Versioned
@@ -26,6 +26,7 @@ class Resources(Record):
     cpus: int = 1
     memory_gb: float | None = 8.0
     time_limit_min: int | None = 60
+    export: Literal["all", "none"] | list[str] = "all"
     modules: list[str] = []
     setup: list[str] = []
     exclude: list[str] = []

@@ -6,12 +6,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from slurm.commands import options_in
+
 Device = Literal["cpu", "p100", "v100", "a100", "h100", "h200"]
 LEAST_GPU_GIB = {"p100": 12.0, "v100": 16.0, "a100": 40.0, "h100": 80.0, "h200": 140.0}  # of the sizes each comes in
 
 LOCAL = "local"
 Option = Annotated[str, Field(min_length=1)] | Annotated[int, Field(strict=True)] | bool
-Module = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][^\s]*$")]
+Export = Literal["all", "none"] | list[str]
 # What the program itself asks for; a user's word would part it from what its records say.
 _OURS = {
     "array",
@@ -31,6 +33,7 @@ _KEYS = {
     "constraint": "constraint",
     "cpus-per-task": "cpus",
     "exclude": "exclude",
+    "export": "export",
     "gres": "gres",
     "mem": "memory_gb",
     "partition": "partition",
@@ -52,7 +55,8 @@ class Pool(Strict):
     does one that gives a run several GPUs.
     gpu_memory_gb tells which pool is larger when a run outgrows its GPU. mps: several runs on a GPU compute at a time
     through NVIDIA's multi-process service; before Volta it would put them all into one address space. partition,
-    memory_gb, time_limit_min: None where the site gives it by itself. sbatch: further options by their long names,
+    memory_gb, time_limit_min: None where the site gives it by itself. export: which of the submitter's variables a job
+    gets, beside what a login on its node gives. sbatch: further options by their long names,
     given to sbatch as they are.
     """
 
@@ -67,7 +71,8 @@ class Pool(Strict):
     time_limit_min: Annotated[int, Field(strict=True, ge=1)] | None = 60
     gpu_memory_gb: Annotated[float, Field(strict=True, gt=0)] | None = None
     mps: Annotated[bool, Field(strict=True)] = False
-    modules: list[Module] = []
+    export: Export = "all"
+    modules: list[str] = []
     setup: list[str] = []
     exclude: list[str] = []
     sbatch: dict[str, Option] = {}
@@ -95,6 +100,30 @@ class Pool(Strict):
             if isinstance(value, str) and not value.isprintable():
                 raise ValueError(f"'{name}' must be one line")
         return {name: value for name, value in options.items() if value is not False}
+
+    @field_validator("modules")
+    @classmethod
+    def _names_modules(cls, modules: list[str]) -> list[str]:
+        for name in modules:
+            if not re.fullmatch(r"\w\S*", name):
+                raise ValueError(f"'{name}' is no module's name, such as 'cuda/12.1'")
+        return modules
+
+    @field_validator("export", mode="before")
+    @classmethod
+    def _names_variables(cls, export: object) -> object:
+        if export in ("all", "none"):
+            return export
+        if not isinstance(export, list) or not export:
+            raise ValueError("give 'all', 'none' or a list of variables' names")
+        for name in map(str, export):
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"'{name}' is no variable's name; a line of 'setup' sets one: 'export NAME=value'")
+            if name in ("ALL", "NONE", "NIL"):
+                raise ValueError(f"'{name}' is not for a list; write 'export: all' or 'export: none'")
+            if options_in([name]):
+                raise ValueError(f"'{name}' is Slurm's, and no job gets the submitter's; leave it out")
+        return export
 
     @field_validator("mps")
     @classmethod

@@ -38,6 +38,7 @@ def resources(pool: Pool, workers: int, gpus: int = 1) -> Resources:
         cpus=pool.cpus * workers * gpus,
         memory_gb=None if pool.memory_gb is None else pool.memory_gb * workers * gpus,
         time_limit_min=pool.time_limit_min,
+        export=pool.export,
         modules=pool.modules,
         setup=pool.setup,
         exclude=pool.exclude,
@@ -116,15 +117,22 @@ def _prepared(array: ArrayRecord, folder: Path, bundle: Path, max_parallel: int 
         time=wanted.time_limit_min,
         setup=preamble(wanted.modules, wanted.setup) or None,
         signal_delay_s=_signal_delay_s(wanted.time_limit_min),
-        # srun does not take over the CPUs of its job since Slurm 22.05.
-        srun_args=["--cpus-per-task", str(wanted.cpus)],
+        # srun does not take over the CPUs of its job since Slurm 22.05; and of its variables only what sbatch was told.
+        srun_args=["--export=ALL", "--cpus-per-task", str(wanted.cpus)],
         array_parallelism=max_parallel or len(array.tasks),
         stderr_to_stdout=True,
         wckey=None,
         comment=f"sweep: {sum(map(len, array.tasks))} runs",
-        additional_parameters={**wanted.sbatch, "requeue": True},
+        additional_parameters={**wanted.sbatch, **_exported(wanted), "requeue": True},
     )
     return executor
+
+
+def _exported(wanted: Resources) -> dict[str, str]:
+    """What sbatch is told of the submitter's variables: nothing where a job gets them all."""
+    if wanted.export == "all":
+        return {}
+    return {"export": "NONE" if wanted.export == "none" else ",".join(wanted.export)}
 
 
 def _executor(folder: Path, name: str, command: str) -> "SlurmExecutor":

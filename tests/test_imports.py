@@ -40,7 +40,8 @@ FLOORS = {
     ),
     "slurm": (
         {"timeouts", "preamble"},
-        {"jobs", "commands", "pools", "bundles", "cores", "machine", "mps", "probe", "workers", "interrupts"},
+        {"commands"},
+        {"jobs", "pools", "bundles", "cores", "machine", "mps", "probe", "workers", "interrupts"},
         {"origin"},
         {"acceptance", "answers", "causes", "limits", "executor"},
         {"queue", "submission", "fit", "local", "task"},

@@ -113,7 +113,11 @@ def srun_command(pool: Pool, job_name: str, command: Sequence[str]) -> list[str]
     script = "\n".join([*preamble(pool.modules, pool.setup), f"exec {shlex.join(command)}"])
     given = [f"--{key}={value}" for key, value in options.items() if value]
     more = [f"--{key}" if value is True else f"--{key}={value}" for key, value in pool.sbatch.items()]
-    return ["srun", *given, *more, "bash", "-c", script]
+    if pool.export == "all":
+        return ["srun", *given, *more, "bash", "-c", script]
+    # sbatch gives such a job what a login on its node has; srun, which finds no program there by its name, does not.
+    names = "NONE" if pool.export == "none" else ",".join(pool.export)
+    return ["srun", *given, *more, f"--export={names}", "/bin/bash", "-l", "-c", script]
 
 
 def _probe_arguments(sweep: Sweep, nonce: str) -> list[str]:

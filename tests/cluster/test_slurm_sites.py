@@ -6,9 +6,11 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import REPOSITORY, Command, read, wait_for
 from slurm_fixtures import LONG, slurm_file, states, wait_for_state
+from slurm_runs import folder_of, trainer_of
 
 from slurm.jobs import Submission
 from slurm.private_cluster.cluster import PrivateCluster
@@ -193,6 +195,27 @@ def test_a_folder_that_was_moved_keeps_its_jobs(on_slurm: Command, data: Path, t
     assert states(on_slurm, file)[RUN]["state"] == "running"
     on_slurm("cancel", file, "--yes")
     assert wait_for_state(on_slurm, file, RUN, "cancelled", "failed")["state"] == "cancelled"
+
+
+def test_a_job_s_environment_is_what_its_pool_says(slurm: PrivateCluster, data: Path, tmp_path: Path) -> None:
+    """All, none or some of the submitter's variables, what the setup lines add, and never an outer job's."""
+    lines = [f"export PYTHONPATH={REPOSITORY} ADDED=here"]
+    bare = {"device": "cpu", "setup": lines}
+    pools = {"all": bare, "none": {**bare, "export": "none"}, "some": {**bare, "export": ["MINE"]}}
+    rules = [{"when": {"seed": seed}, "pool": name} for seed, name in enumerate(pools)]
+    file = slurm_file(tmp_path, data, seeds=range(3), pools=pools, assign=rules, epochs=LONG)
+    shell = {"MINE": "1", "OTHER": "1", "SLURM_JOB_ID": "77", "SLURM_OUTER": "1", "SBATCH_PARTITION": "p100"}
+    command = Command("sweep", tmp_path, {**slurm.environment, **shell})
+    try:
+        command("submit", file, "--yes")
+        folders = [folder_of(tmp_path, seed) for seed in range(3)]
+        wait_for(lambda: all(trainer_of(folder) for folder in folders), "the runs to start", seconds=30)
+        found = [psutil.Process(trainer_of(folder)).environ() for folder in folders]
+        kept = [[name for name in ("MINE", "OTHER", "ADDED", "SLURM_OUTER") if name in its] for its in found]
+        assert kept == [["MINE", "OTHER", "ADDED"], ["ADDED"], ["MINE", "ADDED"]]
+        assert all(its["SLURM_JOB_ID"] != "77" and "SBATCH_PARTITION" not in its for its in found)
+    finally:
+        command.end()
 
 
 def test_a_pool_takes_any_option_of_sbatch(

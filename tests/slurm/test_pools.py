@@ -53,6 +53,18 @@ def test_what_a_pool_leaves_to_the_site_is_not_asked_for(tmp_path: Path) -> None
     assert options["signal"] == "signal=USR2@90"
 
 
+@pytest.mark.parametrize(
+    ("export", "option"), [("all", None), ("none", "export=NONE"), (["HOME", "LANG"], "export=HOME,LANG")]
+)
+def test_a_job_gets_the_variables_its_pool_names(tmp_path: Path, export: str | list[str], option: str | None) -> None:
+    """And its task what the job's script has, whatever was exported into that."""
+    asked = pool(export=export)
+    assert [line for line in written(asked, tmp_path) if line.startswith("export")] == [option] * (option is not None)
+    command = script(array(asked), tmp_path, tmp_path / "bundle.json", max_parallel=None).splitlines()[-1]
+    assert command.startswith("srun ")
+    assert " --export=ALL " in command
+
+
 def test_nodes_are_left_out(tmp_path: Path) -> None:
     assert "exclude=n1,n2" in written(pool(exclude=["n1", "n2"]), tmp_path)
 
@@ -69,6 +81,13 @@ def test_time_limits_are_given_in_minutes_or_as_slurm_does(limit: int | str, min
     ("keys", "words"),
     [
         ({"sbatch": {"mem": "4G"}}, "'mem' has a key of its own in a pool: 'memory_gb'"),
+        ({"sbatch": {"export": "NONE"}}, "'export' has a key of its own in a pool: 'export'"),
+        ({"export": ["A=1"]}, "'A=1' is no variable's name; a line of 'setup' sets one"),
+        ({"export": ["HOME", "NONE"]}, "'NONE' is not for a list; write 'export: all' or 'export: none'"),
+        ({"export": ["SLURM_JOB_ID"]}, "'SLURM_JOB_ID' is Slurm's, and no job gets the submitter's"),
+        ({"export": "nothing"}, "give 'all', 'none' or a list of variables' names"),
+        ({"export": []}, "give 'all', 'none' or a list of variables' names"),
+        ({"modules": ["-f cuda"]}, "'-f cuda' is no module's name, such as 'cuda/12.1'"),
         ({"sbatch": {"array": "0-3"}}, "'array' is this program's to set; leave it out"),
         ({"sbatch": {"clusters": "other"}}, "'clusters' is this program's to set"),
         ({"sbatch": {"-p": "gpu"}}, "'-p' is no long option of sbatch, such as 'gpus-per-node'"),

@@ -369,7 +369,10 @@ def test_a_probe_asks_for_what_the_pools_jobs_ask_for() -> None:
     assert command[-3:-1] == ["bash", "-c"]
     assert command[-1].splitlines()[-1] == "exec '/a path/python' -m slurm.probe"
     assert "eval 'module load cuda'" in command[-1]
-    bare = srun_command(Pool(device="cpu", partition="cpu", memory_gb=0.5), "probe-1", ["true"])
+    bare_pool = Pool(device="cpu", partition="cpu", memory_gb=0.5)
+    alone = srun_command(bare_pool.model_copy(update={"export": ["HOME", "LANG"]}), "probe-1", ["true"])
+    assert alone[-5:] == ["--export=HOME,LANG", "/bin/bash", "-l", "-c", "exec true"]
+    bare = srun_command(bare_pool, "probe-1", ["true"])
     assert "--mem=512M" in bare
     assert not any(word.startswith(("--gres", "--constraint", "--account", "--qos")) for word in bare)
 
