@@ -302,8 +302,13 @@ _WAITING_STATES = {
 }
 
 
-def waiting(row: TaskRow) -> str:
-    """Say why a task waits, whether that can end by itself, and if not what to do."""
+def waiting(row: TaskRow, clusters: str | None = None) -> str:
+    """Say why a task waits, whether that can end by itself, and if not what to do; clusters: the one it was sent to."""
+    words = _waiting(row)
+    return words if clusters is None else re.sub(r"'(scontrol|scancel|sinfo) ", rf"'\1 -M {clusters} ", words)
+
+
+def _waiting(row: TaskRow) -> str:
     if row.state in _WAITING_STATES:
         return f"{_WAITING_STATES[row.state].format(job=row.job)} (Slurm: {row.state})"
     reason = row.reason or ""

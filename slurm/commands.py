@@ -44,6 +44,10 @@ class NoSuchJob(SlurmError):
     """Slurm has no job of that number, or none that may be seen."""
 
 
+class NoSuchCluster(SlurmError):
+    """Accounting knows no cluster of that name, or cannot be asked for it."""
+
+
 class Refused(SlurmError):
     """Slurm clearly did not take the array."""
 
@@ -61,6 +65,11 @@ def without_options(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment in which Slurm's commands do what their command line says."""
     left_out = options_in(environment)
     return {name: value for name, value in environment.items() if name not in left_out}
+
+
+def on(clusters: str | None) -> list[str]:
+    """The option of every command of Slurm's that has it speak to another cluster; none for the one it speaks to."""
+    return [] if clusters is None else [f"--clusters={clusters}"]
 
 
 def call(command: Sequence[str], *, timeout_s: float = CALL_S) -> str:
@@ -105,4 +114,6 @@ def _kind(said: str) -> type[SlurmError]:
         return NotConfigured
     if "Invalid job id specified" in said:
         return NoSuchJob
+    if "known by database" in said or "invalid entry for --cluster" in said:
+        return NoSuchCluster
     return AccountingDisabled if "accounting storage is disabled" in said else SlurmError

@@ -38,6 +38,7 @@ def problems(pool: Pool, limits: ClusterLimits, *, workers: int = 1, gpus: int =
     which partition the jobs get (`unchecked` says), nothing is found wrong.
     """
     share = Share(workers, gpus)
+    limits = limits.of(pool.clusters)
     pool = pool.model_copy(update={"gres": several_gpus(pool.gres, gpus)})
     names = limits.names(pool.partition)
     absent = [
@@ -55,7 +56,7 @@ def problems(pool: Pool, limits: ClusterLimits, *, workers: int = 1, gpus: int =
 
 def unchecked(pool: Pool, limits: ClusterLimits) -> str | None:
     """Say why only sbatch can tell whether the cluster takes a pool's jobs; None where `problems` can."""
-    if pool.partition is not None or limits.default_partition is not None:
+    if pool.partition is not None or limits.of(pool.clusters).default_partition is not None:
         return None
     return "it names no partition, and the cluster has no default one: whether its jobs fit is not known"
 
@@ -63,6 +64,7 @@ def unchecked(pool: Pool, limits: ClusterLimits) -> str | None:
 def delays(pool: Pool, limits: ClusterLimits, *, workers: int = 1, gpus: int = 1) -> list[str]:
     """Say what keeps a pool that fits from starting jobs now: a partition or nodes out of service."""
     share = Share(workers, gpus)
+    limits = limits.of(pool.clusters)
     pool = pool.model_copy(update={"gres": several_gpus(pool.gres, gpus)})
     found: list[list[str]] = []
     for name in limits.names(pool.partition):

@@ -18,6 +18,7 @@ class Resources(Record):
     sbatch: further options, by their long names.
     """
 
+    clusters: str | None = None
     partition: str | None = None
     gres: str | None = None
     constraint: str | None = None

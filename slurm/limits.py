@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from slurm.commands import SlurmError, call
+from slurm.commands import SlurmError, call, on
 
 # States of a node that takes no jobs, whatever follows ("down*", "drained"). "draining" nodes end what they have.
 _OUT_OF_SERVICE = ("down", "drain", "fail", "maint", "unknown", "inval", "error", "future", "n/a")
@@ -70,7 +70,7 @@ class ClusterLimits(NamedTuple):
 
     enforced: what slurmctld refuses by accounting's word ("associations", "limits", "qos"). accounts: the user's
     accounts and the qos of each; None when accounting does not answer. default_partition: of jobs that name none; None
-    where the cluster has no such, and only the site's own rules can tell.
+    where the cluster has no such, and only the site's own rules can tell. others: what other clusters allow, by name.
     """
 
     max_array_size: int
@@ -81,6 +81,16 @@ class ClusterLimits(NamedTuple):
     enforced: frozenset[str] = frozenset()
     accounts: Mapping[str, frozenset[str]] | None = None
     default_partition: str | None = None
+    others: Mapping[str, "ClusterLimits"] = {}
+
+    def of(self, clusters: str | None) -> "ClusterLimits":
+        """What the cluster of that name allows, None for this one."""
+        return self if clusters is None else self.others[clusters]
+
+    @property
+    def most_jobs(self) -> int:
+        """How many jobs the user may have."""
+        return self.max_jobs if self.max_submit is None else min(self.max_submit, self.max_jobs)
 
     def names(self, partition: str | None) -> list[str]:
         """The partitions that "gpu,long" names; for None the default one, if there is one."""
@@ -95,13 +105,20 @@ class Association(NamedTuple):
     max_submit: int | None
 
 
-def read_limits() -> ClusterLimits:
-    """Ask Slurm for its limits. Raises SlurmError if slurmctld does not answer; accounting may be silent."""
-    config = parse_config(call(["scontrol", "show", "config"]))
+def read_limits(others: Iterable[str] = ()) -> ClusterLimits:
+    """Ask Slurm for its limits, and for those of other clusters by their names.
+
+    Raises SlurmError if a slurmctld does not answer; accounting may be silent.
+    """
+    return _read_limits(None)._replace(others={name: _read_limits(name) for name in others})
+
+
+def _read_limits(clusters: str | None) -> ClusterLimits:
+    config = parse_config(call(["scontrol", *on(clusters), "show", "config"]))
     # -a: also partitions that are hidden; -e: nodes grouped only when all that is printed is equal, no "64000+".
-    rows = call(["sinfo", "-a", "-h", "-e", "-o", "%R|%a|%l|%D|%c|%m|%G|%f|%T"])
+    rows = call(["sinfo", *on(clusters), "-a", "-h", "-e", "-o", "%R|%a|%l|%D|%c|%m|%G|%f|%T"])
     everywhere_mb = _number(config, "MaxMemPerNode", 0) or None
-    shown = call(["scontrol", "-a", "-o", "show", "partition"])
+    shown = call(["scontrol", *on(clusters), "-a", "-o", "show", "partition"])
     associations = _read_associations(config.get("ClusterName"))
     return ClusterLimits(
         max_array_size=_number(config, "MaxArraySize", 1001),

@@ -17,7 +17,6 @@ Export = Literal["all", "none"] | list[str]
 # What the program itself asks for; a user's word would part it from what its records say.
 _OURS = {
     "array",
-    "clusters",
     "error",
     "job-name",
     "open-mode",
@@ -30,6 +29,7 @@ _OURS = {
 }
 _KEYS = {
     "account": "account",
+    "clusters": "clusters",
     "constraint": "constraint",
     "cpus-per-task": "cpus",
     "exclude": "exclude",
@@ -56,11 +56,12 @@ class Pool(Strict):
     gpu_memory_gb tells which pool is larger when a run outgrows its GPU. mps: several runs on a GPU compute at a time
     through NVIDIA's multi-process service; before Volta it would put them all into one address space. partition,
     memory_gb, time_limit_min: None where the site gives it by itself. export: which of the submitter's variables a job
-    gets, beside what a login on its node gives. sbatch: further options by their long names,
-    given to sbatch as they are.
+    gets, beside what a login on its node gives. clusters: None for the one that Slurm's commands speak to. sbatch:
+    further options by their long names, given to sbatch as they are.
     """
 
     device: Device
+    clusters: str | None = None
     partition: Annotated[str, Field(min_length=1)] | None = None
     gres: str | None = None
     constraint: str | None = None
@@ -100,6 +101,13 @@ class Pool(Strict):
             if isinstance(value, str) and not value.isprintable():
                 raise ValueError(f"'{name}' must be one line")
         return {name: value for name, value in options.items() if value is not False}
+
+    @field_validator("clusters")
+    @classmethod
+    def _names_one_cluster(cls, name: str | None) -> str | None:
+        if name is not None and (name == "all" or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name)):
+            raise ValueError("give the name of one cluster; each has pools of its own")
+        return name and name.lower()  # as accounting keeps them
 
     @field_validator("modules")
     @classmethod

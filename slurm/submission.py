@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from slurm.commands import NoSuchJob, NotConfigured, SlurmError, Unclear, call, options_in, sbatch_failure
+from slurm.commands import NoSuchJob, NotConfigured, SlurmError, Unclear, call, on, options_in, sbatch_failure
 from slurm.jobs import ArrayRecord, Resources
 from slurm.origin import is_named
 from slurm.pools import Pool, several_gpus
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 def resources(pool: Pool, workers: int, gpus: int = 1) -> Resources:
     """What a job in a pool asks for when it executes `workers` runs at a time, or one run on so many GPUs."""
     return Resources(
+        clusters=pool.clusters,
         partition=pool.partition,
         gres=several_gpus(pool.gres, gpus),
         constraint=pool.constraint,
@@ -70,7 +71,7 @@ def send(array: ArrayRecord, folder: Path, bundle: Path, *, max_parallel: int | 
     return str(jobs[0].job_id.partition("_")[0])
 
 
-def confirmed_id(said: str, tag: str) -> str:
+def confirmed_id(said: str, tag: str, clusters: str | None = None) -> str:
     """Find the id of the job just submitted in what sbatch said, and see that the job is ours.
 
     A site's own notices may stand beside it, with numbers of their own. Raises Unclear.
@@ -80,7 +81,7 @@ def confirmed_id(said: str, tag: str) -> str:
         raise Unclear("sbatch ended without an error, and without naming a job")
     for job in reversed(named):
         try:
-            shown = call(["scontrol", "-o", "show", "job", job])
+            shown = call(["scontrol", *on(clusters), "-o", "show", "job", job])
         except SlurmError as error:
             raise Unclear(f"sbatch named job {job}, which scontrol does not confirm: {error}") from error
         if is_named(shown, tag) and f"({os.getuid()})" in shown:
@@ -88,10 +89,10 @@ def confirmed_id(said: str, tag: str) -> str:
     raise Unclear(f"sbatch named job {', '.join(named)}, which is another's")
 
 
-def cancel(name: str, jobs: Sequence[str]) -> None:
+def cancel(name: str, jobs: Sequence[str], clusters: str | None = None) -> None:
     """Cancel array tasks ("12_3") or whole arrays ("12") of this name, and none but one's own. Raises SlurmError."""
     for start in range(0, len(jobs), 200):
-        own = [f"--user={os.getuid()}", f"--name={name}"]
+        own = [*on(clusters), f"--user={os.getuid()}", f"--name={name}"]
         with contextlib.suppress(NoSuchJob):  # one that has ended meanwhile; the others are cancelled all the same
             call(["scancel", *own, *jobs[start : start + 200]])
 
@@ -102,8 +103,8 @@ def log_path(folder: Path, job: str) -> Path:
 
 
 def _prepared(array: ArrayRecord, folder: Path, bundle: Path, max_parallel: int | None) -> "SlurmExecutor":
-    executor = _executor(folder, array.tag, _job_command(bundle))
     wanted = array.resources
+    executor = _executor(folder, array.tag, wanted.clusters, _job_command(bundle))
     executor.update_parameters(
         job_name=array.tag,
         partition=wanted.partition,
@@ -123,19 +124,18 @@ def _prepared(array: ArrayRecord, folder: Path, bundle: Path, max_parallel: int 
         stderr_to_stdout=True,
         wckey=None,
         comment=f"sweep: {sum(map(len, array.tasks))} runs",
-        additional_parameters={**wanted.sbatch, **_exported(wanted), "requeue": True},
+        additional_parameters={**wanted.sbatch, **_placed(wanted), "requeue": True},
     )
     return executor
 
 
-def _exported(wanted: Resources) -> dict[str, str]:
-    """What sbatch is told of the submitter's variables: nothing where a job gets them all."""
-    if wanted.export == "all":
-        return {}
-    return {"export": "NONE" if wanted.export == "none" else ",".join(wanted.export)}
+def _placed(wanted: Resources) -> dict[str, str]:
+    """The options for another cluster, and for less than all of the submitter's variables."""
+    names = {"all": None, "none": "NONE"}[wanted.export] if isinstance(wanted.export, str) else ",".join(wanted.export)
+    return {name: value for name, value in (("clusters", wanted.clusters), ("export", names)) if value is not None}
 
 
-def _executor(folder: Path, name: str, command: str) -> "SlurmExecutor":
+def _executor(folder: Path, name: str, clusters: str | None, command: str) -> "SlurmExecutor":
     """Make submitit's executor send our command, always as an array, and pickle nothing.
 
     sbatch gets a timeout, every option on its command line, and none from the shell.
@@ -162,7 +162,8 @@ def _executor(folder: Path, name: str, command: str) -> "SlurmExecutor":
 
         @staticmethod
         def _get_job_id_from_submission_command(string: bytes | str) -> str:
-            return confirmed_id(string if isinstance(string, str) else string.decode(errors="replace"), name)
+            said = string if isinstance(string, str) else string.decode(errors="replace")
+            return confirmed_id(said, name, clusters)
 
     return ArrayExecutor(folder)
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from slurm.commands import SlurmError, call
+from slurm.commands import NoSuchCluster, SlurmError, call
 from slurm.fit import delays, problems, unchecked
 from slurm.limits import ClusterLimits, read_limits
 from slurm.machine import default_workers
@@ -88,7 +88,10 @@ class _Cluster:
             yield Check("commands", Verdict.OK, f"{', '.join(COMMANDS)} are on PATH")
         began = time.monotonic()
         try:
-            self.limits = read_limits()
+            self.limits = read_limits(sorted({pool.clusters for pool in self.used.values() if pool.clusters}))
+        except NoSuchCluster as error:
+            where = self.sweep.cluster.file if self.sweep.cluster else self.sweep.file
+            yield Check("clusters", Verdict.PROBLEM, str(error), f"edit 'clusters' of the pool in {where}")
         except SlurmError as error:
             remedy = "look at 'scontrol ping', and ask the administrators if it is DOWN"
             yield Check("slurmctld", Verdict.PROBLEM, f"Slurm does not tell its limits: {error}", remedy)
@@ -121,7 +124,7 @@ class _Cluster:
                 yield Check(f"pool {name}", Verdict.WARNING, doubt, f"name a 'partition' in pool '{name}' in {where}")
             else:
                 yield Check(f"pool {name}", Verdict.OK, f"the cluster has it: {', '.join(filter(None, asked))}")
-        yield from _account(name, pool, limits, where)
+        yield from _account(name, pool, limits.of(pool.clusters), where)
 
 
 def _accounting(sweep: Sweep) -> Check:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from slurm.commands import SlurmError, call, without_options
+from slurm.commands import SlurmError, call, on, without_options
 from slurm.pools import Pool
 from slurm.preamble import preamble, read_failure
 from slurm.probe import Findings, mark, read_findings
@@ -90,13 +90,14 @@ def probe_pools(sweep: Sweep, pools: Mapping[str, Pool], nonce: str, seen: dict[
         except OSError as error:
             yield Check("nodes", Verdict.SKIPPED, f"srun could not be started: {error}")
         finally:
-            _end([probe.process for probe in probes], job_name)
+            _end(probes, job_name)
 
 
 def srun_command(pool: Pool, job_name: str, command: Sequence[str]) -> list[str]:
     """The srun command that runs a command on a node of a pool as the pool's jobs run, if a node is free soon."""
     options = {
         "job-name": job_name,
+        "clusters": pool.clusters,
         "partition": pool.partition,
         "gres": pool.gres,
         "constraint": pool.constraint,
@@ -125,20 +126,20 @@ def _probe_arguments(sweep: Sweep, nonce: str) -> list[str]:
     return ["-m", "slurm.probe", "--folder", folder, "--data", data, "--nonce", nonce]
 
 
-def _end(processes: Sequence["subprocess.Popen[bytes]"], job_name: str) -> None:
+def _end(probes: Sequence[_Probe], job_name: str) -> None:
     """End the probes that still run: srun gives its job back when asked to; the rest is cancelled by name."""
-    running = [process for process in processes if process.poll() is None]
-    for process in running:
-        process.terminate()
-    for process in running:
+    running = [probe for probe in probes if probe.process.poll() is None]
+    for probe in running:
+        probe.process.terminate()
+    for probe in running:
         try:
-            process.wait(timeout=5)
+            probe.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if running:
+            probe.process.kill()
+            probe.process.wait()
+    for clusters in {probe.pool.clusters for probe in running}:
         with contextlib.suppress(SlurmError):  # Slurm ends them after PROBE_MIN by itself
-            call(["scancel", f"--name={job_name}"])
+            call(["scancel", *on(clusters), f"--name={job_name}"])
 
 
 def _read_probe(sweep: Sweep, probe: _Probe, nonce: str, seen: dict[str, Findings]) -> Iterator[Check]:

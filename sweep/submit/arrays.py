@@ -37,21 +37,22 @@ def plan_arrays(
         key = (pool, row.placed.spec.training.hash, asked.model_dump_json())
         groups.setdefault(key, []).append(row)
         wanted[key] = asked
-    most = [limit for limit in (limits.max_submit, limits.max_jobs) if limit is not None]
-    left = min(most) if most else None
+    left: dict[str | None, int] = {}
     needed_s = {row.id: _needed_s(row, changes.get(row.id, UNCHANGED)) for row in rows}
     arrays = []
     for key, group in groups.items():
-        most_min = wanted[key].time_limit_min
+        clusters, most_min = wanted[key].clusters, wanted[key].time_limit_min
+        there = limits.of(clusters)
+        may = left.setdefault(clusters, there.most_jobs)
         tasks = bundle_within(
             {row.id: row.remaining_s for row in group},
             target_s=section.job_target_min * 60,
             limit_s=math.inf if most_min is None else most_min * 60,
             workers=section.runs_per_gpu,
-            most=left,
+            most=may,
         )
-        left = None if left is None else left - len(tasks)
-        for piece in chunks(tasks, limits.max_array_size - 1):
+        left[clusters] = may - len(tasks)
+        for piece in chunks(tasks, there.max_array_size - 1):
             longest_s = max(sum(needed_s[run_id] for run_id in task) for task in piece)
             asked = wanted[key]
             if most_min is not None and longest_s < math.inf:

@@ -91,7 +91,8 @@ def remedy(row: PlanRow, *, asked: bool, ground: Ground | None = None) -> Remedy
     had = ground.last[row.id]
     usual = ground.usual[ground.last_pool[row.id]]
     kept = _kept(had, usual)
-    partition = ground.limits.partitions.get(had.partition or ground.limits.default_partition or "")
+    limits = ground.limits.of(had.clusters)
+    partition = limits.partitions.get(had.partition or limits.default_partition or "")
     match cause:
         case Cause.HOST_OOM:
             return _more_memory(row, start, kept, had, usual, partition)

@@ -6,7 +6,7 @@ The two differ in how runs are put into jobs and in what each is given; what sta
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from slurm.commands import SlurmError
+from slurm.commands import NoSuchCluster, SlurmError
 from slurm.executor import Executor
 from slurm.fit import delays, problems, unchecked
 from slurm.limits import ClusterLimits, read_limits
@@ -76,7 +76,7 @@ class OnSlurm:
         notes = []
         left_out = len(rows) - sum(len(task) for batch in batches for task in batch.tasks)
         if left_out:
-            most = self.limits.max_submit or self.limits.max_jobs
+            most = min(self.limits.of(pool.clusters).most_jobs for pool in self.cluster.pools.values())
             notes.append(f"{left_out} runs are left for later: you may have {most} jobs at a time")
         for name in dict.fromkeys(batch.pool for batch in batches):
             pool = self.cluster.pools[name]
@@ -124,7 +124,9 @@ class Here:
 def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:
     """Ask what the cluster allows, and refuse pools that it has not. Raises InputError, MachineError."""
     try:
-        limits = read_limits()
+        limits = read_limits(sorted({pool.clusters for pool in cluster.pools.values() if pool.clusters}))
+    except NoSuchCluster as error:
+        raise InputError(f"{cluster.file}: 'clusters' of a pool: {error}") from error
     except SlurmError as error:
         raise MachineError(f"Slurm does not answer, nothing was submitted: {error}; see 'sweep doctor'") from error
     used = {placed.pool for placed in sweep.runs}

@@ -218,6 +218,34 @@ def test_a_job_s_environment_is_what_its_pool_says(slurm: PrivateCluster, data: 
         command.end()
 
 
+def test_jobs_of_a_pool_on_another_cluster_are_sent_seen_and_cancelled_there(
+    slurm: PrivateCluster, data: Path, tmp_path: Path
+) -> None:
+    """Every command names it; here the other cluster is this one, by its name. One that nobody knows is refused."""
+    bare = {"device": "cpu", "partition": "cpu", "memory_gb": 2}
+    pools = {"here": bare, "there": {**bare, "clusters": "home"}, "nowhere": {**bare, "clusters": "nowhere"}}
+    known = {name: pools[name] for name in ("here", "there")}
+    rules = [{"when": {"seed": 1}, "pool": "here"}, {"pool": "there"}]
+    noted = {name: f'echo "{name} $@" >> {tmp_path}/calls; REAL "$@"' for name in ("squeue", "sacct", "scancel")}
+    command = Command("sweep", tmp_path, commands(tmp_path, slurm, **noted))
+    file = slurm_file(tmp_path, data, seeds=(1, 2), pools=pools, assign=rules, epochs=LONG)
+    refused = command("submit", file, "--yes", expect=2).stderr
+    assert "'nowhere' can't be reached now, or it is an invalid entry" in " ".join(refused.split())
+    file = slurm_file(tmp_path, data, seeds=(1, 2), pools=known, assign=rules, epochs=LONG)
+    try:
+        command("submit", file, "--yes")
+        [submission] = (tmp_path / "runs" / "study" / "submissions").glob("*.json")
+        assert [array["resources"]["clusters"] for array in read(submission)["arrays"]] == [None, "home"]
+        wait_for(lambda: {run["state"] for run in states(command, file).values()} == {"running"}, "both runs")
+        command("cancel", file, "--yes")
+        called = (tmp_path / "calls").read_text().splitlines()
+        assert ["--clusters=home" in line for line in called if line.startswith("scancel")] == [False, True]
+        assert all(line.startswith("squeue --clusters=home ") for line in called if not line.startswith("scancel"))
+        wait_for(lambda: not slurm.run("squeue", "-h", "-t", "running,pending").strip(), "their end")
+    finally:
+        command.end()
+
+
 def test_a_pool_takes_any_option_of_sbatch(
     slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:

@@ -258,6 +258,15 @@ def test_a_pool_that_names_no_partition_is_held_against_the_default_one(limits: 
     assert "whether its jobs fit is not known" in (unchecked(asked, limits) or "")
 
 
+def test_a_pool_on_another_cluster_is_held_against_that_one(limits: ClusterLimits) -> None:
+    """Partitions of one name are two where clusters are two."""
+    small = limits._replace(partitions={"gpu": limits.partitions["cpu"]._replace(name="gpu")})
+    both = small._replace(others={"other": limits})
+    asked = pool(gres="gpu:v100:1")
+    assert len(problems(asked, both)) == 1
+    assert problems(asked.model_copy(update={"clusters": "other"}), both) == []
+
+
 def test_several_things_wrong_are_all_said(limits: ClusterLimits) -> None:
     """So that one edit mends them."""
     assert len(problems(pool("cpu", gres="gpu:1", cpus=9, memory_gb=99), limits)) == 3

@@ -65,6 +65,10 @@ def test_a_job_gets_the_variables_its_pool_names(tmp_path: Path, export: str | l
     assert " --export=ALL " in command
 
 
+def test_a_cluster_is_named_as_slurm_names_it(tmp_path: Path) -> None:
+    assert "clusters=other" in written(pool(clusters="Other"), tmp_path)
+
+
 def test_nodes_are_left_out(tmp_path: Path) -> None:
     assert "exclude=n1,n2" in written(pool(exclude=["n1", "n2"]), tmp_path)
 
@@ -89,7 +93,8 @@ def test_time_limits_are_given_in_minutes_or_as_slurm_does(limit: int | str, min
         ({"export": []}, "give 'all', 'none' or a list of variables' names"),
         ({"modules": ["-f cuda"]}, "'-f cuda' is no module's name, such as 'cuda/12.1'"),
         ({"sbatch": {"array": "0-3"}}, "'array' is this program's to set; leave it out"),
-        ({"sbatch": {"clusters": "other"}}, "'clusters' is this program's to set"),
+        ({"sbatch": {"clusters": "other"}}, "'clusters' has a key of its own in a pool: 'clusters'"),
+        ({"clusters": "a,b"}, "give the name of one cluster; each has pools of its own"),
         ({"sbatch": {"-p": "gpu"}}, "'-p' is no long option of sbatch, such as 'gpus-per-node'"),
         ({"sbatch": {"comment": "a\n#SBATCH --hold"}}, "'comment' must be one line"),
         ({"time_limit_min": "a day"}, "give minutes, 'hours:minutes:seconds' or"),
