@@ -52,6 +52,7 @@ BEFORE_PYTHON = re.compile(
     r"|(?:bash|sh|env|conda|srun|module): .*(?:not found|No such file or directory|Permission denied)$"
     r"|^(?:Conda\w*Error|EnvironmentNameNotFound|CommandNotFoundError)\b"
     r"|Lmod has detected the following error|Unable to locate a modulefile|ModuleCmd_Load"
+    r"|^FATAL: |error: pyxis: |srun: unrecognized option"
     r"|error while loading shared libraries|: can't open file '",
 )
 NO_MODULE = re.compile(r"No module named ")

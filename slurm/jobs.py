@@ -12,6 +12,16 @@ from trainer.records.process import Process
 WITHDRAWN = "withdrawn.json"  # beside an array's bundle: it was given up, its runs went into another
 
 
+class ContainerRecord(Record):
+    """What an array's tasks run in. mounts: "/folder:/inside" or "/folder:/inside:ro"; gpu: whether they use one."""
+
+    image: str
+    runtime: str
+    python: str
+    mounts: list[str]
+    gpu: bool
+
+
 class Resources(Record):
     """What each job of an array asks for, in Slurm's words; None where the site decides.
 
@@ -30,6 +40,7 @@ class Resources(Record):
     export: Literal["all", "none"] | list[str] = "all"
     modules: list[str] = []
     setup: list[str] = []
+    container: ContainerRecord | None = None
     exclude: list[str] = []
     sbatch: dict[str, str | int | bool] = {}
 

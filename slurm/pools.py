@@ -48,6 +48,31 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Container(Strict):
+    """What a pool's tasks run in. bind: what they see beside the sweep's own folders; python: the one inside."""
+
+    image: str
+    runtime: Literal["apptainer", "pyxis"] = "apptainer"
+    bind: list[str] = []
+    python: str = "python3"
+
+    @field_validator("image", "python")
+    @classmethod
+    def _is_one_word(cls, name: str, info: ValidationInfo) -> str:
+        if not re.fullmatch(r"[^-\s]\S*", name):
+            example = "/path/to/image.sif" if info.field_name == "image" else "/opt/python/bin/python3"
+            raise ValueError(f"give a name or a path without spaces, such as '{example}'")
+        return name
+
+    @field_validator("bind")
+    @classmethod
+    def _are_folders(cls, bind: list[str]) -> list[str]:
+        for folder in bind:
+            if not re.fullmatch(r"/[^:,\s]*(:/[^:,\s]*(:r[ow])?)?", folder):
+                raise ValueError(f"'{folder}' is no '/folder', '/folder:/inside' or '/folder:/inside:ro'")
+        return [folder if ":" in folder else f"{folder}:{folder}" for folder in bind]
+
+
 class Pool(Strict):
     """One kind of hardware, in Slurm's words. device names the hardware for the cost estimate.
 
@@ -75,6 +100,7 @@ class Pool(Strict):
     export: Export = "all"
     modules: list[str] = []
     setup: list[str] = []
+    container: Container | None = None
     exclude: list[str] = []
     sbatch: dict[str, Option] = {}
 

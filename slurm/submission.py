@@ -11,13 +11,13 @@ import os
 import re
 import shlex
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from slurm.commands import NoSuchJob, NotConfigured, SlurmError, Unclear, call, on, options_in, sbatch_failure
-from slurm.jobs import ArrayRecord, Resources
+from slurm.container import launched, srun_options
+from slurm.jobs import ArrayRecord, ContainerRecord, Resources
 from slurm.origin import is_named
 from slurm.pools import Pool, several_gpus
 from slurm.preamble import preamble
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 def resources(pool: Pool, workers: int, gpus: int = 1) -> Resources:
     """What a job in a pool asks for when it executes `workers` runs at a time, or one run on so many GPUs."""
+    inside = pool.container
     return Resources(
         clusters=pool.clusters,
         partition=pool.partition,
@@ -42,6 +43,15 @@ def resources(pool: Pool, workers: int, gpus: int = 1) -> Resources:
         export=pool.export,
         modules=pool.modules,
         setup=pool.setup,
+        container=None
+        if inside is None
+        else ContainerRecord(
+            image=inside.image,
+            runtime=inside.runtime,
+            python=inside.python,
+            mounts=inside.bind,
+            gpu=pool.device != "cpu",
+        ),
         exclude=pool.exclude,
         sbatch=pool.sbatch,
     )
@@ -104,7 +114,7 @@ def log_path(folder: Path, job: str) -> Path:
 
 def _prepared(array: ArrayRecord, folder: Path, bundle: Path, max_parallel: int | None) -> "SlurmExecutor":
     wanted = array.resources
-    executor = _executor(folder, array.tag, wanted.clusters, _job_command(bundle))
+    executor = _executor(folder, array.tag, wanted.clusters, _job_command(bundle, wanted.container))
     executor.update_parameters(
         job_name=array.tag,
         partition=wanted.partition,
@@ -119,7 +129,7 @@ def _prepared(array: ArrayRecord, folder: Path, bundle: Path, max_parallel: int 
         setup=preamble(wanted.modules, wanted.setup) or None,
         signal_delay_s=_signal_delay_s(wanted.time_limit_min),
         # srun does not take over the CPUs of its job since Slurm 22.05; and of its variables only what sbatch was told.
-        srun_args=["--export=ALL", "--cpus-per-task", str(wanted.cpus)],
+        srun_args=["--export=ALL", "--cpus-per-task", str(wanted.cpus), *srun_options(wanted.container)],
         array_parallelism=max_parallel or len(array.tasks),
         stderr_to_stdout=True,
         wckey=None,
@@ -173,13 +183,13 @@ def _flags(script: str) -> list[str]:
     return [word for line in re.findall(r"^#SBATCH (.+)$", script, re.MULTILINE) for word in shlex.split(line)]
 
 
-def _job_command(bundle: Path) -> str:
+def _job_command(bundle: Path, container: ContainerRecord | None) -> str:
     """The shell command of a job, which is deaf to SIGUSR2 until Python can take notice of it.
 
     Killed by it in its first second, a job has failed in Slurm's eyes; deaf to it, it is requeued after the grace.
     """
     deaf = ["sh", "-c", 'trap "" USR2; exec "$@"', "sh"]
-    return shlex.join([*deaf, sys.executable, "-u", "-m", "slurm.task", str(bundle)])
+    return shlex.join([*deaf, *launched(container, "slurm.task", str(bundle))])
 
 
 def _signal_delay_s(time_limit_min: int | None) -> int:

@@ -42,7 +42,7 @@ FLOORS = {
         {"timeouts", "preamble"},
         {"commands"},
         {"jobs", "pools", "bundles", "cores", "machine", "mps", "probe", "workers", "interrupts"},
-        {"origin"},
+        {"origin", "container"},
         {"acceptance", "answers", "causes", "limits", "executor"},
         {"queue", "submission", "fit", "local", "task"},
         {"view"},

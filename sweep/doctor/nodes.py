@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from slurm.commands import SlurmError, call, on, without_options
+from slurm.container import launched, seeing, srun_options
+from slurm.jobs import ContainerRecord
 from slurm.pools import Pool
 from slurm.preamble import preamble, read_failure
 from slurm.probe import Findings, mark, read_findings
+from slurm.submission import resources
 from sweep.config.schema import Sweep
 from sweep.doctor.check import CAPABILITY, Check, Verdict, kernels
+from sweep.status.folder import SweepFolder
 
 FREE_NODE_S = 30  # how long a probe waits for a node
 PROBE_MIN = 2
@@ -35,7 +39,7 @@ REFUSED = re.compile(r"Unable to allocate resources|srun: error: Invalid")
 
 def look_here(sweep: Sweep, nonce: str) -> Findings | str:
     """Run the probe on this machine, in a process of its own. Returns its findings, or why there are none."""
-    command = [sys.executable, *_probe_arguments(sweep, nonce)]
+    command = launched(None, *_probe_arguments(sweep, nonce))
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=HERE_S, stdin=subprocess.DEVNULL
@@ -65,7 +69,9 @@ def probe_pools(sweep: Sweep, pools: Mapping[str, Pool], nonce: str, seen: dict[
         try:
             for number, (name, pool) in enumerate(pools.items()):
                 out, err = Path(scratch, f"{number}.out"), Path(scratch, f"{number}.err")
-                command = srun_command(pool, job_name, [sys.executable, *_probe_arguments(sweep, nonce)])
+                container = _container(sweep, pool)
+                command = launched(container, *_probe_arguments(sweep, nonce))
+                command = srun_command(pool, job_name, command, container)
                 with out.open("wb") as stdout, err.open("wb") as stderr:
                     process = subprocess.Popen(
                         command,
@@ -93,7 +99,15 @@ def probe_pools(sweep: Sweep, pools: Mapping[str, Pool], nonce: str, seen: dict[
             _end(probes, job_name)
 
 
-def srun_command(pool: Pool, job_name: str, command: Sequence[str]) -> list[str]:
+def _container(sweep: Sweep, pool: Pool) -> ContainerRecord | None:
+    """What a pool's jobs run in, with the folders that are there already."""
+    folders = [path for path in SweepFolder(sweep.folder).seen_by_jobs(sweep.data) if path.exists()]
+    return seeing(resources(pool, 1), folders).container
+
+
+def srun_command(
+    pool: Pool, job_name: str, command: Sequence[str], container: ContainerRecord | None = None
+) -> list[str]:
     """The srun command that runs a command on a node of a pool as the pool's jobs run, if a node is free soon."""
     options = {
         "job-name": job_name,
@@ -114,6 +128,7 @@ def srun_command(pool: Pool, job_name: str, command: Sequence[str]) -> list[str]
     script = "\n".join([*preamble(pool.modules, pool.setup), f"exec {shlex.join(command)}"])
     given = [f"--{key}={value}" for key, value in options.items() if value]
     more = [f"--{key}" if value is True else f"--{key}={value}" for key, value in pool.sbatch.items()]
+    more += srun_options(container)
     if pool.export == "all":
         return ["srun", *given, *more, "bash", "-c", script]
     # sbatch gives such a job what a login on its node has; srun, which finds no program there by its name, does not.
@@ -123,7 +138,7 @@ def srun_command(pool: Pool, job_name: str, command: Sequence[str]) -> list[str]
 
 def _probe_arguments(sweep: Sweep, nonce: str) -> list[str]:
     folder, data = str(sweep.folder.absolute()), str(sweep.data.absolute())
-    return ["-m", "slurm.probe", "--folder", folder, "--data", data, "--nonce", nonce]
+    return ["slurm.probe", "--folder", folder, "--data", data, "--nonce", nonce]
 
 
 def _end(probes: Sequence[_Probe], job_name: str) -> None:
@@ -163,20 +178,27 @@ def _read_probe(sweep: Sweep, probe: _Probe, nonce: str, seen: dict[str, Finding
         yield Check(name, Verdict.PROBLEM, words, f"edit 'modules' or 'setup' of pool '{probe.name}' in {where}")
     else:
         said = _last_line(_without_srun(said)) or f"exit code {probe.process.returncode}"
-        words = f"Python failed there, before {sys.executable} could tell anything: {said}"
+        inside = probe.pool.container
+        python = f"{inside.python} of {inside.image}" if inside else sys.executable
+        words = f"Python failed there, before {python} could tell anything: {said}"
         remedy = f"keep {sys.prefix} on a file system that the nodes see; 'setup' of the pool can load what it needs"
+        if inside:
+            remedy = f"try '{inside.runtime}' on a node by hand; the image needs Python 3.10 or newer"
         yield Check(name, Verdict.PROBLEM, words, remedy)
 
 
 def judge(sweep: Sweep, name: str, pool: Pool, found: Findings) -> Iterator[Check]:
     """What on a node would stop runs; where nothing would, what the node has."""
     output, data = sweep.folder.absolute(), sweep.data.absolute()
+    install = f"'{sys.executable} -m pip install torch==2.7.1'"
+    if pool.container:
+        install = f"use another image than {pool.container.image}, or another 'container.python'"
     other = "choose a folder that the nodes share with this machine, with"
     checks: list[tuple[bool, str, str, str]] = [
         (found.folder, "folder", f"does not see {output}", f"{other} 'output:' or '--output DIR'"),
         (found.writable, "writable", f"cannot write {output}", f"{other} 'output:' or '--output DIR'"),
         (found.data or not data.exists(), "data", f"does not see {data}", f"{other} 'data:' or '--data DIR'"),
-        (found.torch is not None, "torch", "cannot import torch", f"'{sys.executable} -m pip install torch==2.7.1'"),
+        (found.torch is not None, "torch", "cannot import torch", install),
     ]
     wrong = [
         Check(name, Verdict.PROBLEM, f"{found.node} {words}" + _because(found, key), remedy)

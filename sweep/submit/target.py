@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from slurm.commands import NoSuchCluster, SlurmError
+from slurm.container import unmountable
 from slurm.executor import Executor
 from slurm.fit import delays, problems, unchecked
 from slurm.limits import ClusterLimits, read_limits
@@ -134,6 +135,11 @@ def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:
         wrong = problems(cluster.pools[name], limits, **sharing(sweep, cluster))
         if wrong:
             raise InputError(f"{cluster.file}: pool '{name}': {wrong[0]}")
+    if any(cluster.pools[name].container for name in used):
+        for folder in SweepFolder(sweep.folder).seen_by_jobs(sweep.data):
+            problem = unmountable(folder)
+            if problem:
+                raise InputError(problem)
     for placed in sweep.runs:
         if placed.device in WITHOUT_BF16 and placed.spec.training.precision == "bf16":
             words = f"a {placed.device} has no bf16, and emulates it many times slower ({placed.id})"

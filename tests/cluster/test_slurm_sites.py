@@ -8,9 +8,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import stand_in_apptainer
 from conftest import REPOSITORY, Command, read, wait_for
 from slurm_fixtures import LONG, slurm_file, states, wait_for_state
-from slurm_runs import folder_of, trainer_of
+from slurm_runs import by_seed, folder_of, has_checkpoint, trainer_of
 
 from slurm.jobs import Submission
 from slurm.private_cluster.cluster import PrivateCluster
@@ -244,6 +245,34 @@ def test_jobs_of_a_pool_on_another_cluster_are_sent_seen_and_cancelled_there(
         wait_for(lambda: not slurm.run("squeue", "-h", "-t", "running,pending").strip(), "their end")
     finally:
         command.end()
+
+
+def test_a_run_trains_in_its_pool_s_container(on_slurm: Command, data: Path, tmp_path: Path) -> None:
+    """With its data and its output, and nothing else of the node; an image that is not there is said by name.
+
+    The container is a stand-in that changes root.
+    """
+    stand_in_apptainer.write(tmp_path)
+    (tmp_path / "image").write_text(f"{sys.prefix} {sys.base_prefix} /usr /bin /lib /lib64 /etc")
+    inside = {"image": str(tmp_path / "image"), "python": sys.executable}
+    pool = {"device": "cpu", "partition": "cpu", "memory_gb": 2, "setup": [f"export PATH={tmp_path}:$PATH"]}
+    pools = {
+        "inside": {**pool, "container": inside},
+        "nowhere": {**pool, "container": {**inside, "image": "/no/image.sif"}},
+    }
+    rules = [{"when": {"seed": 1}, "pool": "inside"}, {"pool": "nowhere"}]
+    file = slurm_file(tmp_path, data, seeds=(1, 2), pools=pools, assign=rules, epochs=LONG)
+    on_slurm("submit", file, "--yes")
+    folder = folder_of(tmp_path, 1)
+    wait_for(lambda: has_checkpoint(folder), "a checkpoint", seconds=60)
+    root = Path(f"/proc/{trainer_of(folder)}/root")
+    assert not (root / "home").exists()
+    assert (root / "sweep" / "trainer").exists()
+    assert (root / data.relative_to("/")).exists()
+    found = by_seed(on_slurm, file)
+    assert found[1]["state"] == "running"
+    assert (found[2]["state"], found[2]["cause"]) == ("failed", "launch_failed")
+    assert "could not open image /no/image.sif" in found[2]["message"]
 
 
 def test_a_pool_takes_any_option_of_sbatch(
