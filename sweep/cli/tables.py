@@ -231,7 +231,9 @@ def array_line(array: ArrayRecord) -> str:
     wanted = array.resources
     runs = sum(map(len, array.tasks))
     partition = f"partition {wanted.partition}" if wanted.partition else "the default partition"
-    where = ", ".join(filter(None, (partition, wanted.gres, wanted.constraint)))
+    cluster = f"cluster {wanted.clusters}" if wanted.clusters else None
+    inside = f"in {wanted.container.image}" if wanted.container else None
+    where = ", ".join(filter(None, (cluster, partition, wanted.gres, wanted.constraint, inside)))
     memory = "" if wanted.memory_gb is None else f"{wanted.memory_gb:g} GB, "
     given = "".join(f", --{name}={value}" for name, value in wanted.sbatch.items()).replace("=True", "")
     time = "the site's time limit" if wanted.time_limit_min is None else f"{wanted.time_limit_min} min"

@@ -35,6 +35,7 @@ POLL_S = 0.1
 # srun says why it started nothing in words only; its exit code is 1 for all of it.
 BUSY = re.compile(r"nodes are busy|Immediate execution impossible|Resources temporarily unavailable", re.IGNORECASE)
 REFUSED = re.compile(r"Unable to allocate resources|srun: error: Invalid")
+UNKNOWN_OPTION = re.compile(r"^srun: (unrecognized option .*)$", re.MULTILINE)  # of 'sbatch', or Pyxis is not there
 
 
 def look_here(sweep: Sweep, nonce: str) -> Findings | str:
@@ -167,8 +168,10 @@ def _read_probe(sweep: Sweep, probe: _Probe, nonce: str, seen: dict[str, Finding
     elif BUSY.search(said):
         words = f"no node of pool {probe.name} was free within {FREE_NODE_S} s"
         yield Check(name, Verdict.SKIPPED, f"{words}; the check is repeated by the next 'sweep doctor'")
-    elif REFUSED.search(said):
-        words = f"Slurm refuses its jobs: {_last_line(said).removeprefix('srun: error: ')}"
+    elif REFUSED.search(said) or UNKNOWN_OPTION.search(said):
+        unknown = UNKNOWN_OPTION.search(said)
+        why = unknown[1] if unknown else _last_line(said).removeprefix("srun: error: ")
+        words = f"Slurm refuses its jobs: {why}"
         where = sweep.cluster.file if sweep.cluster else sweep.file
         yield Check(name, Verdict.PROBLEM, words, f"edit pool '{probe.name}' in {where}")
     elif early := read_failure(said):

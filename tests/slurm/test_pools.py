@@ -66,7 +66,10 @@ def test_a_job_gets_the_variables_its_pool_names(tmp_path: Path, export: str | l
 
 
 def test_a_cluster_is_named_as_slurm_names_it(tmp_path: Path) -> None:
-    assert "clusters=other" in written(pool(clusters="Other"), tmp_path)
+    """In what is sent and in what is said of it before."""
+    asked = pool(clusters="Other", container={"image": "/images/torch.sif"})
+    assert "clusters=other" in written(asked, tmp_path)
+    assert "; cluster other, partition gpu, in /images/torch.sif; " in array_line(array(asked))
 
 
 def test_nodes_are_left_out(tmp_path: Path) -> None:

@@ -308,6 +308,18 @@ SRUN = {
         "problem",
         "Slurm refuses its jobs: Unable to allocate resources: Invalid qos specification",
     ),
+    "an option it does not know": (
+        "echo \"srun: unrecognized option '--container-image=/a'\" >&2\n"
+        "echo 'Try \"srun --help\" for more information' >&2; exit 1",
+        "problem",
+        "Slurm refuses its jobs: unrecognized option '--container-image=/a'",
+    ),
+    "a setup line": (
+        "echo 'sweep: setup: module load a' >&2; echo 'no a' >&2\n"
+        "echo 'sweep: setup failed with exit code 1: module load a' >&2; exit 1",
+        "problem",
+        "'module load a' failed there with exit code 1: no a",
+    ),
     "no Python": (
         "echo '/home/me/.venv/bin/python: No such file or directory' >&2\n"
         "echo 'srun: error: node-1: task 0: Exited with exit code 127' >&2; exit 127",
