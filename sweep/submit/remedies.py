@@ -91,8 +91,7 @@ def remedy(row: PlanRow, *, asked: bool, ground: Ground | None = None) -> Remedy
     had = ground.last[row.id]
     usual = ground.usual[ground.last_pool[row.id]]
     kept = _kept(had, usual)
-    limits = ground.limits.of(had.clusters)
-    partition = limits.partitions.get(had.partition or limits.default_partition or "")
+    partition = _limits_of(had, ground.limits)
     match cause:
         case Cause.HOST_OOM:
             return _more_memory(row, start, kept, had, usual, partition)
@@ -157,6 +156,12 @@ def _more_time(
     if row.status.state is State.FAILED and not asked:
         return Remedy(row, False, f"made no checkpoint within {most}; it needs another pool, or a shorter epoch")
     return Remedy(row, True, f"{start} with {most} again", kept)
+
+
+def _limits_of(had: Resources, limits: ClusterLimits) -> PartitionLimits | None:
+    """The limits of the partition a job had; None where they are not known, as of a cluster no pool names any more."""
+    there = limits if had.clusters is None else limits.others.get(had.clusters)
+    return there and there.partitions.get(had.partition or there.default_partition or "")
 
 
 def _partition(had: Resources) -> str:

@@ -51,6 +51,12 @@ CASES = {
         Change(time_limit_min=1440),
         "1440",
     ),
+    "time, on a cluster no pool names now": (
+        row(cause=Cause.TIMEOUT),
+        ground(time_limit_min=1000, clusters="gone"),
+        Change(time_limit_min=2000),
+        "2000",
+    ),
     "time, the site's": (
         row(cause=Cause.TIMEOUT),
         ground(time_limit_min=None),
