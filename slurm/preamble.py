@@ -41,7 +41,7 @@ def preamble(modules: Sequence[str], setup: Sequence[str]) -> list[str]:
     if not modules and not setup:
         return []
     load = [f"module load {shlex.quote(module)}" for module in modules]
-    return list(_script(([_FIND_MODULE] if modules else []), [*load, *setup]))
+    return list(_script([_FIND_MODULE] if modules else [], [*load, *setup]))
 
 
 def read_failure(log: str) -> SetupFailure | None:

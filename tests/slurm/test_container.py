@@ -105,8 +105,9 @@ def test_what_is_not_bound_is_not_there(tmp_path: Path) -> None:
     python = f"{sys.base_prefix}/bin/python3"
     wanted = asked(folders=(str(runs),), image=str(image), python=python)
     looking = launched(wanted.container, "slurm.probe", "--folder", str(runs), "--data", str(data), "--nonce", "n")
-    shell = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "APPTAINER_CLEANENV": "1", "PYTHONPATH": str(tmp_path)}
+    shell = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "APPTAINER_CLEANENV": "1", "SLURMD_NODENAME": "node-7"}
     done = subprocess.run(looking, capture_output=True, text=True, env=shell, timeout=60)
     found = read_findings(done.stdout, "n")
     assert found is not None, done.stderr
     assert (found.folder, found.writable, found.data) == (True, True, False)
+    assert found.node == "node-7", "Slurm's variables are seen, whatever the shell asks of Apptainer"

@@ -44,7 +44,8 @@ def main() -> None:
         bind(Path(source), root / (inside or source).lstrip("/"), read_only=mode == "ro")
     os.chroot(root)
     os.chdir("/")
-    os.execvp(given.command[0], given.command)  # noqa: S606  no shell is wanted
+    kept = {"PATH": os.environ["PATH"]} if os.environ.get("APPTAINER_CLEANENV") else dict(os.environ)
+    os.execvpe(given.command[0], given.command, kept)  # noqa: S606  no shell is wanted
 
 
 def bind(source: Path, target: Path, *, read_only: bool) -> None:
