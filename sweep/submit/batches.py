@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from slurm.container import seeing
 from slurm.jobs import ArrayRecord
 from slurm.limits import ClusterLimits
 from slurm.pools import LOCAL
@@ -52,7 +53,9 @@ def slurm_batches(
             device = "cpu" if pool.device == "cpu" else "cuda"
         options = _options(sweep, device=device, threads=pool.cpus * sweep.execution.gpus_per_run)
         options = options.model_copy(update={"stall_s": cluster.section.stall_s})
-        batches.append(Batch(array.pool, array.tasks, options, cluster.section.runs_per_gpu, pool.mps, array))
+        asked = seeing(array.resources, SweepFolder(sweep.folder).seen_by_jobs(sweep.data))
+        sent = array.model_copy(update={"resources": asked})
+        batches.append(Batch(array.pool, array.tasks, options, cluster.section.runs_per_gpu, pool.mps, sent))
     return batches
 
 

@@ -1,5 +1,6 @@
 """Which runs to try again, and what to do differently, from the cause of each. Pure."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -92,7 +93,7 @@ def remedy(row: PlanRow, *, asked: bool, ground: Ground | None = None) -> Remedy
     had = ground.last[row.id]
     usual = ground.usual[ground.last_pool[row.id]]
     kept = _kept(had, usual)._replace(exclude=() if ground.mended else tuple(had.exclude))
-    partition = ground.limits.partitions.get(had.partition)
+    partition = _limits_of(had, ground.limits)
     match cause:
         case Cause.HOST_OOM:
             return _more_memory(row, start, kept, had, usual, partition)
@@ -110,7 +111,7 @@ def _kept(had: Resources, usual: Resources) -> Change:
     """Keep what an earlier retry gave: a run that needed more memory needs it still."""
     return Change(
         memory_gb=had.memory_gb if had.memory_gb and had.memory_gb > (usual.memory_gb or 0.0) else None,
-        time_limit_min=had.time_limit_min if had.time_limit_min > usual.time_limit_min else None,
+        time_limit_min=had.time_limit_min if (had.time_limit_min or 0) > (usual.time_limit_min or math.inf) else None,
     )
 
 
@@ -123,7 +124,7 @@ def _more_memory(
     cap = partition and min(partition.node_memory_gb, partition.max_memory_gb or partition.node_memory_gb)
     if cap is not None and wanted > cap:
         if had.memory_gb >= cap:
-            words = f"had all the {cap:g} GB a node of partition {had.partition} gives; it needs another pool"
+            words = f"had all the {cap:g} GB a node of {_partition(had)} gives; it needs another pool"
             return Remedy(row, False, words)
         wanted = cap
     return Remedy(
@@ -141,17 +142,31 @@ def _more_time(
     *,
     asked: bool,
 ) -> Remedy:
-    wanted = max(round(had.time_limit_min * MORE_TIME), usual.time_limit_min)
+    if had.time_limit_min is None:
+        return Remedy(
+            row, True, f"{start}; its pool asks for no time: give it a 'time_limit_min' if it fails again", kept
+        )
+    wanted = max(round(had.time_limit_min * MORE_TIME), usual.time_limit_min or 0)
     cap = partition.time_limit_min if partition else None
     if cap is not None and wanted > cap:
         wanted = max(cap, had.time_limit_min)
     if wanted > had.time_limit_min:
         words = f"{start} with {wanted} min instead of {had.time_limit_min}"
         return Remedy(row, True, words, kept._replace(time_limit_min=wanted))
-    most = f"the {had.time_limit_min} min that partition {had.partition} allows"
+    most = f"the {had.time_limit_min} min that {_partition(had)} allows"
     if row.status.state is State.FAILED and not asked:
         return Remedy(row, False, f"made no checkpoint within {most}; it needs another pool, or a shorter epoch")
     return Remedy(row, True, f"{start} with {most} again", kept)
+
+
+def _limits_of(had: Resources, limits: ClusterLimits) -> PartitionLimits | None:
+    """The limits of the partition a job had; None where they are not known, as of a cluster no pool names any more."""
+    there = limits if had.clusters is None else limits.others.get(had.clusters)
+    return there and there.partitions.get(had.partition or there.default_partition or "")
+
+
+def _partition(had: Resources) -> str:
+    return f"partition {had.partition}" if had.partition else "the default partition"
 
 
 def _larger_gpu(row: PlanRow, start: str, kept: Change, ground: Ground, *, asked: bool) -> Remedy:

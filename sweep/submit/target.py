@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from slurm.commands import SlurmError
+from slurm.commands import NoSuchCluster, SlurmError
+from slurm.container import unmountable
 from slurm.executor import Executor
-from slurm.fit import delays, problems
+from slurm.fit import delays, problems, unchecked
 from slurm.limits import ClusterLimits, read_limits, read_nodes
 from slurm.local import Local
 from slurm.machine import cores, default_workers
-from slurm.room import read_room
 from slurm.scheduler import Slurm
 from slurm.submission import on_login_node, resources
 from sweep.config.schema import Cluster, Sweep, sharing
@@ -94,8 +94,9 @@ class OnSlurm:
         if left_out:
             notes.append(f"{len(left_out)} runs are left for later: {'; '.join(full)}")
         for name in dict.fromkeys(batch.pool for batch in batches):
-            waits = delays(self.cluster.pools[name], self.limits, **sharing(self.sweep, self.cluster))
-            notes += [f"{name}: {words}" for words in waits]
+            pool = self.cluster.pools[name]
+            waits = delays(pool, self.limits, **sharing(self.sweep, self.cluster))
+            notes += [f"{name}: {words}" for words in (*waits, unchecked(pool, self.limits)) if words]
         notes += warnings
         submissions = SweepFolder(self.sweep.folder).submissions
         executor = Slurm(submissions, max_parallel=self.cluster.section.max_parallel)
@@ -103,7 +104,7 @@ class OnSlurm:
         return Planned(executor, batches, sum(len(batch.tasks) for batch in batches), notes, ids, full)
 
     def has_room(self, rows: Sequence[PlanRow]) -> bool:
-        now = self.limits._replace(room=read_room())
+        now = self.renewed().limits
         shares = sharing(self.sweep, self.cluster)
         pools = {row.placed.pool for row in rows}
         return any(all(cap.left for cap in now.caps(resources(self.cluster.pools[name], **shares))) for name in pools)
@@ -118,7 +119,8 @@ class OnSlurm:
         notes = [node.words for node in bad]
         for name, pool in self.cluster.pools.items() if bad else ():
             try:
-                nodes = read_nodes(pool.partition) - {*pool.exclude}
+                names = self.limits.of(pool.clusters).names(pool.partition)
+                nodes = read_nodes(names, pool.clusters) - {*pool.exclude}
             except SlurmError as error:
                 notes.append(f"{name}: its jobs may go there all the same, for its nodes are not known: {error}")
                 continue
@@ -181,7 +183,9 @@ class Here:
 def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:
     """Ask what the cluster allows, and refuse pools that it has not. Raises InputError, MachineError."""
     try:
-        limits = read_limits()
+        limits = read_limits(sorted({pool.clusters for pool in cluster.pools.values() if pool.clusters}))
+    except NoSuchCluster as error:
+        raise InputError(f"{cluster.file}: 'clusters' of a pool: {error}") from error
     except SlurmError as error:
         raise MachineError(f"Slurm does not answer, nothing was submitted: {error}; see 'sweep doctor'") from error
     used = {placed.pool for placed in sweep.runs}
@@ -189,6 +193,11 @@ def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:
         wrong = problems(cluster.pools[name], limits, **sharing(sweep, cluster))
         if wrong:
             raise InputError(f"{cluster.file}: pool '{name}': {wrong[0]}")
+    if any(cluster.pools[name].container for name in used):
+        for folder in SweepFolder(sweep.folder).seen_by_jobs(sweep.data):
+            problem = unmountable(folder)
+            if problem:
+                raise InputError(problem)
     for placed in sweep.runs:
         if placed.device in WITHOUT_BF16 and placed.spec.training.precision == "bf16":
             words = f"a {placed.device} has no bf16, and emulates it many times slower ({placed.id})"

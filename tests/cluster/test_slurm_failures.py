@@ -35,7 +35,7 @@ from trainer.records.run import Run
 CPU = POOLS["cpu"]
 GONE_ON_S = 60.0
 BEFORE_IT_BEGAN: dict[str, tuple[dict[str, Any], str, str]] = {
-    "the job script ends by itself": ({"setup": ["exit 3"]}, "launch_failed", "Slurm: FAILED 3:0"),
+    "the job script ends by itself": ({"setup": ["exit 3"]}, "launch_failed", "at 'exit 3' (Slurm: FAILED 3:0)"),
     "there is no srun": ({"setup": ["export PATH=/nowhere"]}, "launch_failed", "srun: command not found"),
     "there is no Python": (
         {"setup": ["srun() { command srun /no/such/python; }"]},
@@ -43,9 +43,14 @@ BEFORE_IT_BEGAN: dict[str, tuple[dict[str, Any], str, str]] = {
         "execve(): /no/such/python: No such file or directory",
     ),
     "there is no such module": (
-        {"setup": ["module load python || exit"]},
+        {"modules": ["no/such"]},
         "launch_failed",
-        "module: command not found",
+        "at 'module load no/such' (exit code ",
+    ),
+    "a setup line fails": (
+        {"setup": ["cd /", "echo that is all; source venv/activate", "touch /tmp/never"]},
+        "launch_failed",
+        "at 'echo that is all; source venv/activate' (exit code 1): that is all / ",
     ),
     "memory is too small for torch": ({"memory_gb": 0.2}, "host_oom", "exceeded"),
 }

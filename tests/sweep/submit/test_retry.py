@@ -51,6 +51,18 @@ CASES = {
         Change(time_limit_min=1440),
         "1440",
     ),
+    "time, on a cluster no pool names now": (
+        row(cause=Cause.TIMEOUT),
+        ground(time_limit_min=1000, clusters="gone"),
+        Change(time_limit_min=2000),
+        "2000",
+    ),
+    "time, the site's": (
+        row(cause=Cause.TIMEOUT),
+        ground(time_limit_min=None),
+        Change(),
+        "give it a 'time_limit_min'",
+    ),
     "GPU memory": (row(cause=Cause.CUDA_OOM), ground("p100"), Change(pool="v100"), "in pool v100 with 16 GB a GPU"),
     "node": (row(State.INTERRUPTED, Cause.NODE_FAIL, node="n1"), ground(), Change(exclude=("n1",)), "another node"),
     "GPU": (row(cause=Cause.GPU_FAULT, node="n1"), ground(), Change(exclude=("n1",)), "another node"),
