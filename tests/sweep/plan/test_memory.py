@@ -216,7 +216,7 @@ def test_the_table_of_a_plan_shows_what_its_runs_need_of_a_gpu(tmp_path: Path) -
 
 def test_a_format_that_a_pool_s_gpu_emulates_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its trainers would refuse it too, one by one."""
-    monkeypatch.setattr(target, "read_limits", lambda: None)
+    monkeypatch.setattr(target, "read_limits", lambda others: None)
     monkeypatch.setattr(target, "problems", lambda *pool, **shares: [])
     sweep = study(tmp_path, precision="bf16")
     assert sweep.cluster
