@@ -56,7 +56,8 @@ class ArrayRecord(Record):
     """One job array: one sbatch. tag is its job name, unique for ever; tasks are the run ids by task index.
 
     asked: when sbatch was about to be called. job: the array's id, once Slurm has named it. refused: Slurm's sentence
-    when it clearly said no.
+    when it clearly said no. race: a number that it shares with the arrays of the same tasks in other pools, of which
+    the first to start a task does it.
     """
 
     tag: str
@@ -66,6 +67,7 @@ class ArrayRecord(Record):
     asked: datetime | None = None
     job: str | None = None
     refused: str | None = None
+    race: int | None = None
 
 
 class Origin(Record):

@@ -177,11 +177,21 @@ class ClusterFile(Strict):
 class Rule(Strict):
     """Send the runs whose axes match `when` to a pool, or to any of several.
 
-    A value matches itself, a list any of its items.
+    A value matches itself, a list any of its items. first: each run is sent to all of the pools, and trained in the one
+    where a job of it starts first.
     """
 
     when: dict[str, Any] = {}
     pool: str | Annotated[list[str], Field(min_length=1)]
+    first: bool = False
+
+    @field_validator("first")
+    @classmethod
+    def _has_a_choice(cls, first: bool, info: ValidationInfo) -> bool:
+        pools = info.data.get("pool")
+        if first and (not isinstance(pools, list) or len(set(pools)) < 2):
+            raise ValueError("needs several pools to choose from: 'pool: [one, another]'")
+        return first
 
     @property
     def pools(self) -> list[str]:
@@ -221,9 +231,9 @@ def several_gpus(gres: str | None, count: int) -> str | None:
     )
 
 
-def candidate_pools(axes: Mapping[str, Any], rules: Sequence[Rule]) -> list[str]:
-    """The pools of the first rule that matches, none if none does."""
-    return next((rule.pools for rule in rules if rule.matches(axes)), [])
+def rule_for(axes: Mapping[str, Any], rules: Sequence[Rule]) -> Rule | None:
+    """The first rule that matches, None if none does."""
+    return next((rule for rule in rules if rule.matches(axes)), None)
 
 
 def spread(costs: Sequence[Mapping[str, float]]) -> list[str]:

@@ -19,6 +19,7 @@ from slurm.cores import core_shares, on_cores, usable_cores
 from slurm.jobs import WITHDRAWN
 from slurm.limits import parse_minutes
 from slurm.mps import multi_process_service
+from slurm.rivals import cancel_waiting
 from slurm.timeouts import NEAR_LIMIT_MIN
 from slurm.workers import Ended, Workers, read_attempt
 from trainer.records.attempt import AttemptRecord, Cause, ExitCode
@@ -63,7 +64,11 @@ class Task:
         for _ in range(self.abreast):
             self._start()
         passed_on = False
+        alone = not self.bundle.rivals
         while self.workers.running:
+            if not alone and self.workers.have_begun():
+                alone = True
+                cancel_waiting(self.bundle.rivals, self.index)
             if self.signal and not passed_on:
                 passed_on = True
                 self.workers.tell(self.signal)

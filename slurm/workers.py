@@ -91,6 +91,11 @@ class Workers:
                 left.append(run_id)
         return left
 
+    def have_begun(self) -> bool:
+        """Whether one of them has taken a run."""
+        pids = {worker.pid for worker in self.running}
+        return any(record.process.pid in pids for _, record in self.newest_attempts())
+
     def newest_attempts(self) -> Iterator[tuple[str, AttemptRecord]]:
         for run_id in self.runs:
             folder = self.folder(run_id)

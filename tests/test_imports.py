@@ -42,7 +42,7 @@ FLOORS = {
         {"timeouts", "preamble"},
         {"commands"},
         {"jobs", "pools", "bundles", "cores", "machine", "mps", "probe", "workers", "interrupts"},
-        {"origin", "container", "room"},
+        {"origin", "container", "room", "rivals"},
         {"acceptance", "answers", "causes", "limits", "executor"},
         {"queue", "submission", "fit", "local", "task"},
         {"view"},

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import slurm
-from slurm.pools import LOCAL, ClusterFile, candidate_pools, spread
+from slurm.pools import LOCAL, ClusterFile, Rule, rule_for, spread
 from sweep.config.explain import validate
 from sweep.config.grid import axes_of, variant_of
 from sweep.config.operations import estimate_s
@@ -104,23 +104,32 @@ def place_runs(
     Among several pools it goes by operations, also where runs were timed: a pool chosen anew for what is left would
     move runs about.
     """
-    pools = [_candidates(source, cluster, spec, section.grid) for spec in specs]
+    rules = [_rule(source, cluster, spec, section.grid) for spec in specs]
     options = []
-    for spec, names in zip(specs, pools, strict=True):
+    for spec, rule in zip(specs, rules, strict=True):
+        names = rule.pools[:1] if rule.first else rule.pools
         train_samples = _train_samples(source, section, facts[spec.run.dataset], spec)
         options.append({name: _placed(spec, name, cluster, facts, train_samples, section.grid) for name in names})
     chosen = spread([{name: estimate_s(placed) for name, placed in each.items()} for each in options])
-    return [each[name] for each, name in zip(options, chosen, strict=True)]
+    placed = [each[name] for each, name in zip(options, chosen, strict=True)]
+    return [one._replace(race=_race(rule, cluster)) for one, rule in zip(placed, rules, strict=True)]
 
 
-def _candidates(source: YamlFile, cluster: Cluster | None, spec: RunSpec, grid: Iterable[str]) -> list[str]:
+def _rule(source: YamlFile, cluster: Cluster | None, spec: RunSpec, grid: Iterable[str]) -> Rule:
     if cluster is None:
-        return [LOCAL]
-    candidates = candidate_pools(axes_of(spec, grid), cluster.section.assign)
-    if not candidates:
+        return Rule(pool=LOCAL)
+    rule = rule_for(axes_of(spec, grid), cluster.section.assign)
+    if rule is None:
         words = f"no rule gives {spec.run.id} a pool; end the list with a rule without 'when'"
         raise source.error(("cluster", "assign"), words)
-    return candidates
+    return rule
+
+
+def _race(rule: Rule, cluster: Cluster | None) -> tuple[tuple[str, str], ...]:
+    """The pools beside a rule's first one that its runs are sent to as well."""
+    if cluster is None or not rule.first:
+        return ()
+    return tuple((name, cluster.pools[name].device) for name in dict.fromkeys(rule.pools[1:]))
 
 
 def _train_samples(source: YamlFile, section: SweepSection, facts: DatasetFacts, spec: RunSpec) -> int:

@@ -57,7 +57,8 @@ class PlacedRun(NamedTuple):
     """A run as the sweep file has it: what it is, the pool it goes to, how many images it trains and validates.
 
     What became of it is a `RunStatus`, what it costs stands in a `PlanRow`, what plan.json keeps is a `PlannedRun`.
-    variant: its place on the axes beyond the four, "" where there are none.
+    variant: its place on the axes beyond the four, "" where there are none. race: pools that it is sent to as well, and
+    their devices; the first whose job starts trains it.
     """
 
     spec: RunSpec
@@ -67,6 +68,12 @@ class PlacedRun(NamedTuple):
     train_samples: int
     val_samples: int
     variant: str = ""
+    race: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def everywhere(self) -> list["PlacedRun"]:
+        """The run as each pool that it is sent to would have it."""
+        return [self, *(self._replace(pool=pool, device=device) for pool, device in self.race)]
 
     @property
     def id(self) -> str:

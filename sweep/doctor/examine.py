@@ -40,7 +40,8 @@ def examine(sweep: Sweep, pools: Mapping[str, Pool], *, probe: bool) -> Iterator
 
     probe: also start one short job in each pool. Closing the iterator early ends them.
     """
-    used = {name: pools[name] for name in dict.fromkeys(placed.pool for placed in sweep.runs) if name in pools}
+    names = dict.fromkeys(one.pool for placed in sweep.runs for one in placed.everywhere)
+    used = {name: pools[name] for name in names if name in pools}
     cluster = _Cluster(sweep, used)
     yield from cluster.checks()
     asked = used if cluster.on_slurm else {}
@@ -129,7 +130,7 @@ class _Cluster:
             else:
                 yield Check(f"pool {name}", Verdict.OK, f"the cluster has it: {', '.join(filter(None, asked))}")
         yield from _account(name, pool, limits.of(pool.clusters), where)
-        runs = sum(placed.pool == name for placed in self.sweep.runs)
+        runs = sum(one.pool == name for placed in self.sweep.runs for one in placed.everywhere)
         for cap in limits.caps(resources(pool, **shares)):
             if cap.left < runs:
                 words = f"{cap.words}; 'sweep submit --wait' sends what it takes, as room comes"

@@ -14,10 +14,12 @@ from sweep.status.evidence import Evidence
 from sweep.status.folder import SweepFolder
 from sweep.status.state import Carrier, Jobs, RunStatus, State, run_status
 from trainer.records.alive import SUBMITTING_S, at_work, silent, stalled_s
+from trainer.records.attempt import AttemptRecord
 from trainer.records.files import RecordError, read_json, write_json
 from trainer.records.process import is_alive
 from trainer.records.result import Result
 
+_NEAR = {Phase.ENDED: 0, Phase.UNKNOWN: 1, Phase.WAITING: 2, Phase.RUNNING: 3}
 CACHE_S = 4.0  # commands in quick succession share one answer of Slurm's
 
 
@@ -27,7 +29,7 @@ class Look(NamedTuple):
 
     results: all that validate, stale ones too. submitting: by token, whether the submission's process is still at it;
     None when it is on another host. executors: as they know now. jobs: by id of an unfinished run, the newest that
-    carries it. evidence: all that was read, by run id.
+    carries it; rivals: others that would, were they to start first. evidence: all that was read, by run id.
     """
 
     statuses: list[RunStatus]
@@ -37,6 +39,7 @@ class Look(NamedTuple):
     executors: Sequence[Executor]
     queue: Snapshot
     jobs: Mapping[str, Job]
+    rivals: Mapping[str, Sequence[Job]]
     evidence: Mapping[str, Evidence]
 
 
@@ -65,6 +68,7 @@ def look(sweep: Sweep, *, max_age_s: float = CACHE_S) -> Look:
         evidence.update(folder.read_evidence(run_id for run_id in ids if run_id not in done))
     carriers = _by_run(seen, submissions)
     jobs: dict[str, Job] = {}
+    rivals: dict[str, list[Job]] = {}
     statuses = []
     for placed, run_id in zip(sweep.runs, ids, strict=True):
         found = evidence[run_id]
@@ -72,12 +76,14 @@ def look(sweep: Sweep, *, max_age_s: float = CACHE_S) -> Look:
         if found.result is None:
             among = carriers.get(run_id, [])
             if among:
+                among = _carrier_last(among, found.attempt)
                 jobs[run_id] = among[-1]
+                rivals[run_id] = [job for job in among[:-1] if job.submission == among[-1].submission]
             work = _jobs_of(run_id, found, among, evidence, sweep.cluster.section.stall_s if sweep.cluster else None)
         fingerprint = sweep.fingerprints.get(placed.spec.run.dataset)
         statuses.append(run_status(placed, found, work, fingerprint, folder.run(run_id)))
     results = {run_id: found.result for run_id, found in evidence.items() if found.result is not None}
-    return Look(statuses, results, submissions, submitting, executors, slurm.queue, jobs, evidence)
+    return Look(statuses, results, submissions, submitting, executors, slurm.queue, jobs, rivals, evidence)
 
 
 def read_submissions(folder: SweepFolder) -> tuple[list[Submission], dict[str, bool | None]]:
@@ -118,12 +124,27 @@ def _by_run(jobs: Sequence[Job], submissions: Sequence[Submission]) -> dict[str,
     return found
 
 
+def _carrier_last(jobs: list[Job], attempt: AttemptRecord | None) -> list[Job]:
+    """Order the jobs that carry a run so that the one which does it comes last.
+
+    That is of the newest submission, and where that has sent it to several pools the job that has begun the run, or the
+    one that is nearest to it.
+    """
+    newest = jobs[-1].submission
+
+    def order(job: Job) -> tuple[bool, bool, int, bool]:
+        began = attempt is not None and attempt.submission == newest and attempt.job == job.id
+        return (job.submission == newest, began, _NEAR[job.view.phase], not job.view.cancelled)
+
+    return jobs if len(jobs) == 1 or jobs[-2].submission != newest else sorted(jobs, key=order)
+
+
 def _jobs_of(
     run_id: str, found: Evidence, jobs: Sequence[Job], evidence: Mapping[str, Evidence], stall_s: float | None
 ) -> Jobs:
     """Say who works, or will, on a run that is not done; jobs: those that carry it, oldest first."""
     attempt = found.attempt
-    own = next((job.view for job in jobs if attempt and job.submission == attempt.submission), None)
+    own = next((job.view for job in reversed(jobs) if attempt and job.submission == attempt.submission), None)
     # A job without an id that is not in doubt is a local worker: whether that lives, its process tells.
     by_scheduler = own if own and (own.id is not None or own.phase is Phase.UNKNOWN) else None
     alive = at_work(attempt)

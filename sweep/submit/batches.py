@@ -59,10 +59,17 @@ def slurm_batches(
     return batches
 
 
+def job_name(sweep: Sweep, token: str, number: int) -> str:
+    """The name of a submission's array: the tag by which Slurm finds it again."""
+    return f"{sweep.name}.{token}.{number}"
+
+
 def bundles(sweep: Sweep, token: str, rows: Sequence[PlanRow], batches: Sequence[Batch]) -> Iterator[Bundle]:
     """The files that tell the jobs of a submission what to do, one a batch."""
     specs = {row.id: row.placed.spec for row in rows}
-    for batch in batches:
+    races = [batch.array.race if batch.array else None for batch in batches]
+    for number, batch in enumerate(batches):
+        rivals = [n for n, race in enumerate(races) if n != number and race is not None and race == races[number]]
         yield Bundle(
             submission=token,
             pool=batch.pool,
@@ -71,6 +78,7 @@ def bundles(sweep: Sweep, token: str, rows: Sequence[PlanRow], batches: Sequence
             options=batch.options,
             workers=batch.workers,
             mps=batch.mps,
+            rivals=[job_name(sweep, token, rival) for rival in rivals],
             tasks=[[specs[run_id] for run_id in task] for task in batch.tasks],
         )
 

@@ -6,6 +6,7 @@ A Slurm job none of whose runs is wanted any more is cancelled as well, so that 
 from collections.abc import Sequence
 
 from slurm.commands import SlurmError
+from slurm.jobs import Phase
 from sweep.config.schema import Sweep
 from sweep.errors import InputError, MachineError
 from sweep.plan.rows import PlanRow
@@ -57,7 +58,8 @@ def cancel_unwanted_jobs(look: Look, cancelled: Sequence[str]) -> int:
     Raises MachineError when Slurm does not answer: the requests stand, and each job ends when it finds them.
     """
     wanted = {status.id for status in look.statuses if status.state in CANCELLABLE} - set(cancelled)
-    jobs = {(job.submission, job.runs[0]): job for job in map(look.jobs.get, cancelled) if job}
+    carriers = [job for run_id in cancelled if run_id in look.jobs for job in (look.jobs[run_id], *look.rivals[run_id])]
+    jobs = {(job.submission, job.name, job.runs[0]): job for job in carriers if job.view.phase is not Phase.ENDED}
     unwanted = [job for job in jobs.values() if not wanted.intersection(job.runs)]
     try:
         return sum(

@@ -20,7 +20,7 @@ from sweep.plan.rows import PlanRow
 from sweep.status.folder import SweepFolder
 from sweep.status.look import Look
 from sweep.status.state import ON_ITS_WAY, State
-from sweep.submit.batches import bundles
+from sweep.submit.batches import bundles, job_name
 from sweep.submit.target import Planned
 from trainer.records.alive import at_work
 from trainer.records.base import now
@@ -99,8 +99,9 @@ def _end_stalled(look: Look, rows: Sequence[PlanRow]) -> None:
 
 def _intent(sweep: Sweep, planned: Planned, rows: Sequence[PlanRow], token: str) -> Submission:
     arrays = [batch.array for batch in planned.batches if batch.array]
-    tagged = [array.model_copy(update={"tag": f"{sweep.name}.{token}.{number}"}) for number, array in enumerate(arrays)]
-    listed = [run_id for array in arrays for task in array.tasks for run_id in task] or [row.id for row in rows]
+    tagged = [array.model_copy(update={"tag": job_name(sweep, token, n)}) for n, array in enumerate(arrays)]
+    carried = dict.fromkeys(run_id for array in arrays for task in array.tasks for run_id in task)
+    listed = list(carried) or [row.id for row in rows]
     return Submission(
         token=token,
         created=now(),

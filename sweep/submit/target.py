@@ -90,7 +90,7 @@ class OnSlurm:
         batches = slurm_batches(self.sweep, self.cluster, rows, self.limits, changes, avoid)
         sent = {run_id for batch in batches for task in batch.tasks for run_id in task}
         left_out = [row for row in rows if row.id not in sent]
-        full = self._full(batches, {row.placed.pool for row in left_out})
+        full = self._full(batches, {one.pool for row in left_out for one in row.placed.everywhere})
         if left_out:
             notes.append(f"{len(left_out)} runs are left for later: {'; '.join(full)}")
         for name in dict.fromkeys(batch.pool for batch in batches):
@@ -106,7 +106,7 @@ class OnSlurm:
     def has_room(self, rows: Sequence[PlanRow]) -> bool:
         now = self.renewed().limits
         shares = sharing(self.sweep, self.cluster)
-        pools = {row.placed.pool for row in rows}
+        pools = {one.pool for row in rows for one in row.placed.everywhere}
         return any(all(cap.left for cap in now.caps(resources(self.cluster.pools[name], **shares))) for name in pools)
 
     def renewed(self) -> "OnSlurm":
@@ -188,7 +188,8 @@ def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:
         raise InputError(f"{cluster.file}: 'clusters' of a pool: {error}") from error
     except SlurmError as error:
         raise MachineError(f"Slurm does not answer, nothing was submitted: {error}; see 'sweep doctor'") from error
-    used = {placed.pool for placed in sweep.runs}
+    everywhere = [one for placed in sweep.runs for one in placed.everywhere]
+    used = {placed.pool for placed in everywhere}
     for name in sorted(used):
         wrong = problems(cluster.pools[name], limits, **sharing(sweep, cluster))
         if wrong:
@@ -198,7 +199,7 @@ def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:
             problem = unmountable(folder)
             if problem:
                 raise InputError(problem)
-    for placed in sweep.runs:
+    for placed in everywhere:
         if placed.device in WITHOUT_BF16 and placed.spec.training.precision == "bf16":
             words = f"a {placed.device} has no bf16, and emulates it many times slower ({placed.id})"
             raise InputError(f"{cluster.file}: pool '{placed.pool}': {words}; use 'precision: auto'")
@@ -211,7 +212,8 @@ def _check_gpu_memory(
     """Warn of runs that may just not fit on a GPU where they go. Raises InputError for runs that do not."""
     moved = {run_id: change.pool for run_id, change in changes.items() if change.pool}
     warnings = []
-    for need in needs(sweep, (row.placed._replace(pool=moved.get(row.id, row.placed.pool)) for row in rows)):
+    sent = ([row.placed._replace(pool=moved[row.id])] if row.id in moved else row.placed.everywhere for row in rows)
+    for need in needs(sweep, (placed for each in sent for placed in each)):
         if need.problem:
             raise InputError(f"{cluster.file}: pool '{need.pool}': {'; '.join(need.problem)}")
         if need.warning:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from slurm.fit import problems
 from slurm.jobs import ArrayRecord
 from slurm.limits import ClusterLimits, parse_partitions
-from slurm.pools import Pool
+from slurm.pools import Pool, Rule
 from slurm.submission import resources, script
 from sweep.cli.tables import array_line
 
@@ -109,3 +109,9 @@ def test_what_sbatch_must_not_be_told_is_refused(keys: dict[str, Any], words: st
     """In one sentence, with what to write instead."""
     with pytest.raises(ValidationError, match=words.replace("'", ".")):
         pool(**keys)
+
+
+@pytest.mark.parametrize("pool", ["a", ["a"], ["a", "a"]])
+def test_a_race_needs_several_pools(pool: str | list[str]) -> None:
+    with pytest.raises(ValidationError, match="needs several pools to choose from"):
+        Rule(pool=pool, first=True)

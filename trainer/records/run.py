@@ -77,6 +77,7 @@ class Bundle(Versioned):
 
     tasks: the runs of each job, by the index in its array. runs_folder holds a folder a run. workers: how many
     processes share a job's runs; each takes what no other has taken. mps: they share its GPU through NVIDIA's service.
+    rivals: the names of arrays in other pools that have the same tasks; whichever starts a task first does it.
     """
 
     submission: str
@@ -86,6 +87,7 @@ class Bundle(Versioned):
     options: Options
     workers: int = 1
     mps: bool = False
+    rivals: list[str] = []
     tasks: list[list[RunSpec]]
 
 
