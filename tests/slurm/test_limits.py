@@ -263,8 +263,11 @@ def test_a_pool_on_another_cluster_is_held_against_that_one(limits: ClusterLimit
     small = limits._replace(partitions={"gpu": limits.partitions["cpu"]._replace(name="gpu")})
     both = small._replace(others={"other": limits})
     asked = pool(gres="gpu:v100:1")
+    there = asked.model_copy(update={"clusters": "other"})
     assert len(problems(asked, both)) == 1
-    assert problems(asked.model_copy(update={"clusters": "other"}), both) == []
+    assert problems(there, both) == []
+    of_each = [both._replace(max_jobs=7).caps(resources(each, 1)) for each in (asked, there)]
+    assert [(cap.whose, cap.most) for [cap] in of_each] == [("the cluster", 7), ("on other the cluster", 50000)]
 
 
 def test_several_things_wrong_are_all_said(limits: ClusterLimits) -> None:
