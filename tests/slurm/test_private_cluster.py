@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -16,9 +16,10 @@ import yaml
 from conftest import REPOSITORY, Command, wait_for
 
 from slurm.pools import ClusterFile
+from slurm.private_cluster import processes
 from slurm.private_cluster.cluster import PrivateCluster
 from slurm.private_cluster.config import FOLDER_LENGTH, NODES, PARTITIONS
-from slurm.private_cluster.folder import HomeError
+from slurm.private_cluster.folder import HomeError, decide, prepare, write_configuration
 
 Clusters = Callable[[], PrivateCluster]
 
@@ -170,6 +171,37 @@ def test_stop_finds_what_no_record_tells_of(make_cluster: Clusters, tmp_path: Pa
     shutil.rmtree(one.folder)
     assert len(PrivateCluster(one.folder).stop()) >= 6
     assert belonging(one) == []
+
+
+def test_a_slurmstepd_is_known_by_the_folder_it_works_in(tmp_path: Path) -> None:
+    """Newer ones (24.11) leave nothing of their environment; that of another cluster is another's."""
+    step = tmp_path / "slurmstepd"
+    shutil.copy(shutil.which("sleep") or "", step)
+    started = []
+    try:
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+            started.append(subprocess.Popen([step, "60"], cwd=tmp_path / name, env={}))
+        _, above = processes.steps(str(tmp_path / "one" / "etc" / "slurm.conf"))
+        assert [process.pid for process in above] == [started[0].pid]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the stand-in GPUs are device files")
+def test_a_disk_too_slow_for_a_new_database_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """And the next start makes the database anew."""
+
+    def ask(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        raise subprocess.TimeoutExpired(command, 180)
+
+    made = decide(tmp_path, None, None, keep_ports=False)
+    write_configuration(tmp_path, made)
+    with pytest.raises(HomeError, match="mariadb-install-db did not end within 180 s"):
+        prepare(tmp_path, made, ask)
+    assert not (tmp_path / "state").exists()
 
 
 def test_a_restart_keeps_what_slurm_knows(make_cluster: Clusters, tmp_path: Path) -> None:
