@@ -81,6 +81,16 @@ NEWER_PREEMPTED = """\
 srun: error: p100-1: task 0: Terminated
 srun: Force Terminated StepId=15.0
 """
+NEWER_TIME_LIMIT = """\
+[2026-11-27T02:59:19.008] error: *** JOB 1 ON cpu-1 CANCELLED AT 2026-11-27T02:59:19 DUE TO TIME LIMIT ***
+srun: got SIGCONT
+srun: error: cpu-1: task 0: Terminated
+"""
+NEWER_CANCELLED = """\
+[2026-11-27T02:58:55.612] error: *** STEP 2.0 ON cpu-1 CANCELLED AT 2026-11-27T02:58:55 DUE to SIGNAL Terminated ***
+[2026-11-27T02:58:55.613] error: *** JOB 2 ON cpu-1 CANCELLED AT 2026-11-27T02:58:55 DUE to SIGNAL Terminated ***
+srun: error: cpu-1: task 0: Terminated
+"""
 NEWER_NODE_FAILED = "srun: error: Node failure on v100-1\n"
 OOM_KILL = (
     "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=12.0. Some of your processes may have been killed by "
@@ -369,6 +379,8 @@ def test_the_log_knows_why_slurm_cancelled(log: str, cause: Cause) -> None:
         (OVER_MEMORY_BATCH, Cause.HOST_OOM, False),
         (NEWER_OVER_MEMORY, Cause.HOST_OOM, False),
         (NEWER_NODE_FAILED, Cause.NODE_FAIL, False),
+        (NEWER_TIME_LIMIT, Cause.TIMEOUT, False),
+        (NEWER_CANCELLED, None, True),
         (OOM_KILL, Cause.HOST_OOM, False),
         (PROLOG, Cause.LAUNCH_FAILED, False),
         (CANCELLED, None, True),

@@ -114,6 +114,7 @@ def test_a_daemon_that_hangs_or_dies_is_back_when_started_again(slurm: PrivateCl
     slurm.kill("slurmctld")
     with pytest.raises(HomeError):
         slurm.run("squeue")
+    (slurm.folder / "state" / "trigger_state").write_bytes(b"\0\1")  # cut off; 26.05 alike minds one that is missing
     slurm.start_daemon("slurmctld")
     slurm.stop_daemon("slurmdbd")
     with pytest.raises(HomeError):
@@ -222,7 +223,8 @@ def test_a_restart_keeps_what_slurm_knows(make_cluster: Clusters, tmp_path: Path
     assert "COMPLETED" in again.run("sacct", "-X", "-n", "-j", ended, "-o", "State")
 
     def lost() -> bool:
-        again.run("scontrol", "reconfigure")  # nodes then say what they run; by themselves they do so every minute
+        again.stop_daemon("slurmd cpu-1")
+        again.start_daemon("slurmd cpu-1")  # a node then says what it runs; by itself it does so every minute
         time.sleep(1)
         return state(again, running) == "NODE_FAIL"
 
