@@ -7,11 +7,15 @@ SWEEP := $(BIN)/sweep
 FILE ?= configs/thesis.yaml
 # Many tests start processes of their own; more than two at once would need more memory than a laptop has.
 PYTEST := $(BIN)/pytest -n 2 --dist loadgroup
+# One whole sweep, from its file to tables.
+SMOKE := tests/sweep/submit/test_local_sweep.py::test_a_sweep_goes_from_its_file_to_tables_and_a_second_submit_does_nothing
+REQUIREMENTS := requirements.txt
 QUICKSTART := configs/quickstart.yaml
 DRAWN := data/quickstart
 CLUSTER ?= .cluster
 
-.PHONY: help setup sweep quickstart status retry tables figures report cluster cluster-stop bench gpu-check test torture check format requirements clean
+.PHONY: help setup sweep quickstart status retry tables figures report cluster cluster-stop bench gpu-check \
+	test torture check test-slurm test-python test-torch fast version format requirements clean
 
 help:
 	@echo "make sweep    the main job: FILE on Slurm where there is a cluster, otherwise 'make quickstart'"
@@ -23,20 +27,23 @@ help:
 	@echo "make bench    measure the trainer beside Lightning; QUICK=1 for a rough look"
 	@echo "make gpu-check OUT=folder  check the trainer on a GPU in eight minutes; REHEARSE=1 tries the check on the CPU"
 	@echo "make test     all tests      make check    lint, types, fast tests      make torture  the faults, in great numbers"
+	@echo "make test-slurm VERSION=trixie    the tests on Slurm with that of Debian bookworm, trixie or sid; needs root"
+	@echo "make test-python VERSION=3.13     the fast tests and a sweep on another Python"
+	@echo "make test-torch VERSION=2.9.1     the fast tests and a sweep on another torch"
 
 setup: $(VENV)/ready
 
 # torch 2.7.1 is the newest whose wheel serves both P100 and V100; the pins are in requirements.txt.
-$(VENV)/ready: requirements.txt pyproject.toml
+$(VENV)/ready: $(REQUIREMENTS) pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "sweep needs Python 3.10 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $(REQUIREMENTS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 # What tests, lint and types need besides; nobody who only runs a sweep waits for it.
 $(VENV)/dev: requirements-dev.txt $(VENV)/ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $< -c requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r $< -c $(REQUIREMENTS)
 	touch $@
 
 # On a cluster's login node the study; elsewhere the quickstart, end to end to tables. Slurm's packages alone, without a
@@ -99,6 +106,30 @@ check: $(VENV)/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(PYTEST) -m "not slow"
+
+# The rest on other versions than those here, in places of their own; TESTS chooses some, delete the place when done.
+TESTS := tests/slurm/test_private_cluster.py tests/cluster
+test-slurm: version $(VENV)/dev
+	tests/versions/debian.sh $(VERSION) $(VENV)/debian $(BIN)/python $(PYTEST) -m slurm $(TESTS)
+
+test-python: version
+	@mkdir -p $(VENV)
+	python=$$(tests/versions/python.sh $(VERSION)) && \
+		$(MAKE) --no-print-directory fast VENV=$(VENV)/python-$(VERSION) PYTHON="$$python"
+
+# torchvision 0.22.1 is made for torch 2.7.1, 0.23.0 for 2.8.0, and so on.
+test-torch: version
+	@mkdir -p $(VENV)
+	grep -vE '^(torch|torchvision|triton|nvidia-.*)==' requirements.txt > $(VENV)/torch-$(VERSION).txt
+	echo $(VERSION) | awk -F. '{ print "torch==" $$0 "\ntorchvision==0." $$2 + 15 "." $$3 }' >> $(VENV)/torch-$(VERSION).txt
+	$(MAKE) --no-print-directory fast VENV=$(VENV)/torch-$(VERSION) REQUIREMENTS=$(VENV)/torch-$(VERSION).txt
+
+fast: $(VENV)/dev
+	$(PYTEST) -m "not slow"
+	$(PYTEST) $(SMOKE)
+
+version:
+	@$(if $(VERSION),true,echo "which version? make $(MAKECMDGOALS) VERSION=..., as in 'make help'" >&2; exit 2)
 
 format: $(VENV)/dev
 	$(BIN)/ruff check --fix .

@@ -181,7 +181,9 @@ def _time(text: str) -> datetime | None:
 
 @lru_cache(maxsize=256)
 def _status(text: str) -> str | None:
-    """Write squeue's wait status as sacct would: "code:signal"."""
+    """Write squeue's wait status as sacct would: "code:signal". Newer squeues (24.11) do so themselves."""
+    if re.fullmatch(r"\d+:\d+", text):
+        return text
     if not text.isdecimal():
         return None  # -2 is Slurm's for "no value"
     number = int(text) & 0x7F

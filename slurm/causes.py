@@ -43,6 +43,7 @@ STATES = {
     "LAUNCH_FAILED": (Cause.LAUNCH_FAILED, "Slurm could not start it on its node"),
     "RECONFIG_FAIL": (Cause.NODE_FAIL, "its node could not be prepared"),
 }
+NODE_FAILED = re.compile(r"^srun: error: Node failure on ", re.M)  # all that Slurm 26.05 leaves in the log
 PROLOG = re.compile(r"error running slurm prolog", re.I)
 BEFORE_PYTHON = re.compile(
     r"error: execve\(\)"
@@ -56,7 +57,8 @@ BEFORE_PYTHON = re.compile(
     r"|error while loading shared libraries|: can't open file '",
 )
 NO_MODULE = re.compile(r"No module named ")
-SLURM_TALKS = re.compile(r"^(srun|slurmstepd\S*|slurmd\S*): ")
+# Slurm 26.05's slurmstepd begins a line with the time.
+SLURM_TALKS = re.compile(r"^((srun|slurmstepd\S*|slurmd\S*): |\[\d{4}-\d\d-\d\dT[\d:.]+\] (error|fatal): )")
 NO_OUTPUT_FOLDER = 53  # what Slurm gives as a signal when it cannot open the log, among others
 LARGEST_SIGNAL = 64
 
@@ -88,6 +90,8 @@ def from_log(log_tail: str) -> Ending | None:
         return Ending(cause, f"{words} (its log: DUE TO {due_to})")
     if kind == "JOB":  # a lone STEP is no proof: the grace time of a preemption ends steps alike
         return Ending(None, "was cancelled, its log says", cancelled=True)
+    if NODE_FAILED.search(log_tail):
+        return Ending(Cause.NODE_FAIL, f"its node failed ({_line_with(NODE_FAILED, log_tail)})")
     return None
 
 

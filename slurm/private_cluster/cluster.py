@@ -29,6 +29,7 @@ from trainer.records.files import RecordError, read_json, write_json
 from trainer.records.process import Process, describe, is_alive
 
 READY_S = 60.0  # on an idle machine each daemon answers within a second or two
+NEW_DATABASE_S = 180.0  # mariadb-install-db writes some hundred MB: 2 s, on a slow disk over a minute
 ENDED_S = 10.0  # slurmctld saves its state, MariaDB its tables
 JOB_ENDED_S = 3.0  # KillWait
 POLL_S = 0.05
@@ -82,7 +83,7 @@ class PrivateCluster:
             write_configuration(self.folder, made)
             missing = [[daemon for daemon in stage if not self.is_running(daemon.name)] for stage in self._stages(made)]
             try:
-                prepare(self.folder, made, lambda command: self._ask(command, READY_S))
+                prepare(self.folder, made, lambda command: self._ask(command, NEW_DATABASE_S))
                 for stage in missing:
                     self._start_together(stage)
             except BaseException:

@@ -68,7 +68,10 @@ def stages(folder: Path, *, accounting: bool, database_port: int, password: str)
         _any_answer,
     )
     slurmdbd = Daemon("slurmdbd", ["slurmdbd", "-D"], ["sacctmgr", "-n", "show", "cluster"], _any_answer)
-    slurmctld = Daemon("slurmctld", ["slurmctld", "-D"], ["scontrol", "ping"], lambda answer, _: " is UP" in answer)
+    # -i: 26.05 refuses to start on the state of one that was killed before it first wrote all of its files.
+    slurmctld = Daemon(
+        "slurmctld", ["slurmctld", "-D", "-i"], ["scontrol", "ping"], lambda answer, _: " is UP" in answer
+    )
     slurmds = [
         Daemon(SLURMD + node, ["slurmd", "-D", "-N", node], ["scontrol", "-o", "show", "node", node], _registered)
         for node in NODES

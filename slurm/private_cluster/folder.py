@@ -110,7 +110,13 @@ def prepare(folder: Path, made: Made, ask: Ask) -> None:
     for path in (state, database):
         shutil.rmtree(path, ignore_errors=True)
     if made.accounting:
-        done = ask(install_database(database))
+        try:
+            done = ask(install_database(database))
+        except subprocess.TimeoutExpired as error:
+            raise HomeError(
+                f"{database}: mariadb-install-db did not end within {error.timeout:.0f} s; is the disk slow or busy? "
+                "start the cluster again when it is not"
+            ) from error
         if done.returncode != 0:
             raise HomeError(f"mariadb-install-db failed: {(done.stderr or done.stdout).strip()}")
     state.mkdir(mode=PRIVATE)

@@ -1,4 +1,4 @@
-"""Start the processes of a private cluster, find them by the SLURM_CONF in their environment, end them by pid."""
+"""Start the processes of a private cluster, find them by their environment or folder, end them by pid."""
 
 import contextlib
 import subprocess
@@ -112,10 +112,12 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def _with_environment(slurm_conf: str) -> Iterator[tuple[psutil.Process, dict[str, str]]]:
+    folder = str(Path(slurm_conf).parent.parent)  # where its daemons were started
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
             environment = _environment(process)
-            if environment.get("SLURM_CONF") == slurm_conf and process.status() != psutil.STATUS_ZOMBIE:
+            its = environment.get("SLURM_CONF") == slurm_conf or (process.name() == STEP and process.cwd() == folder)
+            if its and process.status() != psutil.STATUS_ZOMBIE:
                 yield process, environment
 
 
@@ -123,7 +125,7 @@ def _environment(process: psutil.Process) -> dict[str, str]:
     """Read a process's environment. Raises OSError.
 
     slurmstepd and slurmscriptd overwrite it with their title and leave only the last variable, after hundreds of empty
-    ones (22.05); psutil stops reading at the first empty one.
+    ones (22.05), or none (slurmstepd of 24.11); psutil stops reading at the first empty one.
     """
     words = Path(f"/proc/{process.pid}/environ").read_bytes().decode(errors="replace").split("\0")
     return dict(word.partition("=")[::2] for word in words)

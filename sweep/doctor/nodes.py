@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from slurm.causes import SLURM_TALKS
 from slurm.commands import SlurmError, call, on, without_options
 from slurm.container import launched, seeing, srun_options
 from slurm.jobs import ContainerRecord
@@ -265,4 +266,4 @@ def _last_line(text: str) -> str:
 
 
 def _without_srun(text: str) -> str:
-    return "\n".join(line for line in text.splitlines() if not line.startswith(("srun:", "slurmstepd:")))
+    return "\n".join(line for line in text.splitlines() if not SLURM_TALKS.match(line))

@@ -51,7 +51,7 @@ def test_the_whole_study_is_queued_once_each_run_where_its_rule_sends_it(
     assert document["counts"] == {"queued": 156}
     assert taken(counted) == {"squeue": 1}
 
-    rows = slurm.run("squeue", "-h", "-r", "-o", "%F %P %b %f %m").split("\n")
+    rows = slurm.run("squeue", "-h", "-r", "-o", "%F %P %b %f %m").replace("gres/", "gres:").split("\n")  # 24.11
     assert set(Counter(rows)) - {""} == {
         f"{array} gpu gres:{gres} {feature} 16G"
         for array, gres, feature in (

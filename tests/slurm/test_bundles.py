@@ -6,7 +6,7 @@ import random
 import pytest
 
 from slurm.bundles import LIMIT_SHARE, bundle, bundle_within, chunks
-from slurm.pools import Rule, candidate_pools, spread
+from slurm.pools import Rule, rule_for, spread
 
 HOUR = 3600.0
 
@@ -67,10 +67,15 @@ def test_arrays_are_cut_at_the_largest_the_cluster_takes() -> None:
 def test_the_first_rule_that_matches_decides() -> None:
     """A value matches itself, a list any of its items, and a rule without `when` everything."""
     rules = [Rule(when={"seed": 42}, pool="a"), Rule(when={"ratio": [0.1, 0.2]}, pool=["b", "c"]), Rule(pool="d")]
-    assert candidate_pools({"seed": 42, "ratio": 0.1}, rules) == ["a"]
-    assert candidate_pools({"seed": 43, "ratio": 0.2}, rules) == ["b", "c"]
-    assert candidate_pools({"seed": 43, "ratio": 1.0}, rules) == ["d"]
-    assert candidate_pools({"seed": 43, "ratio": 1.0}, rules[:1]) == []
+
+    def chosen(axes: dict[str, float]) -> list[str]:
+        rule = rule_for(axes, rules)
+        return rule.pools if rule else []
+
+    assert chosen({"seed": 42, "ratio": 0.1}) == ["a"]
+    assert chosen({"seed": 43, "ratio": 0.2}) == ["b", "c"]
+    assert chosen({"seed": 43, "ratio": 1.0}) == ["d"]
+    assert rule_for({"seed": 43, "ratio": 1.0}, rules[:1]) is None
 
 
 def test_runs_that_several_pools_may_take_are_spread_by_speed() -> None:

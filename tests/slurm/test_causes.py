@@ -1,5 +1,7 @@
 """Why a job ended and why it waits, from what Slurm 22.05.8 (Debian 12) really printed for each case on four nodes.
 
+What newer Slurms print otherwise was recorded with 24.11.5 and 26.05.5, and says so.
+
 sacct rows are `sacct -n -P --format=JobID,State,ExitCode,DerivedExitCode,NodeList,Submit,Start,End,Reason,JobName`, the
 logs what the job wrote. Not seen here, but written from Slurm's manual and the measurements of others: "cgroups",
 DEADLINE, BOOT_FAIL.
@@ -63,6 +65,33 @@ srun: forcing job termination
 slurmstepd-cpu-1: error: *** STEP 17.0 ON cpu-1 CANCELLED AT 2026-11-23T00:06:30 ***
 srun: error: cpu-1: task 0: Terminated
 """
+NEWER_OVER_MEMORY = """\
+[2026-11-27T02:29:59.122] error: StepId=9.0 exceeded memory limit (409518080 > 104857600), being killed
+srun: Job step aborted: Waiting up to 5 seconds for job step to finish.
+[2026-11-27T02:29:59.128] error: Exceeded job memory limit
+[2026-11-27T02:29:59.130] error: *** STEP 9.0 ON cpu-1 CANCELLED AT 2026-11-27T02:29:59 DUE to SIGNAL Killed ***
+srun: error: cpu-1: task 0: Killed
+"""
+NEWER_NO_PYTHON = """\
+[2026-11-27T02:29:57.045] error: execve(): /no/such/python: No such file or directory
+srun: error: cpu-1: task 0: Exited with exit code 2
+"""
+NEWER_PREEMPTED = """\
+[2026-11-27T02:30:00.746] error: *** STEP 15.0 ON p100-1 CANCELLED AT 2026-11-27T02:30:00 DUE to SIGNAL Terminated ***
+srun: error: p100-1: task 0: Terminated
+srun: Force Terminated StepId=15.0
+"""
+NEWER_TIME_LIMIT = """\
+[2026-11-27T02:59:19.008] error: *** JOB 1 ON cpu-1 CANCELLED AT 2026-11-27T02:59:19 DUE TO TIME LIMIT ***
+srun: got SIGCONT
+srun: error: cpu-1: task 0: Terminated
+"""
+NEWER_CANCELLED = """\
+[2026-11-27T02:58:55.612] error: *** STEP 2.0 ON cpu-1 CANCELLED AT 2026-11-27T02:58:55 DUE to SIGNAL Terminated ***
+[2026-11-27T02:58:55.613] error: *** JOB 2 ON cpu-1 CANCELLED AT 2026-11-27T02:58:55 DUE to SIGNAL Terminated ***
+srun: error: cpu-1: task 0: Terminated
+"""
+NEWER_NODE_FAILED = "srun: error: Node failure on v100-1\n"
 OOM_KILL = (
     "slurmstepd: error: Detected 1 oom-kill event(s) in StepId=12.0. Some of your processes may have been killed by "
     "the cgroup out-of-memory handler.\nsrun: error: node7: task 0: Out Of Memory\n"
@@ -237,6 +266,20 @@ SACCT = {
     "node did not boot": (f"26_0|BOOT_FAIL|0:0|0:0|{TIMES}|t", "", (Cause.NODE_FAIL, "BOOT_FAIL")),
     "the trainer stopped in good order": (f"1_0|FAILED|75:0|75:0|{TIMES}|t", "", (None, "checkpoint")),
     "the trainer stood back": (f"1_0|FAILED|69:0|69:0|{TIMES}|t", "", (None, "another process")),
+    "26.05, exit 137": (f"3_0|FAILED|137:0|0:0|{TIMES}|t", "", (Cause.KILLED, "SIGKILL (Slurm: FAILED 137:0)")),
+    "26.05, exit 255": (f"4_0|FAILED|255:0|0:0|{TIMES}|t", RAISED, (Cause.EXCEPTION, "FileNotFound")),
+    "26.05, memory": (f"9_0|FAILED|137:0|0:9|{TIMES}|t", NEWER_OVER_MEMORY, (Cause.HOST_OOM, "memory limit")),
+    "26.05, no Python": (f"8_0|FAILED|2:0|2:0|{TIMES}|t", NEWER_NO_PYTHON, (Cause.LAUNCH_FAILED, "execve()")),
+    "26.05, an exception, then Slurm's words": (
+        f"1_0|FAILED|1:0|1:0|{TIMES}|t",
+        RAISED + NEWER_PREEMPTED,
+        (Cause.EXCEPTION, "FileNotFoundError"),
+    ),
+    "24.11, batch script killed": (
+        f"6_0|FAILED|0:9|0:0|{TIMES}|t\n6_0.batch|CANCELLED|0:9||cpu-1|1|2|3||batch",
+        "",
+        (Cause.KILLED, "SIGKILL"),
+    ),
     "a state unheard of": (f"1_0|FROZEN|0:0|0:0|{TIMES}|t", "", (None, "Slurm: FROZEN")),
 }
 
@@ -274,6 +317,14 @@ SQUEUE = {
     "node died": ("NODE_FAIL|NodeDown|v100-1|0|1|2|3|0|-2|t", "", (Cause.NODE_FAIL, "NODE_FAIL")),
     "preempted": ("PREEMPTED|None|p100-1|0|1|2|3|15|9|t", "", (Cause.PREEMPTED, "PREEMPTED")),
     "completed": ("COMPLETED|None|cpu-1|0|1|2|3|0|0|t", "", (None, None)),
+    # 24.11 and 26.05 write "code:signal", as sacct does, with the whole code.
+    "24.11, exit 3": ("FAILED|NonZeroExitCode|cpu-1|0|1|2|3|3:0|0:0|t", "", (Cause.EXCEPTION, "FAILED 3:0")),
+    "24.11, exit 75": ("FAILED|NonZeroExitCode|cpu-1|0|1|2|3|75:0|75:0|t", "", (None, "checkpoint")),
+    "24.11, killed": ("FAILED|NonZeroExitCode|cpu-1|0|1|2|3|137:0|0:9|t", "", (Cause.KILLED, "FAILED 137:0")),
+    "24.11, batch script killed": ("FAILED|RaisedSignal:9(Killed)|c|0|1|2|3|0:9|0:0|t", "", (Cause.KILLED, "SIGKILL")),
+    "24.11, command not found": ("FAILED|NonZeroExitCode|c|0|1|2|3|127:0|0:0|t", "", (Cause.LAUNCH_FAILED, "127:0")),
+    "24.11, refused": ("FAILED|BadConstraints||0|1|2|3|0:1|0:0|t", "", (Cause.LAUNCH_FAILED, "BadConstraints")),
+    "24.11, node died": ("NODE_FAIL|NodeDown|v100-1|0|1|2|3|0:1||t", "", (Cause.NODE_FAIL, "NODE_FAIL")),
 }
 
 
@@ -326,6 +377,10 @@ def test_the_log_knows_why_slurm_cancelled(log: str, cause: Cause) -> None:
         (NODE_FAILED, Cause.NODE_FAIL, False),
         (OVER_MEMORY, Cause.HOST_OOM, False),
         (OVER_MEMORY_BATCH, Cause.HOST_OOM, False),
+        (NEWER_OVER_MEMORY, Cause.HOST_OOM, False),
+        (NEWER_NODE_FAILED, Cause.NODE_FAIL, False),
+        (NEWER_TIME_LIMIT, Cause.TIMEOUT, False),
+        (NEWER_CANCELLED, None, True),
         (OOM_KILL, Cause.HOST_OOM, False),
         (PROLOG, Cause.LAUNCH_FAILED, False),
         (CANCELLED, None, True),
@@ -339,7 +394,7 @@ def test_the_log_alone_tells_what_slurm_did(log: str, cause: Cause | None, cance
     assert told.message
 
 
-@pytest.mark.parametrize("log", ["", RAISED, CUDA, SRUN_KILLED, PREEMPTED_IN_GRACE_TIME])
+@pytest.mark.parametrize("log", ["", RAISED, CUDA, SRUN_KILLED, PREEMPTED_IN_GRACE_TIME, NEWER_PREEMPTED])
 def test_a_log_without_slurms_word_tells_nothing(log: str) -> None:
     """A program's own words are no evidence of what Slurm did, and a step's end without a reason neither."""
     assert from_log(log) is None

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import psutil
@@ -16,9 +16,10 @@ import yaml
 from conftest import REPOSITORY, Command, wait_for
 
 from slurm.pools import ClusterFile
+from slurm.private_cluster import processes
 from slurm.private_cluster.cluster import PrivateCluster
 from slurm.private_cluster.config import FOLDER_LENGTH, NODES, PARTITIONS
-from slurm.private_cluster.folder import HomeError
+from slurm.private_cluster.folder import HomeError, decide, prepare, write_configuration
 
 Clusters = Callable[[], PrivateCluster]
 
@@ -113,6 +114,7 @@ def test_a_daemon_that_hangs_or_dies_is_back_when_started_again(slurm: PrivateCl
     slurm.kill("slurmctld")
     with pytest.raises(HomeError):
         slurm.run("squeue")
+    (slurm.folder / "state" / "trigger_state").write_bytes(b"\0\1")  # cut off; 26.05 alike minds one that is missing
     slurm.start_daemon("slurmctld")
     slurm.stop_daemon("slurmdbd")
     with pytest.raises(HomeError):
@@ -172,6 +174,37 @@ def test_stop_finds_what_no_record_tells_of(make_cluster: Clusters, tmp_path: Pa
     assert belonging(one) == []
 
 
+def test_a_slurmstepd_is_known_by_the_folder_it_works_in(tmp_path: Path) -> None:
+    """Newer ones (24.11) leave nothing of their environment; that of another cluster is another's."""
+    step = tmp_path / "slurmstepd"
+    shutil.copy(shutil.which("sleep") or "", step)
+    started = []
+    try:
+        for name in ("one", "other"):
+            (tmp_path / name).mkdir()
+            started.append(subprocess.Popen([step, "60"], cwd=tmp_path / name, env={}))
+        _, above = processes.steps(str(tmp_path / "one" / "etc" / "slurm.conf"))
+        assert [process.pid for process in above] == [started[0].pid]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the stand-in GPUs are device files")
+def test_a_disk_too_slow_for_a_new_database_is_told_in_a_sentence(tmp_path: Path) -> None:
+    """And the next start makes the database anew."""
+
+    def ask(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+        raise subprocess.TimeoutExpired(command, 180)
+
+    made = decide(tmp_path, None, None, keep_ports=False)
+    write_configuration(tmp_path, made)
+    with pytest.raises(HomeError, match="mariadb-install-db did not end within 180 s"):
+        prepare(tmp_path, made, ask)
+    assert not (tmp_path / "state").exists()
+
+
 def test_a_restart_keeps_what_slurm_knows(make_cluster: Clusters, tmp_path: Path) -> None:
     """Waiting jobs wait on, ended ones stay told of, running ones are lost with their node, ids go on counting."""
     one = make_cluster()
@@ -190,7 +223,8 @@ def test_a_restart_keeps_what_slurm_knows(make_cluster: Clusters, tmp_path: Path
     assert "COMPLETED" in again.run("sacct", "-X", "-n", "-j", ended, "-o", "State")
 
     def lost() -> bool:
-        again.run("scontrol", "reconfigure")  # nodes then say what they run; by themselves they do so every minute
+        again.stop_daemon("slurmd cpu-1")
+        again.start_daemon("slurmd cpu-1")  # a node then says what it runs; by itself it does so every minute
         time.sleep(1)
         return state(again, running) == "NODE_FAIL"
 
