@@ -1,4 +1,4 @@
-"""Put runs into job arrays: one a pool, recipe and set of resources. Pure."""
+"""Put runs into job arrays: one a pool, recipe, set of resources and code. Pure."""
 
 import math
 from collections import Counter
@@ -11,6 +11,7 @@ from slurm.submission import resources
 from sweep.config.schema import Cluster, Sweep, sharing
 from sweep.plan.rows import PlanRow
 from sweep.submit.remedies import Change
+from trainer.records.code import Code
 
 UNCHANGED = Change()
 
@@ -22,23 +23,24 @@ def plan_arrays(
     limits: ClusterLimits,
     changes: Mapping[str, Change],
     avoid: Mapping[str, Collection[str]] = {},
+    codes: Mapping[str, Code] = {},
 ) -> list[ArrayRecord]:
-    """Put runs into arrays: one a pool, recipe and set of resources, cut where the cluster allows no longer ones.
+    """Put runs into arrays: one a pool, recipe, set of resources and code, cut where the cluster allows no longer ones.
 
     The tags are given when the token is known. Runs beyond what Slurm takes of the user are left out. An array whose
     runs are all estimated by measured ones asks for no more time than its longest job is sure to need. Where the pool
     leaves the time to the site, every array does, and only `job_target_min` says how much goes into a job. avoid: by
-    pool, nodes that its jobs keep away from.
+    pool, nodes that its jobs keep away from. codes: by run id, what each runs.
     """
     section = cluster.section
-    groups: dict[tuple[str, str, str], list[PlanRow]] = {}
-    wanted: dict[tuple[str, str, str], Resources] = {}
+    groups: dict[tuple[str, str, str, Code | None], list[PlanRow]] = {}
+    wanted: dict[tuple[str, str, str, Code | None], Resources] = {}
     for row in rows:
         change = changes.get(row.id, UNCHANGED)
         pool = change.pool or row.placed.pool
         usual = resources(cluster.pools[pool], **sharing(sweep, cluster))
         asked = change.apply(usual.model_copy(update={"exclude": sorted({*usual.exclude, *avoid.get(pool, ())})}))
-        key = (pool, row.placed.spec.training.hash, asked.model_dump_json())
+        key = (pool, row.placed.spec.training.hash, asked.model_dump_json(), codes.get(row.id))
         groups.setdefault(key, []).append(row)
         wanted[key] = asked
     sent: Counter[str] = Counter()  # by limit

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Sequence
 
 from slurm.acceptance import withdraw
+from slurm.code import FrozenCode, store
 from slurm.commands import SlurmError
 from slurm.executor import Started
 from slurm.jobs import Submission
@@ -39,13 +40,14 @@ def start(
     planned: Planned,
     rows: Sequence[PlanRow],
     look: Look,
+    code: FrozenCode,
     show: Callable[[Sequence[str]], None] | None = None,
 ) -> Started:
     """Write the intent and the bundles, and have the executor start the jobs.
 
     A cancelled run that is submitted again is no longer cancelled; files of another recipe or dataset are set aside
-    whole. show: is given what will be executed, right before it is. Raises Overtaken, InputError for a folder the
-    executor cannot work in, and MachineError.
+    whole. code: as it is now, for the jobs that run that. show: is given what will be executed, right before it is.
+    Raises Overtaken, InputError for a folder the executor cannot work in, and MachineError.
     """
     executor, folder = planned.executor, SweepFolder(sweep.folder)
     problem = executor.unusable()
@@ -58,6 +60,8 @@ def start(
 
     try:
         intent = _announce(sweep, folder, planned, rows, look)
+        if code.record in intent.codes:
+            store(code, folder.submissions)
         jobs = folder.jobs(intent.token)
         for number, bundle in enumerate(bundles(sweep, intent.token, rows, planned.batches)):
             jobs.array(number).mkdir(parents=True, exist_ok=True)
@@ -108,6 +112,7 @@ def _intent(sweep: Sweep, planned: Planned, rows: Sequence[PlanRow], token: str)
         submitter=this_process(),
         runs=listed,
         arrays=tagged,
+        codes=[batch.code for batch in planned.batches if batch.code],
     )
 
 

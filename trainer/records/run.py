@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from trainer.records.base import Record, Versioned
+from trainer.records.code import Code
 from trainer.records.recipe import Recipe
 
 KeepCheckpoints = Literal["none", "final"]
@@ -77,6 +78,7 @@ class Bundle(Versioned):
 
     tasks: the runs of each job, by the index in its array. runs_folder holds a folder a run. workers: how many
     processes share a job's runs; each takes what no other has taken. mps: they share its GPU through NVIDIA's service.
+    code: what the jobs run; None in those of earlier versions, which ran what was installed.
     """
 
     submission: str
@@ -86,6 +88,7 @@ class Bundle(Versioned):
     options: Options
     workers: int = 1
     mps: bool = False
+    code: Code | None = None
     tasks: list[list[RunSpec]]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
+from clone_fixtures import BREAKS, Clone
 from conftest import Command, metrics, read, wait_for
 
 pytestmark = pytest.mark.slow
@@ -277,9 +278,11 @@ def test_a_dry_run_and_missing_data_write_nothing(sweep: Command, data: Path, tm
     file = sweep_file(tmp_path, data)
     shown = sweep("submit", file, "--dry-run", "--show-script")
     assert "would execute 4 runs" in shown.stderr
-    assert [line.split(" --job ")[0].split()[1:] for line in shown.stdout.split("\n\n")] == [
-        ["-m", "trainer", "--bundle", str(tmp_path / "runs/study/submissions/WORD-0001/0/bundle.json")]
-    ] * 2
+    submissions = tmp_path / "runs/study/submissions"
+    for line in shown.stdout.split("\n\n"):
+        _, unbuffered, code, *words = line.split(" --job ")[0].split()
+        assert (unbuffered, Path(code).parent) == ("-u", submissions / "code")
+        assert words == ["trainer", "--bundle", str(submissions / "WORD-0001/0/bundle.json")]
     refused = sweep("submit", file, "--yes", "--data", tmp_path / "empty", expect=2)
     assert "cifar10 is not prepared; run 'sweep data prepare cifar10" in refused.stderr
     assert not (tmp_path / "runs").exists()
@@ -351,3 +354,31 @@ def test_a_wrong_name_gets_one_sentence_and_exit_2(
     answer = sweep(command, sweep_file(tmp_path, data), *rest, expect=2)
     assert sentence in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
+
+
+def test_an_edit_changes_neither_what_runs_nor_what_goes_on(data: Path, tmp_path: Path) -> None:
+    """The worker loads the code of the submission; the run it began keeps that, one that never began takes the edit."""
+    clone = Clone(tmp_path / "clone")
+    commit = clone.head
+    sweep = Command("sweep", tmp_path, clone.environment)
+    file = sweep_file(tmp_path, data, ratios="1.0", epochs=1000)
+    try:
+        sweep("submit", file, "--yes", "--workers", 1, "--no-wait")
+        clone.edit("trainer/run/attempt.py", BREAKS)
+        wait_for(lambda: bool(in_work(tmp_path)), "an epoch of the first run")
+        sweep("cancel", file, "--yes")
+        wait_for(lambda: not workers(tmp_path), "the worker to end")
+        kept, new = (
+            sweep("submit", file, "--dry-run", "--show-script", *more).stdout.split()[2]
+            for more in ((), ("--new-code",))
+        )
+        said = sweep("submit", file, "--dry-run").stderr
+        (begun,) = (run_id for run_id in states(sweep, file) if list((runs(tmp_path) / run_id).glob("attempts/*")))
+        shown = sweep.json("show", file, begun)
+    finally:
+        sweep.end()
+    assert shown["code"] == {"snapshot": Path(kept).name, "commit": commit, "dirty": False}
+    assert shown["snapshot"] == kept != new
+    assert f"{begun}: goes on with the code that began it ({Path(kept).name}, commit {commit[:12]})" in said
+    assert "1 runs are left for later: they go on with other code" in said
+    assert f"as it is now: {Path(new).name}, commit {commit[:12]} with uncommitted changes" in said
