@@ -359,26 +359,25 @@ def test_a_wrong_name_gets_one_sentence_and_exit_2(
 def test_an_edit_changes_neither_what_runs_nor_what_goes_on(data: Path, tmp_path: Path) -> None:
     """The worker loads the code of the submission; the run it began keeps that, one that never began takes the edit."""
     clone = Clone(tmp_path / "clone")
-    commit = clone.head
     sweep = Command("sweep", tmp_path, clone.environment)
     file = sweep_file(tmp_path, data, ratios="1.0", epochs=1000)
     try:
         sweep("submit", file, "--yes", "--workers", 1, "--no-wait")
         clone.edit("trainer/run/attempt.py", BREAKS)
         wait_for(lambda: bool(in_work(tmp_path)), "an epoch of the first run")
-        sweep("cancel", file, "--yes")
-        wait_for(lambda: not workers(tmp_path), "the worker to end")
-        kept, new = (
-            sweep("submit", file, "--dry-run", "--show-script", *more).stdout.split()[2]
-            for more in ((), ("--new-code",))
-        )
-        said = sweep("submit", file, "--dry-run").stderr
-        (begun,) = (run_id for run_id in states(sweep, file) if list((runs(tmp_path) / run_id).glob("attempts/*")))
+        (begun,) = in_work(tmp_path)
+        for worker in workers(tmp_path):
+            worker.kill()
+        again = sweep("submit", file, "--dry-run", "--show-script")
+        anew = sweep("submit", file, "--dry-run", "--show-script", "--new-code")
         shown = sweep.json("show", file, begun)
     finally:
         sweep.end()
-    assert shown["code"] == {"snapshot": Path(kept).name, "commit": commit, "dirty": False}
-    assert shown["snapshot"] == kept != new
-    assert f"{begun}: goes on with the code that began it ({Path(kept).name}, commit {commit[:12]})" in said
-    assert "1 runs are left for later: they go on with other code" in said
-    assert f"as it is now: {Path(new).name}, commit {commit[:12]} with uncommitted changes" in said
+    kept, new = (Path(said.stdout.split()[2]) for said in (again, anew))
+    assert kept != new
+    assert shown["code"] == {"snapshot": kept.name, "commit": clone.head, "dirty": False}
+    assert (shown["snapshot"], shown["attempts"][0]["code"]) == (str(kept), kept.name)
+    assert f"{begun}: goes on with the code that began it ({kept.name}, commit {clone.head[:12]})" in again.stderr
+    assert "1 runs are left for later: they go on with other code" in again.stderr
+    assert f"as it is now: {new.name}, commit {clone.head[:12]} with uncommitted changes" in anew.stderr
+    assert "goes on with" not in anew.stderr
