@@ -5,6 +5,7 @@ installed beside us stay where they are. Of our packages a job needs these two, 
 """
 
 import contextlib
+import errno
 import hashlib
 import secrets
 import shutil
@@ -55,21 +56,31 @@ def store(frozen: FrozenCode, submissions: Path) -> None:
     target = snapshot(submissions, frozen.record)
     if damage(target) is None:
         return
-    made, damaged = beside(target), beside(target)
+    made = beside(target)
     try:
         for name, content in frozen.files.items():
             path = made / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+        _put(made, target)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def _put(made: Path, target: Path) -> None:
+    """Move a copy to its place, in the place of a damaged one, until one is there, be it another's. Raises OSError."""
+    while damage(target) is not None:
+        damaged = beside(target)
         with contextlib.suppress(FileNotFoundError):
             target.rename(damaged)
-        made.rename(target)
-    except OSError:
-        if damage(target) is not None:
-            raise
-    finally:
-        for folder in (made, damaged):
-            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(damaged, ignore_errors=True)
+        try:
+            made.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+        else:
+            return
 
 
 def damage(target: Path) -> str | None:

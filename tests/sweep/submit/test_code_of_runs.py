@@ -99,13 +99,13 @@ def test_what_is_said_of_the_code() -> None:
 def test_local_workers_run_one_code_and_leave_the_other_for_later(study: Study, sent: Code) -> None:
     """Those of the first run go first; a submission that waits starts the others after them."""
     rows = [row for row in rows_of(study) if row.id != study.done.run.id]
-    planned = Here(study.sweep, 2).plan(rows, {}, chosen(study))
+    planned = Here(study.sweep, 2).plan(rows, {}, codes=chosen(study))
     (batch,) = planned.batches
     assert batch.code == sent
     assert {run_id for task in batch.tasks for run_id in task} == {study.stopped.run.id, study.failed.run.id}
     assert planned.left_out == {study.cancelled.run.id}
     assert any("1 runs are left for later" in note for note in planned.notes)
-    rest = Here(study.sweep, 2).plan([row for row in rows if row.id in planned.left_out], {}, chosen(study))
+    rest = Here(study.sweep, 2).plan([row for row in rows if row.id in planned.left_out], {}, codes=chosen(study))
     assert [batch.code for batch in rest.batches] == [PRESENT]
     assert not rest.left_out
 
@@ -118,6 +118,6 @@ def test_arrays_hold_runs_of_one_code(study: Study) -> None:
     limits = ClusterLimits(max_array_size=1001, max_jobs=1000, message_timeout_s=10, partitions={})
     other = Code(snapshot="c" * 16)
     codes = {row.id: other if number else PRESENT for number, row in enumerate(rows)}
-    batches = slurm_batches(study.sweep, cluster, rows, limits, {}, codes)
+    batches = slurm_batches(study.sweep, cluster, rows, limits, {}, codes=codes)
     assert [(batch.code, sum(map(len, batch.tasks))) for batch in batches] == [(PRESENT, 1), (other, 3)]
     assert [bundle.code for bundle in bundles(study.sweep, TOKEN, rows, batches)] == [PRESENT, other]
