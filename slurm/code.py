@@ -9,12 +9,15 @@ import errno
 import hashlib
 import secrets
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from trainer.records.code import ROOT, STARTER, Code, git_state
-from trainer.records.files import UNFINISHED
+from trainer.records.files import UNFINISHED, to_json
+from trainer.records.run import Bundle
 
 PACKAGES = ("slurm", "trainer")
 FOLDER = "code"
@@ -26,6 +29,18 @@ import sys
 del sys.argv[0]
 runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 '''
+_READ = """\
+import sys
+sys.path.insert(0, sys.argv[1])
+from trainer.records.files import first_problem, from_json
+from trainer.records.run import Bundle
+from pydantic import ValidationError
+try:
+    from_json(sys.stdin.buffer.read(), Bundle)
+except ValidationError as error:
+    sys.exit(first_problem(error))
+"""
+READ_S = 60
 
 
 class FrozenCode(NamedTuple):
@@ -91,6 +106,20 @@ def damage(target: Path) -> str | None:
         return None if _name(_read(target, ".")) == target.name else "is not as it was stored"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+
+
+def misread(target: Path, bundle: Bundle) -> str | None:
+    """Say how a stored copy fails to read what its jobs are to be told; None if it reads it.
+
+    It may be of an earlier version of this program, which does not know all that this one writes.
+    """
+    call = [sys.executable, "-c", _READ, str(target)]
+    try:
+        done = subprocess.run(call, input=to_json(bundle), capture_output=True, timeout=READ_S)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"could not be asked: {error}"
+    words = done.stderr.decode(errors="replace").strip().splitlines()
+    return None if done.returncode == 0 else (words or [f"exit code {done.returncode}"])[-1]
 
 
 def beside(target: Path) -> Path:

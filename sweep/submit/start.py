@@ -10,7 +10,7 @@ import signal
 from collections.abc import Callable, Sequence
 
 from slurm.acceptance import withdraw
-from slurm.code import FrozenCode, store
+from slurm.code import FrozenCode, misread, snapshot, store
 from slurm.commands import SlurmError
 from slurm.executor import Started
 from slurm.jobs import Submission
@@ -53,6 +53,7 @@ def start(
     problem = executor.unusable()
     if problem:
         raise InputError(problem)
+    _check_kept_code(sweep, planned, rows, code)
     _end_stalled(look, rows)
 
     def keep(submission: Submission) -> None:
@@ -84,6 +85,19 @@ def companions(look: Look, rows: Sequence[PlanRow], chosen: Sequence[PlanRow]) -
     jobs = [look.jobs[row.id] for row in chosen if row.status.state is State.STALLED and row.id in look.jobs]
     shared = {run_id for job in jobs if job.id for run_id in job.runs} - {row.id for row in chosen}
     return [row for row in rows if row.id in shared and row.status.state in ON_ITS_WAY]
+
+
+def _check_kept_code(sweep: Sweep, planned: Planned, rows: Sequence[PlanRow], code: FrozenCode) -> None:
+    """Have each code that runs go on with read what its jobs are to be told. Raises InputError where one cannot."""
+    told = {bundle.code: bundle for bundle in bundles(sweep, "", rows, planned.batches) if bundle.code != code.record}
+    for kept, bundle in told.items():
+        place = snapshot(SweepFolder(sweep.folder).submissions, kept) if kept else None
+        wrong = misread(place, bundle) if place else None
+        if wrong:
+            words = (
+                f"does not understand what this version of sweep tells jobs ({wrong}); '--new-code' goes on without it"
+            )
+            raise InputError(f"{place}: {bundle.tasks[0][0].run.id} was begun with this code, which {words}")
 
 
 def _end_stalled(look: Look, rows: Sequence[PlanRow]) -> None:

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from clone_fixtures import Clone
 
-from slurm.code import damage, freeze, snapshot, store
+from slurm.code import FrozenCode, damage, freeze, misread, snapshot, store
 from slurm.jobs import ArrayRecord, Resources, Submission
 from trainer.records.base import now
 from trainer.records.code import Code, git_state, module_command
+from trainer.records.run import Bundle, Options
 
 
 @pytest.fixture
@@ -154,3 +155,17 @@ def test_a_submission_tells_the_code_of_each_run(tmp_path: Path) -> None:
     assert here.code_of("r1") == codes[0]
     earlier = sent.model_dump(mode="json", exclude={"codes"})
     assert Submission.model_validate(earlier).code_of("r0") is None
+
+
+def test_code_that_does_not_know_what_jobs_are_told_today_says_so(tmp_path: Path) -> None:
+    """A copy of an earlier version lacks a field of the bundle; today's reads it all."""
+    today = freeze()
+    run_py = today.files["trainer/records/run.py"]
+    files = {**today.files, "trainer/records/run.py": run_py.replace(b"    mps: bool = False\n", b"")}
+    assert files != today.files
+    bundle = Bundle(submission="a", pool="p", data=tmp_path, runs_folder=tmp_path, options=Options(), tasks=[[]])
+    said = []
+    for name, content in (("today", today.files), ("earlier", files)):
+        store(FrozenCode(Code(snapshot=name), content), tmp_path / name)
+        said.append(misread(snapshot(tmp_path / name, Code(snapshot=name)), bundle))
+    assert said == [None, "mps: Extra inputs are not permitted"]
