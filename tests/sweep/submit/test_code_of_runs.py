@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from upkeep_fixtures import TOKEN, Study, study
+from upkeep_fixtures import TOKEN, Study, study, tree
 
 from slurm.code import FrozenCode, freeze, snapshot, store
 from slurm.jobs import Submission
@@ -17,6 +17,7 @@ from sweep.plan.timings import learn
 from sweep.status.look import look
 from sweep.submit.batches import bundles, slurm_batches
 from sweep.submit.code import choose_codes, code_words
+from sweep.submit.start import start
 from sweep.submit.target import Here
 from trainer.records.code import Code
 from trainer.records.files import read_json, write_json
@@ -121,3 +122,14 @@ def test_arrays_hold_runs_of_one_code(study: Study) -> None:
     batches = slurm_batches(study.sweep, cluster, rows, limits, {}, codes=codes)
     assert [(batch.code, sum(map(len, batch.tasks))) for batch in batches] == [(PRESENT, 1), (other, 3)]
     assert [bundle.code for bundle in bundles(study.sweep, TOKEN, rows, batches)] == [PRESENT, other]
+
+
+def test_code_of_a_version_that_cannot_be_told_its_work_is_refused(study: Study, sent: Code) -> None:
+    """Before anything is written: its jobs would only die of what they read."""
+    (snapshot(study.folder.submissions, sent) / "trainer" / "records" / "run.py").write_text("Bundle = None\n")
+    rows = [row for row in rows_of(study) if row.id == study.stopped.run.id]
+    planned = Here(study.sweep, 1).plan(rows, {}, codes={row.id: sent for row in rows})
+    before = tree(study.path)
+    with pytest.raises(InputError, match="does not understand what jobs are told today"):
+        start(study.sweep, planned, rows, look(study.sweep), FrozenCode(PRESENT, {}))
+    assert tree(study.path) == before
