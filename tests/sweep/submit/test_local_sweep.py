@@ -1,5 +1,6 @@
 """A sweep on this machine, through the real command line and real worker processes: done, killed, stopped, shared."""
 
+import os
 import shlex
 import signal
 from collections import Counter
@@ -152,7 +153,8 @@ def test_a_killed_worker_loses_nothing(sweep: Command, data: Path, tmp_path: Pat
 
 def test_a_worker_that_cannot_start_is_reported_with_its_log(sweep: Command, data: Path, tmp_path: Path) -> None:
     """A broken installation is not a quiet sweep in which nothing happens."""
-    (tmp_path / "torch.py").write_text("raise ImportError('no torch for you')")  # found first by python -m
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch for you')")  # found before the one installed
+    sweep.environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     answer = sweep("submit", sweep_file(tmp_path, data), "--yes", expect=4)
     assert "ended with exit code 1; see " in answer.stderr
     log = answer.stderr.split("; see ")[1].split("\n")[0]
