@@ -11,7 +11,8 @@ import psutil
 
 from benchmarks.records import Machine
 from trainer.loop.device import DeviceError, choose_device, gpu_names, resolve_precision
-from trainer.loop.environment import cpu_name, git_state
+from trainer.loop.environment import cpu_name
+from trainer.records.code import git_state
 from trainer.records.files import write_json
 
 

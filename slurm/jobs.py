@@ -7,6 +7,7 @@ from typing import Literal, NamedTuple
 
 from trainer.records.attempt import Cause
 from trainer.records.base import Record, Versioned
+from trainer.records.code import Code
 from trainer.records.process import Process
 
 WITHDRAWN = "withdrawn.json"  # beside an array's bundle: it was given up, its runs went into another
@@ -87,7 +88,8 @@ class Submission(Versioned):
     """submissions/<token>.json: the intent to execute these runs, written before any job starts; then the jobs.
 
     submitter: the process that is, or was, at it. jobs: local workers. arrays: what was, or is to be, sent to Slurm.
-    origin: None of local workers, and in records of earlier versions.
+    origin: None of local workers, and in records of earlier versions. codes: what the jobs of each array run, local
+    workers those of array 0; empty in records of earlier versions, whose jobs ran what was installed.
     """
 
     token: str
@@ -98,6 +100,19 @@ class Submission(Versioned):
     origin: Origin | None = None
     jobs: list[WorkerRecord] = []
     arrays: list[ArrayRecord] = []
+    codes: list[Code] = []
+
+    def code(self, number: int = 0) -> Code | None:
+        """What the jobs of an array run."""
+        return self.codes[number] if self.codes else None
+
+    def runs_of(self, number: int) -> list[str]:
+        """The runs of an array, or of all local workers."""
+        return [run_id for task in self.arrays[number].tasks for run_id in task] if self.arrays else self.runs
+
+    def code_of(self, run_id: str) -> Code | None:
+        """What the job of a run runs."""
+        return next((code for number, code in enumerate(self.codes) if run_id in self.runs_of(number)), None)
 
 
 class SubmissionFolder(NamedTuple):

@@ -1,4 +1,4 @@
-"""The executor that starts worker processes on this machine, each a `python -m trainer --bundle`.
+"""The executor that starts worker processes on this machine, each a `trainer --bundle`, with its submission's code.
 
 All workers of a submission get the same runs; each takes what no other has taken, so none idles while there is work.
 Workers outlive the shell that started them.
@@ -8,17 +8,18 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
+from slurm.code import snapshot
 from slurm.executor import Job, Keep, Look, Report, Started
 from slurm.interrupts import counted
 from slurm.jobs import JobView, Phase, Submission, SubmissionFolder, WorkerRecord
 from slurm.machine import gpus_here
 from slurm.workers import Ended, Workers
 from trainer.records.attempt import ExitCode
+from trainer.records.code import module_command
 from trainer.records.files import read_json
 from trainer.records.process import describe, is_alive
 from trainer.records.run import Bundle
@@ -52,7 +53,7 @@ class Local:
         shown = []
         for number in range(1, self.count + 1):
             seen = [f"{name}={value}" for name, value in _gpus(number, self.gpus_per_run).items()]
-            shown.append(shlex.join([*(["env", *seen] if seen else []), *_command(folder, number)]) + "\n")
+            shown.append(shlex.join([*(["env", *seen] if seen else []), *_command(folder, number, submission)]) + "\n")
         return shown
 
     def start(self, submission: Submission, keep: Keep) -> Started:
@@ -147,7 +148,7 @@ class _Crew:
     def _start_one(self, number: int) -> WorkerRecord:
         with _log(self.folder, number).open("ab") as log:
             process = subprocess.Popen(
-                _command(self.folder, number),
+                _command(self.folder, number, self.submission),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -174,9 +175,11 @@ def share_of_gpus(number: int, per_run: int, gpus: Sequence[str]) -> str:
     return ",".join(gpus[(first + index) % len(gpus)] for index in range(min(per_run, len(gpus))))
 
 
-def _command(folder: SubmissionFolder, number: int) -> list[str]:
-    bundle = str(folder.bundle().resolve())
-    return [sys.executable, "-m", "trainer", "--bundle", bundle, "--job", _job_id(folder, number)]
+def _command(folder: SubmissionFolder, number: int, submission: Submission) -> list[str]:
+    bundle = folder.bundle().resolve()
+    code = submission.code()
+    frozen = snapshot(bundle.parents[2], code) if code else None
+    return [*module_command("trainer", frozen), "--bundle", str(bundle), "--job", _job_id(folder, number)]
 
 
 def _job_id(folder: SubmissionFolder, number: int) -> str:

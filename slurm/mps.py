@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from trainer.records.code import module_command, own_snapshot
+
 NO_SERVER = range(805, 811)  # CUDA_ERROR_MPS_CONNECTION_FAILED and its kin, in cuda.h
 CONTROL = "nvidia-cuda-mps-control"
 ANSWER_S = 10  # from a daemon on the same node; a job that is told to end has little more
@@ -65,7 +67,7 @@ def _start(folder: Path, environment: dict[str, str]) -> str | None:
 
 def _try_out(folder: Path, environment: dict[str, str], client: dict[str, str]) -> str | None:
     """Have a client use the GPU, and see that it did so through the daemon. Gives what went wrong."""
-    command = ["sh", "-c", DEAF, "sh", sys.executable, "-m", "slurm.mps"]
+    command = ["sh", "-c", DEAF, "sh", *module_command("slurm.mps", own_snapshot())]
     try:
         done = subprocess.run(command, env=client, capture_output=True, text=True, errors="replace", timeout=CLIENT_S)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from slurm.acceptance import Settled, Standing, settle
+from slurm.code import snapshot
 from slurm.commands import Refused, Unclear
 from slurm.executor import Job, Keep, Look, Report, Started
 from slurm.interrupts import counted
@@ -41,7 +42,13 @@ class Slurm:
     def scripts(self, submission: Submission) -> list[str]:
         folder = self._job_folder(submission)
         return [
-            script(array, folder.array(number), folder.bundle(number), max_parallel=self._share(submission, array))
+            script(
+                array,
+                folder.array(number),
+                folder.bundle(number),
+                self._code(submission, number),
+                max_parallel=self._share(submission, array),
+            )
             for number, array in enumerate(submission.arrays)
         ]
 
@@ -65,9 +72,9 @@ class Slurm:
                 told(number, refused="not sent, for Slurm gave no clear answer to the one before")
                 continue
             told(number, asked=now())
-            share = self._share(submission, array)
+            share, code = self._share(submission, array), self._code(submission, number)
             try:
-                told(number, job=send(array, folder.array(number), folder.bundle(number), max_parallel=share))
+                told(number, job=send(array, folder.array(number), folder.bundle(number), code, max_parallel=share))
             except Refused as error:
                 told(number, refused=str(error))
                 problems.append(f"pool '{array.pool}': Slurm refused {runs} runs: {error}")
@@ -144,6 +151,10 @@ class Slurm:
     def _job_folder(self, submission: Submission) -> SubmissionFolder:
         """Absolute: jobs start elsewhere than here."""
         return SubmissionFolder(self.folder.absolute() / submission.token)
+
+    def _code(self, submission: Submission, number: int) -> Path | None:
+        code = submission.code(number)
+        return snapshot(self.folder.absolute(), code) if code else None
 
     def _share(self, submission: Submission, array: ArrayRecord) -> int | None:
         """How many tasks of an array may run at a time: max_parallel counts for a pool, whose runs may need several."""

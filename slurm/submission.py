@@ -68,19 +68,22 @@ def resources(pool: Pool, workers: int, gpus: int = 1) -> Resources:
     )
 
 
-def script(array: ArrayRecord, folder: Path, bundle: Path, *, max_parallel: int | None) -> str:
+def script(
+    array: ArrayRecord, folder: Path, bundle: Path, code: Path | None = None, *, max_parallel: int | None
+) -> str:
     """The job script that `send` submits."""
-    executor = _prepared(array, folder, bundle, max_parallel)
+    executor = _prepared(array, folder, bundle, code, max_parallel)
     executor.parameters["map_count"] = len(array.tasks)
     return executor._make_submission_file_text(executor._submitit_command_str, "")
 
 
-def send(array: ArrayRecord, folder: Path, bundle: Path, *, max_parallel: int | None) -> str:
+def send(array: ArrayRecord, folder: Path, bundle: Path, code: Path | None = None, *, max_parallel: int | None) -> str:
     """Submit an array and return its job id. folder takes the job script and the jobs' output.
 
-    Raises Refused when Slurm said no, Unclear when nobody can say; then `settle` finds out later.
+    code: the snapshot that the jobs run, None for what is installed. Raises Refused when Slurm said no, Unclear when
+    nobody can say; then `settle` finds out later.
     """
-    executor = _prepared(array, folder, bundle, max_parallel)
+    executor = _prepared(array, folder, bundle, code, max_parallel)
     from submitit.core.utils import FailedJobError
 
     said = io.StringIO()  # submitit prints sbatch's words; they go into the one sentence instead
@@ -137,9 +140,11 @@ def log_path(folder: Path, job: str) -> Path:
     return folder / f"{job}_0_log.out"
 
 
-def _prepared(array: ArrayRecord, folder: Path, bundle: Path, max_parallel: int | None) -> "SlurmExecutor":
+def _prepared(
+    array: ArrayRecord, folder: Path, bundle: Path, code: Path | None, max_parallel: int | None
+) -> "SlurmExecutor":
     wanted = array.resources
-    executor = _executor(folder, array.tag, wanted.clusters, _job_command(bundle, wanted.container))
+    executor = _executor(folder, array.tag, wanted.clusters, _job_command(bundle, code, wanted.container))
     executor.update_parameters(
         job_name=array.tag,
         partition=wanted.partition,
@@ -208,13 +213,13 @@ def _flags(script: str) -> list[str]:
     return [word for line in re.findall(r"^#SBATCH (.+)$", script, re.MULTILINE) for word in shlex.split(line)]
 
 
-def _job_command(bundle: Path, container: ContainerRecord | None) -> str:
+def _job_command(bundle: Path, code: Path | None, container: ContainerRecord | None) -> str:
     """The shell command of a job, which is deaf to SIGUSR2 until Python can take notice of it.
 
     Killed by it in its first second, a job has failed in Slurm's eyes; deaf to it, it is requeued after the grace.
     """
     deaf = ["sh", "-c", 'trap "" USR2; exec "$@"', "sh"]
-    return shlex.join([*deaf, *launched(container, "slurm.task", str(bundle))])
+    return shlex.join([*deaf, *launched(container, "slurm.task", str(bundle), code=code)])
 
 
 def _signal_delay_s(time_limit_min: int | None) -> int:

@@ -24,6 +24,7 @@ from slurm.timeouts import NEAR_LIMIT_MIN
 from slurm.workers import Ended, Workers, read_attempt
 from trainer.records.attempt import AttemptRecord, Cause, ExitCode
 from trainer.records.checkpoint_file import epochs_in, list_checkpoints
+from trainer.records.code import module_command, own_snapshot
 from trainer.records.files import RecordError, read_json, write_json
 from trainer.records.process import job_name, restarts
 from trainer.records.run import Bundle, RunFolder
@@ -83,7 +84,8 @@ class Task:
             self.signal = signal.Signals(number)
 
     def _start(self) -> None:
-        command = [sys.executable, "-u", "-m", "trainer", "--bundle", str(self.bundle_file), "--task", str(self.index)]
+        command = module_command("trainer", own_snapshot())
+        command += ["--bundle", str(self.bundle_file), "--task", str(self.index)]
         cores = self.free_cores.pop(0) if self.free_cores else None
         with on_cores(cores):
             worker = subprocess.Popen([*command, "--job", job_name()], stdin=subprocess.DEVNULL, env=self.environment)

@@ -41,7 +41,7 @@ FLOORS = {
     "slurm": (
         {"timeouts", "preamble"},
         {"commands"},
-        {"jobs", "pools", "bundles", "cores", "machine", "mps", "probe", "workers", "interrupts"},
+        {"jobs", "code", "pools", "bundles", "cores", "machine", "mps", "probe", "workers", "interrupts"},
         {"origin", "container", "room", "rivals"},
         {"acceptance", "answers", "causes", "limits", "executor"},
         {"queue", "submission", "fit", "local", "task"},
@@ -65,7 +65,7 @@ FLOORS = {
         {"status"},
         {"plan"},
         {"submit"},
-        {"upkeep", "doctor", "results", "logs"},
+        {"upkeep", "doctor", "results", "logs", "show"},
         {"cli"},
         {"__main__"},
     ),

@@ -20,6 +20,7 @@ from trainer.data.prepared import DataError
 from trainer.loop.libraries import settle_libraries
 from trainer.models.catalog import ARCHITECTURES
 from trainer.records.attempt import ExitCode
+from trainer.records.code import module_command, own_snapshot
 from trainer.records.files import RecordError, read_json
 from trainer.records.process import job_name, of_torchrun, restarts
 from trainer.records.recipe import Recipe, sharing_problem
@@ -66,7 +67,7 @@ def _train_bundle(call: argparse.Namespace, stop: StopSignal) -> ExitCode:
         return _refuse(f"{call.bundle}: no such file")
     if not 0 <= call.task < len(bundle.tasks):
         return _refuse(f"{call.bundle}: has no task {call.task}, only {len(bundle.tasks)} of them")
-    job = Job(call.job or job_name(), bundle.submission, bundle.pool, restarts())
+    job = Job(call.job or job_name(), bundle.submission, bundle.pool, restarts(), bundle.code)
     if all_settled(bundle, call.task, job):
         return ExitCode.DONE
     from trainer.run.bundle import execute_bundle
@@ -84,7 +85,8 @@ def _go_on_afresh(call: argparse.Namespace, job: Job) -> None:
     sys.stderr.flush()
     os.closerange(3, 1 << 16)  # the driver's files among them, which would keep the memory
     bundle = ["--bundle", str(call.bundle), "--task", str(call.task)]
-    os.execv(sys.executable, [sys.executable, "-u", "-m", "trainer", *bundle, "--job", job.id, "--after-gpu-fault"])  # noqa: S606  no shell is wanted
+    command = module_command("trainer", own_snapshot())
+    os.execv(sys.executable, [*command, *bundle, "--job", job.id, "--after-gpu-fault"])  # noqa: S606  no shell is wanted
 
 
 def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: StopSignal) -> ExitCode:

@@ -14,6 +14,7 @@ import typer
 from sweep.cli.data import data_app
 from sweep.cli.look import logs, plan, status, watch
 from sweep.cli.results import compare, export, figures, report, tables
+from sweep.cli.show import show
 from sweep.cli.submit import cancel, retry, submit
 from sweep.cli.upkeep import clean, doctor, verify
 from sweep.errors import InputError, MachineError, SweepError
@@ -29,7 +30,7 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="show tracebacks
 
 
 for command in (  # in the order that '--help' lists them
-    *(plan, submit, retry, status, watch, logs, cancel),
+    *(plan, submit, retry, status, show, watch, logs, cancel),
     *(doctor, verify, clean),
     *(tables, figures, compare, report, export),
 ):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 import typer
 
+from slurm.code import FrozenCode, freeze
 from sweep.cli.console import confirm, err
 from sweep.config.schema import Sweep
 from sweep.errors import MachineError
@@ -15,6 +16,7 @@ from sweep.status.bad_nodes import bad_nodes
 from sweep.status.folder import SweepFolder
 from sweep.status.look import Look, look, unconfirmed
 from sweep.status.state import RunStatus, State
+from sweep.submit.code import choose_codes, code_words
 from sweep.submit.remedies import Change
 from sweep.submit.start import Overtaken, preview, start
 from sweep.submit.target import Planned, Target
@@ -28,7 +30,7 @@ LOOKS = 5  # how often a submission that others overtake is chosen anew
 
 
 class Chosen(NamedTuple):
-    """The runs to execute, and what each is given beyond its pool's resources."""
+    """The runs to execute, and by id what each is given beyond its pool's resources."""
 
     rows: Sequence[PlanRow]
     changes: Mapping[str, Change] = {}
@@ -43,6 +45,7 @@ class Call(NamedTuple):
     dry_run: bool
     show_script: bool = False
     mended: bool = False
+    new_code: bool = False
 
 
 class Words(NamedTuple):
@@ -72,10 +75,12 @@ def execute(sweep: Sweep, target: Target, choose: Choose, call: Call) -> NoRetur
     """Choose runs by a fresh look, ask once, start them, wait if wanted; exit with what came of it.
 
     When someone else submits between the look and the intent, it is looked again, so that no run is submitted twice.
-    Who waits on a cluster that takes no more jobs of the user now sends the rest as room comes.
+    Who waits on a cluster that takes no more jobs of the user now sends the rest as room comes, with the code of now.
     """
     from sweep.cli.progress import SubmitProgress
 
+    code = freeze()
+    said: Sequence[str] = ()
     overtaken = 0
     sent: list[PlanRow] = []
     left: Mapping[str, State] = {}  # for later, by run id, as they stood when they were chosen
@@ -91,10 +96,14 @@ def execute(sweep: Sweep, target: Target, choose: Choose, call: Call) -> NoRetur
         else:
             chosen = choose(rows, seen)
         bad = [] if call.mended else bad_nodes(SweepFolder(sweep.folder), seen)
-        planned = target.plan(chosen.rows, chosen.changes, bad)
+        codes = choose_codes(sweep, chosen.rows, seen, code.record, new=call.new_code)
+        if said != (said := code_words(codes, code.record)):
+            for line in said:
+                err.print(line, highlight=False, soft_wrap=True)
+        planned = target.plan(chosen.rows, chosen.changes, bad, codes)
         going = [row for row in chosen.rows if row.id not in planned.left_out]
         try:
-            _submit(sweep, planned, Chosen(going, chosen.changes), seen, call)
+            _submit(sweep, planned, going, seen, code, call)
         except Overtaken:
             err.print("someone else submitted at this moment; looking again", highlight=False)
             overtaken += 1
@@ -125,7 +134,7 @@ def verdict(statuses: Sequence[RunStatus]) -> int:
     return 0 if states == {State.DONE} else UNFINISHED
 
 
-def _submit(sweep: Sweep, planned: Planned, chosen: Chosen, seen: Look, call: Call) -> None:
+def _submit(sweep: Sweep, planned: Planned, rows: Sequence[PlanRow], seen: Look, code: FrozenCode, call: Call) -> None:
     """Start what is planned, once the user has agreed. Raises Overtaken, MachineError."""
     from sweep.cli.tables import array_line
 
@@ -136,11 +145,11 @@ def _submit(sweep: Sweep, planned: Planned, chosen: Chosen, seen: Look, call: Ca
         return
     words = WORDS[planned.executor.name]
     if call.show_script and call.dry_run:
-        _print_scripts(preview(sweep, planned, chosen.rows, seen))
-    action = words.action.format(amount=amount(chosen.rows), jobs=planned.jobs)
+        _print_scripts(preview(sweep, planned, rows, seen))
+    action = words.action.format(amount=amount(rows), jobs=planned.jobs)
     details = [*(array_line(batch.array) for batch in planned.batches if batch.array), *planned.notes]
     confirm(action, details, yes=call.yes, dry_run=call.dry_run)
-    started = start(sweep, planned, chosen.rows, seen, _print_scripts if call.show_script else None)
+    started = start(sweep, planned, rows, seen, code, _print_scripts if call.show_script else None)
     accepted = [array for array in started.submission.arrays if array.job]
     if accepted:
         count = sum(len(array.tasks) for array in accepted)

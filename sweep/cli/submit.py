@@ -27,6 +27,11 @@ Wait = Annotated[
 ]
 
 
+NewCode = Annotated[
+    bool, typer.Option("--new-code", help="run the code as it is now, also where a run was begun with other code")
+]
+
+
 Local = Annotated[bool, typer.Option("--local", help="execute on this machine, also where Slurm is")]
 
 
@@ -39,6 +44,7 @@ def submit(
     workers: Workers = None,
     wait: Wait = None,
     stale: Annotated[bool, typer.Option("--stale", help="train stale runs anew, setting their results aside")] = False,
+    new_code: NewCode = False,
     yes: Yes = False,
     dry_run: DryRun = False,
     show_script: ShowScript = False,
@@ -59,7 +65,7 @@ def submit(
         _require_data(sweep)
         return Chosen(chosen)
 
-    execute(sweep, goal, choose, Call(file, waits, yes, dry_run, show_script))
+    execute(sweep, goal, choose, Call(file, waits, yes, dry_run, show_script, new_code=new_code))
 
 
 def retry(
@@ -74,6 +80,7 @@ def retry(
     forget_nodes: Annotated[
         bool, typer.Option("--forget-nodes", help="the nodes where jobs died are mended: use them again")
     ] = False,
+    new_code: NewCode = False,
     workers: Workers = None,
     wait: Wait = None,
     yes: Yes = False,
@@ -115,7 +122,8 @@ def retry(
             err.print(f"share a job that is ended, and are submitted again: {names}", highlight=False, soft_wrap=True)
         return Chosen([*again, *beside], {remedy.row.id: remedy.change for remedy in chosen})
 
-    execute(sweep, goal, choose, Call(file, waits, yes, dry_run, show_script, mended=forget_nodes))
+    how = Call(file, waits, yes, dry_run, show_script, mended=forget_nodes, new_code=new_code)
+    execute(sweep, goal, choose, how)
 
 
 def cancel(

@@ -71,16 +71,18 @@ def clean(
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Free disk space: checkpoints of done runs, and what killed writers left. Results and logs stay."""
+    """Free disk space: checkpoints of done runs, their code, what killed writers left. Results and logs stay."""
     from sweep.upkeep.clean import amount, find_needless, free
 
     sweep = load_sweep(file, output=output, data=data)
     needless = find_needless(sweep)
     checkpoints = [path for paths in needless.checkpoints.values() for path in paths]
-    wanted = [*checkpoints, *needless.leftovers, *(needless.aside if superseded else ())]
+    wanted = [*checkpoints, *needless.code, *needless.leftovers, *(needless.aside if superseded else ())]
     details = []
     if checkpoints:
         details.append(f"checkpoints of {len(needless.checkpoints)} done runs: {amount(checkpoints)}")
+    if needless.code:
+        details.append(f"code that no unfinished run was submitted with: {amount(needless.code)}")
     if needless.leftovers:
         details.append(f"half-written files of killed processes: {amount(needless.leftovers)}")
     if needless.aside:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from slurm.code import FOLDER
 from slurm.jobs import Snapshot, Submission, SubmissionFolder
 from sweep.status.evidence import Evidence, read_evidence
 from trainer.records.base import now
@@ -52,6 +53,11 @@ class SweepFolder(NamedTuple):
 
     def submission(self, token: str) -> Path:
         return self.submissions / f"{token}.json"
+
+    @property
+    def code(self) -> Path:
+        """What the jobs run, frozen when they were submitted."""
+        return self.submissions / FOLDER
 
     def jobs(self, token: str) -> SubmissionFolder:
         """What the jobs of a submission read and print."""

@@ -1,4 +1,4 @@
-"""Put runs into job arrays: one a pool, recipe and set of resources. Pure."""
+"""Put runs into job arrays: one a pool, recipe, set of resources and code. Pure."""
 
 import math
 from collections import Counter
@@ -12,6 +12,7 @@ from sweep.config.operations import estimate_s
 from sweep.config.schema import Cluster, Sweep, sharing
 from sweep.plan.rows import PlanRow
 from sweep.submit.remedies import Change
+from trainer.records.code import Code
 
 UNCHANGED = Change()
 
@@ -23,19 +24,20 @@ def plan_arrays(
     limits: ClusterLimits,
     changes: Mapping[str, Change],
     avoid: Mapping[str, Collection[str]] = {},
+    codes: Mapping[str, Code] = {},
 ) -> list[ArrayRecord]:
-    """Put runs into arrays: one a pool, recipe and set of resources, cut where the cluster allows no longer ones.
+    """Put runs into arrays: one a pool, recipe, set of resources and code, cut where the cluster allows no longer ones.
 
     The tags are given when the token is known. Runs beyond what Slurm takes of the user are left out. An array whose
     runs are all estimated by measured ones asks for no more time than its longest job is sure to need. Where the pool
     leaves the time to the site, every array does, and only `job_target_min` says how much goes into a job. avoid: by
-    pool, nodes that its jobs keep away from.
+    pool, nodes that its jobs keep away from. codes: by run id, what each runs.
 
     Runs that race between pools are bundled for the slowest of them, and their tasks go into an array in each.
     """
     section = cluster.section
-    groups: dict[tuple[tuple[str, ...], str, str], list[PlanRow]] = {}
-    wanted: dict[tuple[tuple[str, ...], str, str], list[Resources]] = {}
+    groups: dict[tuple[tuple[str, ...], str, str, Code | None], list[PlanRow]] = {}
+    wanted: dict[tuple[tuple[str, ...], str, str, Code | None], list[Resources]] = {}
     for row in rows:
         change = changes.get(row.id, UNCHANGED)
         pools = (change.pool,) if change.pool else tuple(one.pool for one in row.placed.everywhere)
@@ -44,7 +46,12 @@ def plan_arrays(
             usual = resources(cluster.pools[pool], **sharing(sweep, cluster))
             kept_from = sorted({*usual.exclude, *avoid.get(pool, ())})
             asked.append(change.apply(usual.model_copy(update={"exclude": kept_from})))
-        key = (pools, row.placed.spec.training.hash, "".join(each.model_dump_json() for each in asked))
+        key = (
+            pools,
+            row.placed.spec.training.hash,
+            "".join(each.model_dump_json() for each in asked),
+            codes.get(row.id),
+        )
         groups.setdefault(key, []).append(row)
         wanted[key] = asked
     sent: Counter[str] = Counter()  # by limit

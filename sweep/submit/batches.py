@@ -12,11 +12,15 @@ from sweep.plan.rows import PlanRow
 from sweep.status.folder import SweepFolder
 from sweep.submit.arrays import plan_arrays
 from sweep.submit.remedies import Change
+from trainer.records.code import Code
 from trainer.records.run import Bundle, Options
 
 
 class Batch(NamedTuple):
-    """Runs that one bundle hands out, by task. workers: of a task at a time. array: what Slurm, if it, is asked for."""
+    """Runs that one bundle hands out, by task. workers: of a task at a time. array: what Slurm, if it, is asked for.
+
+    code: what its jobs run; None for what is installed.
+    """
 
     pool: str
     tasks: list[list[str]]
@@ -24,16 +28,17 @@ class Batch(NamedTuple):
     workers: int = 1
     mps: bool = False
     array: ArrayRecord | None = None
+    code: Code | None = None
 
 
-def local_batches(sweep: Sweep, rows: Sequence[PlanRow], *, threads: int) -> list[Batch]:
+def local_batches(sweep: Sweep, rows: Sequence[PlanRow], code: Code | None, *, threads: int) -> list[Batch]:
     """One task of all runs, the longest first, so that the last worker to finish finishes early.
 
     threads: that each worker computes with.
     """
     ordered = sorted(rows, key=lambda row: -row.remaining_s)
     options = _options(sweep, device=sweep.execution.device, threads=threads)
-    return [Batch(LOCAL, [[row.id for row in ordered]], options)]
+    return [Batch(LOCAL, [[row.id for row in ordered]], options, code=code)]
 
 
 def slurm_batches(
@@ -43,19 +48,24 @@ def slurm_batches(
     limits: ClusterLimits,
     changes: Mapping[str, Change],
     avoid: Mapping[str, Collection[str]] = {},
+    codes: Mapping[str, Code] = {},
 ) -> list[Batch]:
-    """One batch an array. changes: by run id, what a retry asks for beyond the pool's. avoid: by pool, bad nodes."""
+    """One batch an array. changes: by run id, what a retry asks for beyond the pool's. avoid: by pool, bad nodes.
+
+    codes: by run id, what each runs.
+    """
     batches = []
-    for array in plan_arrays(sweep, cluster, rows, limits, changes, avoid):
+    for array in plan_arrays(sweep, cluster, rows, limits, changes, avoid, codes):
         pool = cluster.pools[array.pool]
         device = sweep.execution.device
         if device == "auto":  # a GPU pool's runs insist on a GPU: falling back to the CPU would waste days unnoticed
             device = "cpu" if pool.device == "cpu" else "cuda"
         options = _options(sweep, device=device, threads=pool.cpus * sweep.execution.gpus_per_run)
         options = options.model_copy(update={"stall_s": cluster.section.stall_s})
-        asked = seeing(array.resources, SweepFolder(sweep.folder).seen_by_jobs(sweep.data))
-        sent = array.model_copy(update={"resources": asked})
-        batches.append(Batch(array.pool, array.tasks, options, cluster.section.runs_per_gpu, pool.mps, sent))
+        code = codes.get(array.tasks[0][0])
+        folders = SweepFolder(sweep.folder).seen_by_jobs(sweep.data)
+        sent = array.model_copy(update={"resources": seeing(array.resources, folders, frozen=code is not None)})
+        batches.append(Batch(array.pool, array.tasks, options, cluster.section.runs_per_gpu, pool.mps, sent, code))
     return batches
 
 
@@ -79,6 +89,7 @@ def bundles(sweep: Sweep, token: str, rows: Sequence[PlanRow], batches: Sequence
             workers=batch.workers,
             mps=batch.mps,
             rivals=[job_name(sweep, token, rival) for rival in rivals],
+            code=batch.code,
             tasks=[[specs[run_id] for run_id in task] for task in batch.tasks],
         )
 

@@ -17,7 +17,7 @@ RETRIED = (State.FAILED, State.INTERRUPTED, State.STALLED)
 MORE_MEMORY, MORE_TIME = 2.0, 2.0
 # What would only fail again with everything as it is: these wait until the user names the run, or asks for every one.
 ONLY_WHEN_ASKED = {
-    Cause.EXCEPTION: "raised an exception and would again; mend it, then name the run or say '--failed'",
+    Cause.EXCEPTION: "raised an exception and would again; mend it, then name the run or say '--failed' ('--new-code')",
     Cause.DIVERGED: "diverged and would again with the same recipe; change the recipe, or name the run",
 }
 

@@ -10,6 +10,7 @@ import signal
 from collections.abc import Callable, Sequence
 
 from slurm.acceptance import withdraw
+from slurm.code import FrozenCode, misread, snapshot, store
 from slurm.commands import SlurmError
 from slurm.executor import Started
 from slurm.jobs import Submission
@@ -39,18 +40,20 @@ def start(
     planned: Planned,
     rows: Sequence[PlanRow],
     look: Look,
+    code: FrozenCode,
     show: Callable[[Sequence[str]], None] | None = None,
 ) -> Started:
     """Write the intent and the bundles, and have the executor start the jobs.
 
     A cancelled run that is submitted again is no longer cancelled; files of another recipe or dataset are set aside
-    whole. show: is given what will be executed, right before it is. Raises Overtaken, InputError for a folder the
-    executor cannot work in, and MachineError.
+    whole. code: as it is now, for the jobs that run that. show: is given what will be executed, right before it is.
+    Raises Overtaken, InputError for a folder the executor cannot work in, and MachineError.
     """
     executor, folder = planned.executor, SweepFolder(sweep.folder)
     problem = executor.unusable()
     if problem:
         raise InputError(problem)
+    _check_kept_code(sweep, planned, rows, code)
     _end_stalled(look, rows)
 
     def keep(submission: Submission) -> None:
@@ -58,6 +61,8 @@ def start(
 
     try:
         intent = _announce(sweep, folder, planned, rows, look)
+        if code.record in intent.codes:
+            store(code, folder.submissions)
         jobs = folder.jobs(intent.token)
         for number, bundle in enumerate(bundles(sweep, intent.token, rows, planned.batches)):
             jobs.array(number).mkdir(parents=True, exist_ok=True)
@@ -80,6 +85,17 @@ def companions(look: Look, rows: Sequence[PlanRow], chosen: Sequence[PlanRow]) -
     jobs = [look.jobs[row.id] for row in chosen if row.status.state is State.STALLED and row.id in look.jobs]
     shared = {run_id for job in jobs if job.id for run_id in job.runs} - {row.id for row in chosen}
     return [row for row in rows if row.id in shared and row.status.state in ON_ITS_WAY]
+
+
+def _check_kept_code(sweep: Sweep, planned: Planned, rows: Sequence[PlanRow], code: FrozenCode) -> None:
+    """Have each code that runs go on with read what its jobs are to be told. Raises InputError where one cannot."""
+    told = {bundle.code: bundle for bundle in bundles(sweep, "", rows, planned.batches) if bundle.code != code.record}
+    for kept, bundle in told.items():
+        place = snapshot(SweepFolder(sweep.folder).submissions, kept) if kept else None
+        wrong = misread(place, bundle) if place else None
+        if wrong:
+            words = f"does not understand what jobs are told today ({wrong}); '--new-code' goes on without it"
+            raise InputError(f"{place}: {bundle.tasks[0][0].run.id} was begun with this code, which {words}")
 
 
 def _end_stalled(look: Look, rows: Sequence[PlanRow]) -> None:
@@ -109,6 +125,7 @@ def _intent(sweep: Sweep, planned: Planned, rows: Sequence[PlanRow], token: str)
         submitter=this_process(),
         runs=listed,
         arrays=tagged,
+        codes=[batch.code for batch in planned.batches if batch.code],
     )
 
 

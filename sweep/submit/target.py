@@ -25,6 +25,7 @@ from sweep.status.folder import SweepFolder
 from sweep.status.look import Look
 from sweep.submit.batches import Batch, local_batches, slurm_batches
 from sweep.submit.remedies import Change, Ground
+from trainer.records.code import Code
 
 WITHOUT_BF16 = ("p100", "v100")
 
@@ -48,8 +49,17 @@ class Target(Protocol):
 
     waits: bool
 
-    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change], bad: Sequence[BadNode] = ()) -> Planned:
-        """Put runs into jobs; changes: by run id, what a retry gives beyond the usual. bad: nodes to keep away from."""
+    def plan(
+        self,
+        rows: Sequence[PlanRow],
+        changes: Mapping[str, Change],
+        bad: Sequence[BadNode] = (),
+        codes: Mapping[str, Code] = {},
+    ) -> Planned:
+        """Put runs into jobs. changes: by run id, what a retry gives beyond the usual; codes: what each runs.
+
+        bad: nodes to keep away from.
+        """
 
     def ground(self, seen: Look) -> Ground | None:
         """What remedies may choose from; None where there is nothing to choose."""
@@ -83,11 +93,17 @@ class OnSlurm:
         self.cluster = cluster
         self.limits = limits
 
-    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change], bad: Sequence[BadNode] = ()) -> Planned:
+    def plan(
+        self,
+        rows: Sequence[PlanRow],
+        changes: Mapping[str, Change],
+        bad: Sequence[BadNode] = (),
+        codes: Mapping[str, Code] = {},
+    ) -> Planned:
         """Put runs into jobs. Raises InputError for runs that do not fit on the GPUs of the pool they are sent to."""
         warnings = _check_gpu_memory(self.sweep, self.cluster, rows, changes)
         avoid, notes = self._avoided(bad)
-        batches = slurm_batches(self.sweep, self.cluster, rows, self.limits, changes, avoid)
+        batches = slurm_batches(self.sweep, self.cluster, rows, self.limits, changes, avoid, codes)
         sent = {run_id for batch in batches for task in batch.tasks for run_id in task}
         left_out = [row for row in rows if row.id not in sent]
         full = self._full(batches, {one.pool for row in left_out for one in row.placed.everywhere})
@@ -161,14 +177,27 @@ class Here:
         self.sweep = sweep
         self.workers = workers
 
-    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change], bad: Sequence[BadNode] = ()) -> Planned:
+    def plan(
+        self,
+        rows: Sequence[PlanRow],
+        changes: Mapping[str, Change],
+        bad: Sequence[BadNode] = (),
+        codes: Mapping[str, Code] = {},
+    ) -> Planned:
+        """Share runs out to workers, which all run one code: those of another are left for later."""
+        code = codes.get(rows[0].id) if rows else None
+        left_out = frozenset(row.id for row in rows if codes.get(row.id) != code)
+        rows = [row for row in rows if row.id not in left_out]
         configured, gpus = self.sweep.execution.workers, self.sweep.execution.gpus_per_run
         workers = self.workers or (configured if isinstance(configured, int) else max(1, default_workers() // gpus))
         count = min(workers, len(rows))
-        batches = local_batches(self.sweep, rows, threads=max(1, cores() // workers))
+        batches = local_batches(self.sweep, rows, code, threads=max(1, cores() // workers))
         no_cluster = on_login_node() and not self.sweep.cluster
         notes = ["on this machine, for the sweep names no cluster"] if no_cluster else []
-        return Planned(Local(SweepFolder(self.sweep.folder).submissions, count, gpus), batches, count, notes)
+        full = ["they go on with other code, after these"] if left_out else []
+        notes += [f"{len(left_out)} runs are left for later: {words}" for words in full]
+        executor = Local(SweepFolder(self.sweep.folder).submissions, count, gpus)
+        return Planned(executor, batches, count, notes, left_out, full)
 
     def ground(self, seen: Look) -> None:
         return None

@@ -1,7 +1,7 @@
-"""Free what a sweep no longer needs: checkpoints of done runs, what killed writers left, folders that were set aside.
+"""Free what a sweep no longer needs: checkpoints of done runs, code that no run goes on with, leftovers.
 
-Never anything else of a run that is not done, and nothing behind a link. Every run is looked at again right before its
-files go.
+And folders that were set aside. Never anything else of a run that is not done, and nothing behind a link. Every run is
+looked at again right before its files go.
 """
 
 import os
@@ -14,10 +14,12 @@ from sweep.config.schema import PlacedRun, Sweep
 from sweep.status.evidence import read_evidence
 from sweep.status.folder import SweepFolder
 from sweep.status.state import NO_JOBS, State, run_status
+from sweep.upkeep.old_code import find_old_code, retire
 from sweep.upkeep.unfinished import abandoned, find_leftovers, lies_within, regular
 from sweep.upkeep.verify import SET_ASIDE
 from trainer.records.alive import ABANDONED_S
 from trainer.records.checkpoint_file import checkpoint_name, list_checkpoints
+from trainer.records.files import RecordError
 from trainer.records.run import RunFolder
 
 
@@ -33,9 +35,10 @@ class Freed(NamedTuple):
 
 
 class Needless(NamedTuple):
-    """What can be freed: checkpoints by their done run's id, files of killed writers, folders that were set aside."""
+    """What can be freed: checkpoints by their done run's id, frozen code, leftovers, folders set aside."""
 
     checkpoints: dict[str, list[Path]]
+    code: list[Path]
     leftovers: list[Path]
     aside: list[Path]
 
@@ -46,6 +49,7 @@ def find_needless(sweep: Sweep) -> Needless:
     checkpoints = {placed.id: _checkpoints(sweep, placed) for placed in sweep.runs}
     return Needless(
         {run_id: paths for run_id, paths in checkpoints.items() if paths},
+        find_old_code(folder),
         _old_leftovers(sweep),
         [path for path in sorted((folder.path / "superseded").glob("*")) if _is_aside(folder, path)],
     )
@@ -77,6 +81,13 @@ def free(sweep: Sweep, needless: Needless, *, superseded: bool) -> tuple[Freed, 
         wanted = needless.checkpoints.get(placed.id, [])
         for path in set(wanted).intersection(_checkpoints(sweep, placed)) if wanted else ():
             remove(path)
+    for path in needless.code:
+        try:
+            out = retire(folder, path)
+        except (OSError, RecordError):  # someone else has removed it, or what names it cannot be read any more
+            continue
+        if out:
+            remove(out)
     for path in set(needless.leftovers).intersection(_old_leftovers(sweep)) if needless.leftovers else ():
         remove(path)
     for path in needless.aside if superseded else ():

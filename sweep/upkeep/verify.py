@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from slurm.code import damage
 from slurm.jobs import Snapshot, Submission
 from sweep.config.schema import Sweep
 from sweep.status.folder import SweepFolder
@@ -17,6 +18,7 @@ from sweep.upkeep.unfinished import OUTPUTS, find_leftovers, passing
 from sweep.upkeep.verify_run import judge_run
 from trainer.records.alive import IN_FLIGHT_S
 from trainer.records.checkpoint_file import list_checkpoints
+from trainer.records.code import NAME
 from trainer.records.plan import PlanRecord
 from trainer.records.run import Bundle
 
@@ -87,10 +89,24 @@ def _submissions(sweep: Sweep, folder: SweepFolder) -> Iterator[Finding]:
             elif record is not None and record.token != path.stem:
                 remedy = f"{ONCE_ENDED}move it out of the sweep's folder"
                 yield _inconsistent(folder, path, f"is the submission {record.token}", remedy)
+        elif path == folder.code and path.is_dir():
+            yield from _snapshots(sweep, folder)
         elif folder.submission(path.name) in listed and path.is_dir():
             yield from _bundles(sweep, folder, path)
         else:
             yield _orphaned(folder, path, ONCE_ENDED)
+
+
+def _snapshots(sweep: Sweep, folder: SweepFolder) -> Iterator[Finding]:
+    for path in sorted(folder.code.iterdir()):
+        if passing(path):
+            continue
+        wrong = damage(path) if NAME.fullmatch(path.name) else None
+        if wrong:
+            remedy = f"{ONCE_ENDED}move it away; 'sweep retry {sweep.file} --new-code' goes on with the code of then"
+            yield _damaged(folder, path, Unusable(wrong), remedy)
+        elif not NAME.fullmatch(path.name):
+            yield _orphaned(folder, path)
 
 
 def _bundles(sweep: Sweep, folder: SweepFolder, jobs: Path) -> Iterator[Finding]:

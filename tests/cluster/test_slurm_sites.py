@@ -256,7 +256,7 @@ def test_jobs_of_a_pool_on_another_cluster_are_sent_seen_and_cancelled_there(
 
 
 def test_a_run_trains_in_its_pool_s_container(on_slurm: Command, data: Path, tmp_path: Path) -> None:
-    """With its data and its output, and nothing else of the node; an image that is not there is said by name.
+    """With its data, output and frozen code, and nothing else of the node; an image that is not there is said by name.
 
     The container is a stand-in that changes root.
     """
@@ -269,13 +269,13 @@ def test_a_run_trains_in_its_pool_s_container(on_slurm: Command, data: Path, tmp
         "nowhere": {**pool, "container": {**inside, "image": "/no/image.sif"}},
     }
     rules = [{"when": {"seed": 1}, "pool": "inside"}, {"pool": "nowhere"}]
-    file = slurm_file(tmp_path, data, seeds=(1, 2), pools=pools, assign=rules, epochs=LONG)
+    file = slurm_file(tmp_path, data, seeds=(1, 2), pools=pools, assign=rules, epochs=LONG, saves=True)
     on_slurm("submit", file, "--yes")
     folder = folder_of(tmp_path, 1)
     wait_for(lambda: (read(folder.progress) or {}).get("epoch", 0) > 0, "an epoch", seconds=60)
     root = Path(f"/proc/{trainer_of(folder)}/root")
     assert not (root / "home").exists()
-    assert (root / "sweep" / "trainer").exists()
+    assert not (root / "sweep").exists(), "the clone is of no use to what runs"
     assert (root / data.relative_to("/")).exists()
     found = by_seed(on_slurm, file)
     assert found[1]["state"] == "running"

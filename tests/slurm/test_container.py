@@ -63,6 +63,16 @@ def test_without_a_container_a_task_is_started_as_ever(tmp_path: Path) -> None:
     assert command(wanted, tmp_path)[-5:-1] == [sys.executable, "-u", "-m", "slurm.task"]
 
 
+def test_frozen_code_is_run_from_the_sweeps_folder(tmp_path: Path) -> None:
+    """The clone is neither bound, for it may be gone by then, nor on the import path."""
+    pool = Pool.model_validate({"device": "cpu", "container": {"image": IMAGE}})
+    wanted = seeing(resources(pool, 1), [Path("/runs")], frozen=True)
+    words = launched(wanted.container, "slurm.task", "b.json", code=Path("/runs/submissions/code/0"))
+    assert words[words.index("--bind") :][1:] == [
+        "/runs:/runs", IMAGE, "python3", "-u", "/runs/submissions/code/0", "slurm.task", "b.json",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("keys", "words"),
     [

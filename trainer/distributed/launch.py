@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from trainer.distributed.process_group import FAILURE, PATIENCE, Failure, Proces
 from trainer.loop.group import FellowError, LostError
 from trainer.loop.trainer import DivergedError
 from trainer.records.attempt import Cause, ExitCode
+from trainer.records.code import module_command, own_snapshot
 from trainer.stop import CutOff, Stopped, StopSignal
 
 log = logging.getLogger("trainer")
@@ -144,9 +144,8 @@ class Others:
         store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=PATIENCE)
         for rank in range(1, self.group.size):
             environment = {**os.environ, **_place(rank, self.group.size, store.port)}
-            child = subprocess.Popen(
-                [*DEAF, sys.executable, "-m", "trainer", "--follow"], stdin=subprocess.PIPE, env=environment
-            )
+            command = [*DEAF, *module_command("trainer", own_snapshot()), "--follow"]
+            child = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
             self._children.append(child)
             threading.Thread(target=self._watch, args=(child, rank, self._over), daemon=True).start()
         return store

@@ -1,7 +1,6 @@
-"""The processor, and the state of the code: what a result says of where it was computed."""
+"""The processor: what a result says of where it was computed."""
 
 import platform
-import subprocess
 from pathlib import Path
 
 
@@ -11,22 +10,6 @@ def cpu_name() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def git_state(folder: Path) -> tuple[str | None, bool | None]:
-    """(commit, has uncommitted changes) of the checkout a folder is in, (None, None) outside of one."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    if not commit:
-        return None, None
-    return commit.strip(), bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        answer = subprocess.run(["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout if answer.returncode == 0 else None
 
 
 def _cpu_info() -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from trainer.records.base import Record, Versioned
+from trainer.records.code import Code
 from trainer.records.recipe import Recipe
 
 KeepCheckpoints = Literal["none", "final"]
@@ -78,6 +79,7 @@ class Bundle(Versioned):
     tasks: the runs of each job, by the index in its array. runs_folder holds a folder a run. workers: how many
     processes share a job's runs; each takes what no other has taken. mps: they share its GPU through NVIDIA's service.
     rivals: the names of arrays in other pools that have the same tasks; whichever starts a task first does it.
+    code: what the jobs run; None in those of earlier versions, which ran what was installed.
     """
 
     submission: str
@@ -88,6 +90,7 @@ class Bundle(Versioned):
     workers: int = 1
     mps: bool = False
     rivals: list[str] = []
+    code: Code | None = None
     tasks: list[list[RunSpec]]
 
 

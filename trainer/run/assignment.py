@@ -8,11 +8,15 @@ import torch
 
 from trainer.data.prepared import PreparedDataset
 from trainer.records.claim import Claim
+from trainer.records.code import Code
 from trainer.records.run import Commitment, Options, RunFolder
 
 
 class Assignment(NamedTuple):
-    """A run, its folder and the claim on it, and how to execute it. kept: indices of its training images."""
+    """A run, its folder and the claim on it, and how to execute it.
+
+    kept: indices of its training images. code: what it was sent with.
+    """
 
     commitment: Commitment
     folder: RunFolder
@@ -22,6 +26,7 @@ class Assignment(NamedTuple):
     device: torch.device
     pool: str
     options: Options
+    code: Code | None = None
 
     @property
     def run_id(self) -> str:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from trainer.records.attempt import ExitCode
 from trainer.records.checkpoint_file import remove_needless
 from trainer.records.claim import StoodBack, close_done, look
+from trainer.records.code import Code
 from trainer.records.files import clear_unfinished
 from trainer.records.run import Bundle, Options, RunFolder, RunSpec
 from trainer.run.checks import UsageError, is_done
@@ -16,13 +17,14 @@ log = logging.getLogger("trainer")
 class Job(NamedTuple):
     """What starts the attempt: the executor's name for the job, its submission (None by hand), the pool.
 
-    restarts: how often the scheduler has started this job anew.
+    restarts: how often the scheduler has started this job anew. code: what the submission was sent with.
     """
 
     id: str
     submission: str | None
     pool: str
     restarts: int = 0
+    code: Code | None = None
 
 
 def answer_at_once(spec: RunSpec, folder: RunFolder, job: Job, options: Options) -> ExitCode | None:

@@ -59,7 +59,7 @@ def execute(
         claim.withdraw()
         return ExitCode.DONE
     with log_file(folder.log(claim.record.number)):
-        what = Assignment(commitment, folder, claim, dataset, kept, device, job.pool, options)
+        what = Assignment(commitment, folder, claim, dataset, kept, device, job.pool, options, job.code)
         return RunningAttempt(what, stop, others).run()
 
 

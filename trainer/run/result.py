@@ -4,16 +4,16 @@ import errno
 import os
 import platform
 from importlib import metadata
-from pathlib import Path
 
 import torch
 
 from trainer.loop.device import gpu_names
-from trainer.loop.environment import cpu_name, git_state
+from trainer.loop.environment import cpu_name
 from trainer.loop.trainer import Trainer
 from trainer.models.build import parameter_count
 from trainer.records.attempt import Attempt
 from trainer.records.base import now
+from trainer.records.code import code_state
 from trainer.records.files import create_exclusive, patiently, to_json
 from trainer.records.result import Best, DataRecord, Environment, Hardware, Result, Stretch, Timing
 from trainer.records.run import RunFolder
@@ -26,7 +26,7 @@ def make_result(what: Assignment, trainer: Trainer, stretches: list[Stretch]) ->
     record = claim.record
     this = record.summary().model_copy(update={"outcome": "done", "end_epoch": trainer.epoch, "ended": now()})
     attempts = [*(earlier.summary() for earlier in claim.earlier()), this]
-    commit, dirty = git_state(Path(__file__).parent)
+    commit, dirty = code_state(what.code)
     return Result(
         run=commitment.run,
         training=commitment.training,

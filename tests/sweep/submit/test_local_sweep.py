@@ -1,5 +1,6 @@
 """A sweep on this machine, through the real command line and real worker processes: done, killed, stopped, shared."""
 
+import os
 import shlex
 import signal
 from collections import Counter
@@ -8,6 +9,7 @@ from typing import Any
 
 import psutil
 import pytest
+from clone_fixtures import BREAKS, Clone
 from conftest import Command, metrics, read, wait_for
 
 pytestmark = pytest.mark.slow
@@ -151,7 +153,8 @@ def test_a_killed_worker_loses_nothing(sweep: Command, data: Path, tmp_path: Pat
 
 def test_a_worker_that_cannot_start_is_reported_with_its_log(sweep: Command, data: Path, tmp_path: Path) -> None:
     """A broken installation is not a quiet sweep in which nothing happens."""
-    (tmp_path / "torch.py").write_text("raise ImportError('no torch for you')")  # found first by python -m
+    (tmp_path / "torch.py").write_text("raise ImportError('no torch for you')")  # found before the one installed
+    sweep.environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     answer = sweep("submit", sweep_file(tmp_path, data), "--yes", expect=4)
     assert "ended with exit code 1; see " in answer.stderr
     log = answer.stderr.split("; see ")[1].split("\n")[0]
@@ -277,9 +280,11 @@ def test_a_dry_run_and_missing_data_write_nothing(sweep: Command, data: Path, tm
     file = sweep_file(tmp_path, data)
     shown = sweep("submit", file, "--dry-run", "--show-script")
     assert "would execute 4 runs" in shown.stderr
-    assert [line.split(" --job ")[0].split()[1:] for line in shown.stdout.split("\n\n")] == [
-        ["-m", "trainer", "--bundle", str(tmp_path / "runs/study/submissions/WORD-0001/0/bundle.json")]
-    ] * 2
+    submissions = tmp_path / "runs/study/submissions"
+    for line in shown.stdout.split("\n\n"):
+        _, unbuffered, code, *words = line.split(" --job ")[0].split()
+        assert (unbuffered, Path(code).parent) == ("-u", submissions / "code")
+        assert words == ["trainer", "--bundle", str(submissions / "WORD-0001/0/bundle.json")]
     refused = sweep("submit", file, "--yes", "--data", tmp_path / "empty", expect=2)
     assert "cifar10 is not prepared; run 'sweep data prepare cifar10" in refused.stderr
     assert not (tmp_path / "runs").exists()
@@ -351,3 +356,30 @@ def test_a_wrong_name_gets_one_sentence_and_exit_2(
     answer = sweep(command, sweep_file(tmp_path, data), *rest, expect=2)
     assert sentence in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
+
+
+def test_an_edit_changes_neither_what_runs_nor_what_goes_on(data: Path, tmp_path: Path) -> None:
+    """The worker loads the code of the submission; the run it began keeps that, one that never began takes the edit."""
+    clone = Clone(tmp_path / "clone")
+    sweep = Command("sweep", tmp_path, clone.environment)
+    file = sweep_file(tmp_path, data, ratios="1.0", epochs=1000)
+    try:
+        sweep("submit", file, "--yes", "--workers", 1, "--no-wait")
+        clone.edit("trainer/run/attempt.py", BREAKS)
+        wait_for(lambda: bool(in_work(tmp_path)), "an epoch of the first run")
+        (begun,) = in_work(tmp_path)
+        for worker in workers(tmp_path):
+            worker.kill()
+        again = sweep("submit", file, "--dry-run", "--show-script")
+        anew = sweep("submit", file, "--dry-run", "--show-script", "--new-code")
+        shown = sweep.json("show", file, begun)
+    finally:
+        sweep.end()
+    kept, new = (Path(said.stdout.split()[2]) for said in (again, anew))
+    assert kept != new
+    assert shown["code"] == {"snapshot": kept.name, "commit": clone.head, "dirty": False}
+    assert (shown["snapshot"], shown["attempts"][0]["code"]) == (str(kept), kept.name)
+    assert f"{begun}: goes on with the code that began it ({kept.name}, commit {clone.head[:12]})" in again.stderr
+    assert "1 runs are left for later: they go on with other code" in again.stderr
+    assert f"as it is now: {new.name}, commit {clone.head[:12]} with uncommitted changes" in anew.stderr
+    assert "goes on with" not in anew.stderr

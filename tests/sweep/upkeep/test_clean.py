@@ -1,6 +1,7 @@
 """`sweep clean`: frees exactly what it says, never anything a run that is not done could need."""
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,11 +9,15 @@ import pytest
 from conftest import Command
 from permissions import permissions_kept
 from result_fixtures import make_result, write_result
-from upkeep_fixtures import EPOCHS, Study, leave_unfinished, study, tree
+from upkeep_fixtures import EPOCHS, TOKEN, Study, leave_unfinished, study, tree
 
+from slurm.jobs import Submission
 from sweep.config.schema import ExecutionSection
 from sweep.upkeep.clean import Freed, amount, find_needless, free
+from trainer.records.base import now
 from trainer.records.checkpoint_file import checkpoint_name
+from trainer.records.code import Code
+from trainer.records.files import write_json
 from trainer.records.process import Process, this_process
 from trainer.records.recipe import Recipe
 
@@ -252,3 +257,69 @@ def test_amounts_are_written_for_people() -> None:
     assert str(Freed(3, 1_234_567_890)) == "3 files, 1.23 GB"
     assert str(Freed(1, 40_000)) == "1 file, 0.04 MB"
     assert amount([]) == Freed(0, 0)
+
+
+def frozen(study: Study, snapshot: str, runs: list[str], number: int = 2) -> Path:
+    """Leave a copy of code, and a submission of these runs that names it."""
+    token = f"{TOKEN[:-1]}{number}"
+    codes = [Code(snapshot=snapshot)]
+    record = Submission(token=token, created=now(), executor="local", runs=runs, codes=codes)
+    write_json(study.folder.submission(token), record)
+    path = study.folder.code / snapshot
+    (path / "trainer").mkdir(parents=True)
+    (path / "trainer" / "__init__.py").write_text("x = 1\n")
+    return path
+
+
+def below(study: Study, path: Path) -> set[str]:
+    return {str(found.relative_to(study.path)) for found in (path, *path.rglob("*"))}
+
+
+def test_code_goes_once_no_unfinished_run_was_sent_with_it(study: Study) -> None:
+    """What one run may go on with stays, for others' sake too; so does all while a submission cannot be read."""
+    gone = frozen(study, "a" * 16, [study.done.run.id])
+    frozen(study, "b" * 16, [study.done.run.id, study.stopped.run.id], 3)
+    record = study.folder.submission(TOKEN)
+    whole = record.read_bytes()
+    record.write_text("half")
+    assert freed(study) == set()
+    record.write_bytes(whole)
+    wanted = below(study, gone)
+    assert freed(study) == wanted
+
+
+def test_code_of_a_run_that_is_in_work_stays(study: Study) -> None:
+    """Its result is written, and its process may still import what it has not yet."""
+    frozen(study, "a" * 16, [study.done.run.id])
+    study.attempt(study.done, process=this_process())
+    assert freed(study) == set()
+
+
+def test_half_stored_code_of_a_killed_submitter_goes_when_it_is_old(study: Study) -> None:
+    """A living one takes seconds."""
+    made = study.folder.code / f".{'a' * 16}.0123456789ab.tmp"
+    made.mkdir(parents=True)
+    (made / "__main__.py").write_text("")
+    assert freed(study) == set()
+    os.utime(made, (time.time() - OLD, time.time() - OLD))
+    assert freed(study) == {str(made.relative_to(study.path)), str((made / "__main__.py").relative_to(study.path))}
+
+
+def test_code_that_is_wanted_again_at_this_moment_is_put_back(study: Study) -> None:
+    """Someone submits between the look and the removal: what was found needless is looked at once more."""
+    path = frozen(study, "a" * 16, [study.done.run.id])
+    needless = find_needless(study.sweep)
+    assert needless.code == [path]
+    before = tree(path)
+    record = Submission(
+        token="a-9",  # noqa: S106
+        created=now(),
+        executor="local",
+        runs=[study.stopped.run.id],
+        codes=[Code(snapshot="a" * 16)],
+    )
+    write_json(study.folder.submission("a-9"), record)
+    done, problems = free(study.sweep, needless, superseded=False)
+    assert (done, problems) == (Freed(), [])
+    assert tree(path) == before
+    assert list(study.folder.code.iterdir()) == [path]

@@ -14,6 +14,7 @@ from permissions import permissions_kept
 from result_fixtures import make_result, write_result
 from upkeep_fixtures import DATA, TOKEN, Study, leave_unfinished, study, tree
 
+from slurm.code import freeze, snapshot, store
 from sweep.config.load import load_sweep
 from sweep.status.folder import SweepFolder
 from sweep.upkeep.problems import Finding, Kind
@@ -523,3 +524,18 @@ def test_a_sweep_at_work_has_no_findings_and_one_that_was_killed_says_so(
     assert verify(loaded) == []
     assert run.result.exists()
     assert looks > 1
+
+
+def test_frozen_code_is_read_again_too(study: Study) -> None:
+    """A whole copy is well; one that is not what was sent is damaged; a stranger beside it is named."""
+    code = freeze()
+    store(code, study.folder.submissions)
+    place = snapshot(study.folder.submissions, code.record)
+    assert looked(study) == []
+    (place / "slurm" / "task.py").write_text("")
+    found = only(looked(study))
+    assert (found.kind, found.path) == (Kind.DAMAGED, f"submissions/code/{place.name}")
+    assert "--new-code" in found.remedy
+    shutil.rmtree(place)
+    (study.folder.code / "notes").mkdir()
+    assert only(looked(study)).kind is Kind.ORPHANED
