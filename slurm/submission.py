@@ -61,7 +61,7 @@ def resources(pool: Pool, workers: int, gpus: int = 1) -> Resources:
             runtime=inside.runtime,
             python=inside.python,
             mounts=inside.bind,
-            gpu=pool.device != "cpu",
+            gpu=pool.device.is_gpu,
         ),
         exclude=pool.exclude,
         sbatch=pool.sbatch,

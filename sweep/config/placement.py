@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import slurm
+from slurm.devices import CPU
 from slurm.pools import LOCAL, ClusterFile, candidate_pools, spread
 from sweep.config.explain import validate
 from sweep.config.grid import axes_of, variant_of
@@ -147,7 +148,7 @@ def _placed(
     return PlacedRun(
         spec=spec,
         pool=pool,
-        device=cluster.pools[pool].device if cluster else "cpu",
+        device=cluster.pools[pool].device if cluster else CPU,
         image_size=dataset.image_size,
         train_samples=train_samples,
         val_samples=dataset.val_samples,

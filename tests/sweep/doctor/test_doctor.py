@@ -19,7 +19,7 @@ from slurm.probe import examine as look
 from sweep.config.load import load_sweep
 from sweep.config.schema import Sweep
 from sweep.doctor.check import Check, Verdict
-from sweep.doctor.examine import examine
+from sweep.doctor.examine import examine, look_at_torch
 from sweep.doctor.nodes import judge, srun_command
 from trainer.models.build import build_model, parameter_count
 from trainer.models.catalog import ARCHITECTURES
@@ -466,6 +466,10 @@ JUDGED = {
         FINE._replace(gpus=(Gpu("Tesla P100", "sm_60"),)),
         [("warning", "has Tesla P100 (sm_60), the pool says device 'v100'"), ("ok", "Tesla P100")],
     ),
+    "another GPU of that capability": (
+        FINE._replace(gpus=(Gpu("NVIDIA TITAN V", "sm_70"), Gpu("NVIDIA T4", "sm_70"))),
+        [("warning", "has NVIDIA T4 (sm_70), the pool says device 'v100', sm_70"), ("ok", "NVIDIA TITAN V")],
+    ),
 }
 
 
@@ -479,6 +483,25 @@ def test_what_a_node_has_is_judged_with_a_remedy(case: str, study: Sweep) -> Non
     for check, (state, words) in zip(checks, expected, strict=True):
         assert words in check.words
         assert state == "ok" or check.remedy
+
+
+def test_a_device_is_held_against_torch_as_far_as_it_is_known(study: Sweep) -> None:
+    """One that gives no capability is not, which is said; AMD's are untried. A pool that was seen needs neither."""
+    own = {"name": "gh200", "memory_gb": 96, "tflops": 67}
+    devices = {"plain": own, "told": {**own, "capability": "sm_90"}, "amd": "mi210", "seen": own, "cpu": "cpu"}
+    pools = {name: Pool.model_validate({"device": device}) for name, device in devices.items()}
+    here = FINE._replace(archs=("sm_90",))
+    checks = list(look_at_torch(here, pools, {"seen": here._replace(gpus=(Gpu("NVIDIA GH200", "sm_90"),))}))[1:]
+    assert [(check.name, check.state) for check in checks] == [
+        ("torch plain", "skipped"),
+        ("torch told", "ok"),
+        ("torch amd", "warning"),
+        ("torch amd", "problem"),
+    ]
+    assert "has kernels for gh200 is not checked: its 'device' gives no 'capability'" in checks[0].words
+    assert "mi210 needs ROCm's torch, with which this program is untried" in checks[2].words
+    assert "install a build of torch for ROCm" in checks[3].line()
+    assert [check.state for check in judge(study, "node", pools["plain"], here._replace(gpus=(TESLA,)))] == ["problem"]
 
 
 def test_a_check_is_one_line_of_text() -> None:
