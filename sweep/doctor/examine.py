@@ -21,6 +21,7 @@ from slurm.submission import resources
 from sweep.config.schema import Sweep, sharing
 from sweep.doctor.check import Check, Verdict, kernels, listed
 from sweep.doctor.nodes import look_here, marked, probe_pools
+from sweep.doctor.trial import try_pool
 from sweep.errors import MachineError
 from sweep.plan.memory import needs
 from sweep.status.bad_nodes import bad_nodes
@@ -76,6 +77,7 @@ class _Cluster:
         self.sweep = sweep
         self.used = used
         self.on_slurm = False
+        self.can_submit = False
         self.limits: ClusterLimits | None = None
         self.usable: dict[str, Pool] = {}
 
@@ -86,6 +88,7 @@ class _Cluster:
             yield Check("slurm", Verdict.SKIPPED, f"{why}: the sweep executes on this machine, and Slurm is not asked")
             return
         self.on_slurm = True
+        self.can_submit = not {"sbatch", "srun"} & {*absent}
         if absent:
             remedy = "log in to a login node, or load the cluster's Slurm module ('module load slurm')"
             yield Check("commands", Verdict.PROBLEM, f"{', '.join(absent)} not on PATH", remedy)
@@ -130,10 +133,16 @@ class _Cluster:
                 yield Check(f"pool {name}", Verdict.OK, f"the cluster has it: {', '.join(filter(None, asked))}")
         yield from _account(name, pool, limits.of(pool.clusters), where)
         runs = sum(placed.pool == name for placed in self.sweep.runs)
-        for cap in limits.caps(resources(pool, **shares)):
+        wanted = resources(pool, **shares)
+        caps = list(limits.caps(wanted))
+        for cap in caps:
             if cap.left < runs:
                 words = f"{cap.words}; 'sweep submit --wait' sends what it takes, as room comes"
                 yield Check(f"pool {name}", Verdict.OK, words)
+        held_up = bool(delays(pool, limits, **shares)) or any(not cap.left for cap in caps)
+        if self.can_submit:
+            folder = SweepFolder(self.sweep.folder).submissions
+            yield try_pool(name, wanted, folder, where, held_up=held_up)
 
 
 def _bad_nodes(sweep: Sweep) -> Iterator[Check]:
