@@ -5,6 +5,7 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.records import GrowthSample, Measurement, Program, Sample, Shape, Side
+from slurm.devices import CPU, Device
 from sweep.config.operations import OPERATIONS_PER_MAC, PASSES_TRAINING, estimate_s
 from sweep.config.schema import PlacedRun
 from sweep.plan.cost import CostModel, Timed
@@ -171,7 +172,7 @@ def fit(found: Iterable[Measurement]) -> Fit:
     return Fit(mean_y - each * mean_x, each)
 
 
-def operations_errors(shape: Shape, found: Iterable[Measurement], device: str, cores: int) -> Spread:
+def operations_errors(shape: Shape, found: Iterable[Measurement], device: Device, cores: int) -> Spread:
     """Compute by how many percent the cost model's epochs, by operations alone, are longer than the measured ones.
 
     cores: used cores of a CPU, as the model's CPU has one; 1 for a GPU.
@@ -193,7 +194,7 @@ def learned_errors(shape: Shape, by_count: Mapping[int, Measurement]) -> Spread 
     errors = []
     for count, one in by_count.items():
         others = [_timed(shape, other) for images, other in by_count.items() if images != count]
-        estimate = CostModel(others).estimate(_as_run(shape, one, "cpu"))
+        estimate = CostModel(others).estimate(_as_run(shape, one, CPU))
         errors.append(_percent(estimate.seconds - estimate.start_s, one))
     return Spread.of(errors)
 
@@ -202,7 +203,7 @@ def _percent(estimated_s: float, found: Measurement) -> float:
     return 100 * (estimated_s / (_mean(found.train_seconds) + _mean(found.validation_seconds)) - 1)
 
 
-def _as_run(shape: Shape, found: Measurement, device: str) -> PlacedRun:
+def _as_run(shape: Shape, found: Measurement, device: Device) -> PlacedRun:
     """Describe a measured epoch as a run of one epoch."""
     run = Run(id=str(found.trained), architecture=shape.architecture, dataset=shape.dataset, ratio=1.0, seed=0)
     recipe = Recipe.model_validate({"epochs": 1, "precision": found.precision})
@@ -211,7 +212,7 @@ def _as_run(shape: Shape, found: Measurement, device: str) -> PlacedRun:
 
 
 def _timed(shape: Shape, found: Measurement) -> Timed:
-    epoch = _as_run(shape, found, "cpu")
+    epoch = _as_run(shape, found, CPU)
     return Timed(
         spec=epoch.spec,
         pool=epoch.pool,

@@ -20,9 +20,10 @@ _UNCLEAR = re.compile(
     r"protocol|insane|authentication|munge|munged|try again|receive",
     re.IGNORECASE,
 )
-_SAID = re.compile(r"(?:submission failed: |sbatch: error: |sbatch: )(.+)")
+_SAID = re.compile(r"(?:submission failed: |allocation failure: |sbatch: error: |sbatch: )(.+)")
 _TIMED_OUT = (124, 137)  # the exit codes of `timeout`, and of what it had to kill
 _BY_SIGNAL = 128  # exit codes above this are those of what a signal killed
+_USAGE = 255  # but this is an option that sbatch does not know
 
 
 class SlurmError(Exception):
@@ -79,10 +80,33 @@ def call(command: Sequence[str], *, timeout_s: float = CALL_S) -> str:
     Raises NoAnswer when it is missing or does not end in time, SlurmError or a kind of it with its last words when it
     fails.
     """
+    done = _run(command, timeout_s)
+    if done.returncode != 0:
+        words = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
+        raise _kind(done.stderr or done.stdout)(
+            words[-1] if words else f"{command[0]} failed with exit code {done.returncode}"
+        )
+    return done.stdout
+
+
+def earliest_start(options: Sequence[str]) -> float | None:
+    """Have sbatch say when a job with these options could start, in seconds since 1970, without submitting it.
+
+    None where it takes the job and does not say. Raises Refused, Unclear, NoAnswer.
+    """
+    done = _run(["sbatch", "--test-only", *options, "--wrap=true"], CALL_S)
+    if done.returncode != 0:
+        raise sbatch_failure(done.stdout + done.stderr, done.returncode)
+    found = re.search(r"to start at (\d+)", done.stdout + done.stderr)
+    return float(found[1]) if found else None
+
+
+def _run(command: Sequence[str], timeout_s: float) -> "subprocess.CompletedProcess[str]":
+    """Run a command of Slurm's to its end, however it ends. Raises NoAnswer."""
     name = command[0]
     environment = {**without_options(os.environ), "SLURM_TIME_FORMAT": "%s", "LC_ALL": "C"}
     try:
-        done = subprocess.run(
+        return subprocess.run(
             list(command), capture_output=True, text=True, errors="replace", timeout=timeout_s, env=environment
         )
     except FileNotFoundError as error:
@@ -91,12 +115,6 @@ def call(command: Sequence[str], *, timeout_s: float = CALL_S) -> str:
         raise NoAnswer(f"{name} did not answer within {timeout_s:.0f} s") from error
     except OSError as error:
         raise NoAnswer(f"{name} could not be started: {error}") from error
-    if done.returncode != 0:
-        words = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise _kind(done.stderr or done.stdout)(
-            words[-1] if words else f"{name} failed with exit code {done.returncode}"
-        )
-    return done.stdout
 
 
 def sbatch_failure(said: str, exit_code: int | None) -> SlurmError:
@@ -106,7 +124,8 @@ def sbatch_failure(said: str, exit_code: int | None) -> SlurmError:
     reasons = _SAID.findall(said)
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     sentence = reasons[-1].strip() if reasons else lines[-1] if lines else f"sbatch failed with exit code {exit_code}"
-    answered = exit_code is not None and 0 < exit_code < _BY_SIGNAL and not _UNCLEAR.search(said)
+    ended = exit_code is not None and (0 < exit_code < _BY_SIGNAL or exit_code == _USAGE)
+    answered = ended and not _UNCLEAR.search(said)
     return Refused(sentence) if answered else Unclear(sentence)
 
 

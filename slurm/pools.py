@@ -7,9 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from slurm.commands import options_in
-
-Device = Literal["cpu", "p100", "v100", "a100", "h100", "h200"]
-LEAST_GPU_GIB = {"p100": 12.0, "v100": 16.0, "a100": 40.0, "h100": 80.0, "h200": 140.0}  # of the sizes each comes in
+from slurm.devices import Device, Named
 
 LOCAL = "local"
 Option = Annotated[str, Field(min_length=1)] | Annotated[int, Field(strict=True)] | bool
@@ -74,18 +72,19 @@ class Container(Strict):
 
 
 class Pool(Strict):
-    """One kind of hardware, in Slurm's words. device names the hardware for the cost estimate.
+    """One kind of hardware, in Slurm's words. device: what estimates and checks go by.
 
     cpus and memory_gb are what one run needs; a job that packs several on its GPU asks for as many times that, and so
     does one that gives a run several GPUs.
-    gpu_memory_gb tells which pool is larger when a run outgrows its GPU. mps: several runs on a GPU compute at a time
+    gpu_memory_gb tells which pool is larger when a run outgrows its GPU; a device that is described in the cluster file
+    says it too. mps: several runs on a GPU compute at a time
     through NVIDIA's multi-process service; before Volta it would put them all into one address space. partition,
     memory_gb, time_limit_min: None where the site gives it by itself. export: which of the submitter's variables a job
     gets, beside what a login on its node gives. clusters: None for the one that Slurm's commands speak to. sbatch:
     further options by their long names, given to sbatch as they are.
     """
 
-    device: Device
+    device: Named
     clusters: str | None = None
     partition: Annotated[str, Field(min_length=1)] | None = None
     gres: str | None = None
@@ -95,7 +94,7 @@ class Pool(Strict):
     cpus: Annotated[int, Field(strict=True, ge=1)] = 1
     memory_gb: Annotated[float, Field(strict=True, gt=0)] | None = 8.0
     time_limit_min: Annotated[int, Field(strict=True, ge=1)] | None = 60
-    gpu_memory_gb: Annotated[float, Field(strict=True, gt=0)] | None = None
+    gpu_memory_gb: Annotated[float, Field(strict=True, gt=0)] | None = Field(default=None, validate_default=True)
     mps: Annotated[bool, Field(strict=True)] = False
     export: Export = "all"
     modules: list[str] = []
@@ -113,6 +112,12 @@ class Pool(Strict):
             return requested_minutes(limit)
         except ValueError as error:
             raise ValueError("give minutes, 'hours:minutes:seconds' or 'days-hours:minutes:seconds'") from error
+
+    @field_validator("gpu_memory_gb")
+    @classmethod
+    def _or_what_the_device_has(cls, given: float | None, info: ValidationInfo) -> float | None:
+        device = info.data.get("device")
+        return device.memory_gb if given is None and isinstance(device, Device) and device.is_own else given
 
     @field_validator("sbatch")
     @classmethod
@@ -162,8 +167,9 @@ class Pool(Strict):
     @field_validator("mps")
     @classmethod
     def _keeps_runs_apart(cls, mps: bool, info: ValidationInfo) -> bool:
-        if mps and info.data.get("device") in ("cpu", "p100"):
-            raise ValueError(f"needs a V100 or newer, not {info.data['device']}; leave it out")
+        device = info.data.get("device")
+        if mps and isinstance(device, Device) and not device.has_mps:
+            raise ValueError(f"needs a V100 or newer, not {device.name}; leave it out")
         return mps
 
 

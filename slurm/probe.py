@@ -22,7 +22,7 @@ SMI_S = 30
 
 
 class Gpu(NamedTuple):
-    """A GPU as torch sees it. capability: "sm_70"."""
+    """A GPU as torch sees it. capability: "sm_70", or "gfx90a" on AMD's."""
 
     name: str
     capability: str
@@ -122,8 +122,11 @@ def torch_archs(torch: Any) -> tuple[str, ...]:
 
 
 def _describe(torch: Any, index: int) -> Gpu:
-    major, minor = torch.cuda.get_device_capability(index)
-    return Gpu(str(torch.cuda.get_device_name(index)), f"sm_{major}{minor}")
+    if torch.version.hip:
+        capability = torch.cuda.get_device_properties(index).gcnArchName.partition(":")[0]
+    else:
+        capability = "sm_{}{}".format(*torch.cuda.get_device_capability(index))
+    return Gpu(str(torch.cuda.get_device_name(index)), capability)
 
 
 def gpu_troubles() -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from slurm.commands import (
     SlurmError,
     Unclear,
     call,
+    earliest_start,
     on,
     options_in,
     sbatch_failure,
@@ -61,7 +62,7 @@ def resources(pool: Pool, workers: int, gpus: int = 1) -> Resources:
             runtime=inside.runtime,
             python=inside.python,
             mounts=inside.bind,
-            gpu=pool.device != "cpu",
+            gpu=pool.device.is_gpu,
         ),
         exclude=pool.exclude,
         sbatch=pool.sbatch,
@@ -75,6 +76,15 @@ def script(
     executor = _prepared(array, folder, bundle, code, max_parallel)
     executor.parameters["map_count"] = len(array.tasks)
     return executor._make_submission_file_text(executor._submitit_command_str, "")
+
+
+def trial(wanted: Resources, folder: Path) -> float | None:
+    """When a job that asks for this could start, in seconds since 1970, by `sbatch --test-only`; nothing is submitted.
+
+    It gets the very options that `send` gives sbatch. None where Slurm does not say. Raises Refused, Unclear, NoAnswer.
+    """
+    array = ArrayRecord(tag="sweep-doctor", pool="", resources=wanted, tasks=[["trial"]])
+    return earliest_start(_flags(script(array, folder, folder / "trial.json", max_parallel=None)))
 
 
 def send(array: ArrayRecord, folder: Path, bundle: Path, code: Path | None = None, *, max_parallel: int | None) -> str:

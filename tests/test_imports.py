@@ -25,7 +25,15 @@ ALLOWED = {
     "slurm": ("slurm", *RECORDS),
     "analysis": ("analysis", *RECORDS, *CATALOGS),
     "sweep": ("sweep", "slurm", "analysis", *RECORDS, *CATALOGS, *PREPARATION),
-    "benchmarks": ("benchmarks", "sweep.config", "sweep.plan.cost", "sweep.errors", "slurm.mps", "trainer"),
+    "benchmarks": (
+        "benchmarks",
+        "sweep.config",
+        "sweep.plan.cost",
+        "sweep.errors",
+        "slurm.devices",
+        "slurm.mps",
+        "trainer",
+    ),
 }
 # Inside a package rooms lie on floors, ground first: a file imports from its own room and from lower floors.
 FLOORS = {
@@ -39,7 +47,7 @@ FLOORS = {
         {"__main__"},
     ),
     "slurm": (
-        {"timeouts", "preamble"},
+        {"timeouts", "preamble", "devices"},
         {"commands"},
         {"jobs", "code", "pools", "bundles", "cores", "machine", "mps", "probe", "workers", "interrupts"},
         {"origin", "container", "room", "rivals"},

@@ -134,7 +134,7 @@ def _speeds(found: Found) -> list[str]:
     kind = device_kind(samples[0].measurement.gpu) if samples else None
     words = []
     for (program, precision), hours in projected_hours(samples, load_sweep(STUDY).runs).items():
-        least, most = EXPECTED_HOURS.get((kind, precision), (hours, hours))
+        least, most = EXPECTED_HOURS.get((kind.name if kind else None, precision), (hours, hours))
         if program == OURS and not least * (1 - TOLERANCE) <= hours <= most * (1 + TOLERANCE):
             words.append(f"{precision}: {hours:.1f} h for the sweep, not {least:g} to {most:g} h")
     return words

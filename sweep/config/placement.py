@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import slurm
+from slurm.devices import CPU, Device
 from slurm.pools import LOCAL, ClusterFile, Rule, rule_for, spread
 from sweep.config.explain import validate
 from sweep.config.grid import axes_of, variant_of
@@ -125,7 +126,7 @@ def _rule(source: YamlFile, cluster: Cluster | None, spec: RunSpec, grid: Iterab
     return rule
 
 
-def _race(rule: Rule, cluster: Cluster | None) -> tuple[tuple[str, str], ...]:
+def _race(rule: Rule, cluster: Cluster | None) -> tuple[tuple[str, Device], ...]:
     """The pools beside a rule's first one that its runs are sent to as well."""
     if cluster is None or not rule.first:
         return ()
@@ -156,7 +157,7 @@ def _placed(
     return PlacedRun(
         spec=spec,
         pool=pool,
-        device=cluster.pools[pool].device if cluster else "cpu",
+        device=cluster.pools[pool].device if cluster else CPU,
         image_size=dataset.image_size,
         train_samples=train_samples,
         val_samples=dataset.val_samples,

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from slurm.devices import Device
 from slurm.pools import Pool, Rule, Strict
 from trainer.records.recipe import Recipe
 from trainer.records.run import KeepCheckpoints, RunSpec
@@ -63,12 +64,12 @@ class PlacedRun(NamedTuple):
 
     spec: RunSpec
     pool: str
-    device: str
+    device: Device
     image_size: int
     train_samples: int
     val_samples: int
     variant: str = ""
-    race: tuple[tuple[str, str], ...] = ()
+    race: tuple[tuple[str, Device], ...] = ()
 
     @property
     def everywhere(self) -> list["PlacedRun"]:

@@ -7,8 +7,6 @@ from typing import NamedTuple
 from slurm.probe import Findings
 from trainer.records.kernels import has_kernels, torch_for
 
-CAPABILITY = {"p100": "sm_60", "v100": "sm_70", "a100": "sm_80", "h100": "sm_90", "h200": "sm_90"}
-
 
 class Verdict(str, Enum):
     """What became of a check."""

@@ -19,8 +19,9 @@ from slurm.pools import Pool
 from slurm.probe import Findings
 from slurm.submission import resources
 from sweep.config.schema import Sweep, sharing
-from sweep.doctor.check import CAPABILITY, Check, Verdict, kernels, listed
+from sweep.doctor.check import Check, Verdict, kernels, listed
 from sweep.doctor.nodes import look_here, marked, probe_pools
+from sweep.doctor.trial import try_pool
 from sweep.errors import MachineError
 from sweep.plan.memory import needs
 from sweep.status.bad_nodes import bad_nodes
@@ -67,7 +68,7 @@ def examine(sweep: Sweep, pools: Mapping[str, Pool], *, probe: bool) -> Iterator
             yield Check("nodes", Verdict.SKIPPED, "there is no output folder for them to look at")
         elif probe:
             yield from probe_pools(sweep, cluster.usable, nonce, seen)
-        yield from _torch(look_here(sweep, nonce), asked, seen)
+        yield from look_at_torch(look_here(sweep, nonce), asked, seen)
 
 
 class _Cluster:
@@ -77,6 +78,7 @@ class _Cluster:
         self.sweep = sweep
         self.used = used
         self.on_slurm = False
+        self.can_submit = False
         self.limits: ClusterLimits | None = None
         self.usable: dict[str, Pool] = {}
 
@@ -87,6 +89,7 @@ class _Cluster:
             yield Check("slurm", Verdict.SKIPPED, f"{why}: the sweep executes on this machine, and Slurm is not asked")
             return
         self.on_slurm = True
+        self.can_submit = not {"sbatch", "srun"} & {*absent}
         if absent:
             remedy = "log in to a login node, or load the cluster's Slurm module ('module load slurm')"
             yield Check("commands", Verdict.PROBLEM, f"{', '.join(absent)} not on PATH", remedy)
@@ -131,10 +134,16 @@ class _Cluster:
                 yield Check(f"pool {name}", Verdict.OK, f"the cluster has it: {', '.join(filter(None, asked))}")
         yield from _account(name, pool, limits.of(pool.clusters), where)
         runs = sum(one.pool == name for placed in self.sweep.runs for one in placed.everywhere)
-        for cap in limits.caps(resources(pool, **shares)):
+        wanted = resources(pool, **shares)
+        caps = list(limits.caps(wanted))
+        for cap in caps:
             if cap.left < runs:
                 words = f"{cap.words}; 'sweep submit --wait' sends what it takes, as room comes"
                 yield Check(f"pool {name}", Verdict.OK, words)
+        held_up = bool(delays(pool, limits, **shares)) or any(not cap.left for cap in caps)
+        if self.can_submit:
+            folder = SweepFolder(self.sweep.folder).submissions
+            yield try_pool(name, wanted, folder, where, held_up=held_up)
 
 
 def _bad_nodes(sweep: Sweep) -> Iterator[Check]:
@@ -254,7 +263,7 @@ def _parallel(sweep: Sweep, pools: Mapping[str, Pool]) -> int | None:
     return workers if isinstance(workers, int) else default_workers()
 
 
-def _torch(here: Findings | str, pools: Mapping[str, Pool], seen: Mapping[str, Findings]) -> Iterator[Check]:
+def look_at_torch(here: Findings | str, pools: Mapping[str, Pool], seen: Mapping[str, Findings]) -> Iterator[Check]:
     """Check that torch imports, and has kernels for the GPUs: those of the pools, or those of this machine."""
     broken = here if isinstance(here, str) else here.problems.get("torch")
     if broken is not None:
@@ -265,10 +274,17 @@ def _torch(here: Findings | str, pools: Mapping[str, Pool], seen: Mapping[str, F
         if not pools:
             yield from (kernels("torch", here, gpu.capability, gpu.name) for gpu in dict.fromkeys(here.gpus))
     for name, pool in pools.items():
-        wanted = CAPABILITY.get(pool.device)
-        there = seen.get(name) or here
-        if wanted and not isinstance(there, str) and there.torch and (name not in seen or not there.gpus):
-            yield kernels(f"torch {name}", there, wanted, pool.device)
+        there, device = seen.get(name) or here, pool.device
+        if device.is_amd:
+            words = f"{device.name} needs ROCm's torch, with which this program is untried"
+            yield Check(f"torch {name}", Verdict.WARNING, words, "try one short run there before a sweep")
+        if not device.is_gpu or isinstance(there, str) or not there.torch or (name in seen and there.gpus):
+            continue
+        if device.capability is None:
+            words = f"whether it has kernels for {device.name} is not checked: its 'device' gives no 'capability'"
+            yield Check(f"torch {name}", Verdict.SKIPPED, words)
+        else:
+            yield kernels(f"torch {name}", there, device.capability, device.name)
 
 
 def _existing(path: Path) -> Path:

@@ -18,13 +18,14 @@ from typing import NamedTuple
 from slurm.causes import SLURM_TALKS
 from slurm.commands import SlurmError, call, on, without_options
 from slurm.container import launched, seeing, srun_options
+from slurm.devices import Device, device_called
 from slurm.jobs import ContainerRecord
 from slurm.pools import Pool
 from slurm.preamble import preamble, read_failure
-from slurm.probe import Findings, mark, read_findings
+from slurm.probe import Findings, Gpu, mark, read_findings
 from slurm.submission import resources
 from sweep.config.schema import Sweep
-from sweep.doctor.check import CAPABILITY, Check, Verdict, kernels
+from sweep.doctor.check import Check, Verdict, kernels
 from sweep.status.folder import SweepFolder
 
 FREE_NODE_S = 30  # how long a probe waits for a node
@@ -209,7 +210,7 @@ def judge(sweep: Sweep, name: str, pool: Pool, found: Findings) -> Iterator[Chec
         for fine, key, words, remedy in checks
         if not fine
     ]
-    if found.torch is not None and pool.device != "cpu":
+    if found.torch is not None and pool.device.is_gpu:
         wrong += _judge_gpus(name, pool, found)
     yield from wrong
     if not any(check.state is Verdict.PROBLEM for check in wrong):
@@ -232,12 +233,19 @@ def _judge_gpus(name: str, pool: Pool, found: Findings) -> Iterator[Check]:
         check = kernels(name, found, gpu.capability, f"{gpu.name} on {found.node}")
         if check.state is Verdict.PROBLEM:
             yield check
-        expected = CAPABILITY.get(pool.device)
-        if expected and gpu.capability != expected:
-            words = f"{found.node} has {gpu.name} ({gpu.capability}), the pool says device '{pool.device}' ({expected})"
-            right = next((device for device, has in CAPABILITY.items() if has == gpu.capability), None)
-            remedy = f"set 'device: {right}'" if right else "choose the nearest 'device'"
-            yield Check(name, Verdict.WARNING, words, f"{remedy} or another 'gres'; the cost estimates go by it")
+        if _is_another(gpu, pool.device):
+            said = ", ".join(filter(None, (f"'{pool.device.name}'", pool.device.capability)))
+            words = f"{found.node} has {gpu.name} ({gpu.capability}), the pool says device {said}"
+            right = device_called(gpu.name)
+            remedy = f"set 'device: {right.name}'" if right else "describe it ('device: {name: ..., memory_gb: ...}')"
+            yield Check(name, Verdict.WARNING, words, f"{remedy} or another 'gres'; the estimates go by it")
+
+
+def _is_another(gpu: Gpu, device: Device) -> bool:
+    """Whether a GPU is clearly not the device that its pool says; of one described there only the capability counts."""
+    if device.capability not in (None, gpu.capability):
+        return True
+    return not device.is_own and device_called(gpu.name) not in (None, device)
 
 
 def _because(found: Findings, key: str) -> str:

@@ -30,7 +30,7 @@ FEW = 3  # fewer finished runs than this may all have had the same bad day
 class Timed(NamedTuple):
     """What a run took, or has taken so far.
 
-    kind: the GPU's key in SUSTAINED; None for a processor, of which no two are alike, and for a GPU not listed there.
+    kind: the name of its device; None for a processor, of which no two are alike, and for a GPU that is not known.
     precisions: asked for and used. train_s, val_s: of the device's time for one image. start_s: everything besides
     epochs, None where that is not known. finished: whether it ran to its end.
     """
@@ -89,7 +89,7 @@ class CostModel:
             basis = "its own time" if own.finished else "its own epochs"
             return _estimate(run, [own], basis, MARGIN)
         architecture, precision = run.spec.run.architecture, run.spec.training.precision
-        for key, words, same in _keys(architecture, run.image_size, precision, run.pool, run.device):
+        for key, words, same in _keys(architecture, run.image_size, precision, run.pool, run.device.name):
             found = self._alike.get(key)
             if found:
                 finished = [one for one in found if one.finished]

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from typing import NamedTuple
 
-from slurm.pools import LEAST_GPU_GIB, Pool
+from slurm.pools import Pool
 from sweep.config.schema import PlacedRun, Sweep
 from trainer.models.catalog import ARCHITECTURES
 from trainer.records.recipe import replica_batch
@@ -19,7 +19,6 @@ GIB = 2**30
 CONTEXT_GIB = 0.6  # CUDA's own, of each process (H200, torch 2.11)
 EVALUATION_BATCH = 2500  # trainer.loop.device's, on a GPU
 COPIES = 4  # of the weights: they, their gradients and AdamW's two moments, in fp32 all
-AUTO_IS_FP32 = ("cpu", "p100")
 # An estimate is no reason to refuse what may just fit: alone, a run must be beyond it by this much. What is wrong with
 # runs that share a GPU is mended by sharing less, which costs little, so they have to fit.
 ALONE, NEAR = 1.15, 0.9
@@ -89,8 +88,8 @@ def needs(sweep: Sweep, runs: Iterable[PlacedRun]) -> Iterator[Need]:
     gpus = sweep.execution.gpus_per_run
     for name, group in placed_in.items():
         pool = sweep.cluster.pools[name]
-        if pool.device != "cpu":
-            gpu_gib = pool.gpu_memory_gb or LEAST_GPU_GIB[pool.device]
+        if pool.device.is_gpu:
+            gpu_gib = pool.gpu_memory_gb or pool.device.memory_gb
             sizes = sorted(((run_gib(placed, pool, gpus) + CONTEXT_GIB, placed.id) for placed in group), reverse=True)
             gibs = tuple(gib for gib, _ in sizes[: sweep.cluster.section.runs_per_gpu])
             yield Need(name, sizes[0][1], gibs, gpu_gib, stated=pool.gpu_memory_gb is not None)
@@ -100,7 +99,7 @@ def run_gib(placed: PlacedRun, pool: Pool, gpus: int = 1) -> float:
     """Count what a run needs on each of its GPUs, in GiB, besides CUDA's own."""
     recipe = placed.spec.training
     network = ARCHITECTURES[placed.spec.run.architecture]
-    auto_is_fp32 = recipe.precision == "auto" and pool.device in AUTO_IS_FP32
+    auto_is_fp32 = recipe.precision == "auto" and pool.device.auto_is_fp32
     part = 1.0 if auto_is_fp32 or recipe.precision == "fp32" else network.reduced
     batch, _ = replica_batch(placed.train_samples, recipe)
     step = recipe.replicas // gpus * batch * network.step_bytes(placed.image_size)

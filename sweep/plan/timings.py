@@ -10,6 +10,7 @@ from datetime import datetime
 from statistics import median
 from typing import NamedTuple
 
+from slurm.devices import CPU
 from slurm.jobs import Submission
 from slurm.pools import LOCAL
 from sweep.config.operations import PASSES_TRAINING, device_kind
@@ -18,7 +19,7 @@ from sweep.plan.cost import CostModel, Timed
 from sweep.status.evidence import Evidence
 from sweep.status.look import Look
 from trainer.records.attempt import Attempt
-from trainer.records.result import Result
+from trainer.records.result import Hardware, Result
 from trainer.records.run import Other, RunSpec, other_work
 
 Where = tuple[str, str]  # host and job: what runs that share a GPU have in common
@@ -65,7 +66,7 @@ def _finished(sweep: Sweep, placed: PlacedRun, result: Result, spans: Mapping[Wh
     return Timed(
         spec=RunSpec(run=result.run, training=result.training),
         pool=hardware.pool,
-        kind=device_kind(hardware.gpus[0]) if hardware.gpus else None,
+        kind=_kind(sweep, hardware),
         precisions=frozenset((result.training.precision, hardware.precision)),
         image_size=placed.image_size,
         train_samples=result.data.train_samples,
@@ -74,6 +75,16 @@ def _finished(sweep: Sweep, placed: PlacedRun, result: Result, spans: Mapping[Wh
         start_s=share * max(rest, 0.0) if len(result.attempts) == 1 else None,
         finished=True,
     )
+
+
+def _kind(sweep: Sweep, hardware: Hardware) -> str | None:
+    """The name of the device that a run computed on; where the table has not the GPU, by its pool's own description."""
+    if not hardware.gpus:
+        return None
+    known = device_kind(hardware.gpus[0])
+    pool = sweep.cluster.pools.get(hardware.pool) if sweep.cluster else None
+    found = known or (pool.device if pool and pool.device.is_own else None)
+    return found.name if found else None
 
 
 def _in_work(
@@ -93,14 +104,16 @@ def _in_work(
     seconds = progress.history.epoch_seconds[progress.start_epoch + 1 :]
     if pool is None or not seconds or median(seconds) <= 0:
         return None
-    device = sweep.cluster.pools[pool].device if sweep.cluster and pool in sweep.cluster.pools else "cpu"
-    share = 1.0 if device == "cpu" else _share([attempt.model_copy(update={"ended": progress.heartbeat})], spans)
+    device = sweep.cluster.pools[pool].device if sweep.cluster and pool in sweep.cluster.pools else CPU
+    share = 1.0
+    if device.is_gpu:
+        share = _share([attempt.model_copy(update={"ended": progress.heartbeat})], spans)
     # An epoch's seconds are not told apart: a trained image costs three passes, a validated one a single pass.
     pass_s = share * median(seconds) / (PASSES_TRAINING * placed.train_samples + placed.val_samples)
     return Timed(
         spec=spec,
         pool=pool,
-        kind=None if device == "cpu" else device,
+        kind=device.name if device.is_gpu else None,
         precisions=frozenset((spec.training.precision,)),
         image_size=placed.image_size,
         train_samples=placed.train_samples,

@@ -59,7 +59,7 @@ def slurm_batches(
         pool = cluster.pools[array.pool]
         device = sweep.execution.device
         if device == "auto":  # a GPU pool's runs insist on a GPU: falling back to the CPU would waste days unnoticed
-            device = "cpu" if pool.device == "cpu" else "cuda"
+            device = "cuda" if pool.device.is_gpu else "cpu"
         options = _options(sweep, device=device, threads=pool.cpus * sweep.execution.gpus_per_run)
         options = options.model_copy(update={"stall_s": cluster.section.stall_s})
         code = codes.get(array.tasks[0][0])

@@ -27,8 +27,6 @@ from sweep.submit.batches import Batch, local_batches, slurm_batches
 from sweep.submit.remedies import Change, Ground
 from trainer.records.code import Code
 
-WITHOUT_BF16 = ("p100", "v100")
-
 
 class Planned(NamedTuple):
     """A submission before it is made. jobs: how many will be started; notes: what the user should know of it.
@@ -229,8 +227,8 @@ def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:
             if problem:
                 raise InputError(problem)
     for placed in everywhere:
-        if placed.device in WITHOUT_BF16 and placed.spec.training.precision == "bf16":
-            words = f"a {placed.device} has no bf16, and emulates it many times slower ({placed.id})"
+        if placed.device.emulates_bf16 and placed.spec.training.precision == "bf16":
+            words = f"a {placed.device.name} has no bf16, and emulates it many times slower ({placed.id})"
             raise InputError(f"{cluster.file}: pool '{placed.pool}': {words}; use 'precision: auto'")
     return limits
 

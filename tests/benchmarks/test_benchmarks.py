@@ -20,8 +20,8 @@ from benchmarks.records import GrowthSample, Machine, Measurement, Results, Samp
 from benchmarks.report import markdown
 from benchmarks.rounds import interleave
 from benchmarks.summary import Speed, Spread
+from slurm.devices import CPU
 from sweep.config.load import load_sweep
-from sweep.config.operations import SUSTAINED
 from trainer.records.files import write_json
 
 RESNET = Shape(architecture="resnet18", dataset="cifar10")
@@ -216,7 +216,7 @@ def test_growth_is_in_the_table() -> None:
 
 def test_the_error_of_the_cost_model_is_in_the_table() -> None:
     """Twice too fast by operations; learned from the other number of images, as far off as the two differ."""
-    operations = 4 * 37.0e6 * 2 / SUSTAINED["cpu"] / 2  # an image trained and validated, on the two cores
+    operations = 4 * 37.0e6 * 2 / CPU.sustained / 2  # an image trained and validated, on the two cores
     alone = [
         GrowthSample(shape=RESNET, precision="fp32", images=n, measurements=(measurement(train, train / 3, images=n),))
         for n, train in ((512, 2 * 512 * operations * 3 / 4), (1024, 2 * 1024 * operations * 3 / 4 / 1.4))
@@ -227,7 +227,7 @@ def test_the_error_of_the_cost_model_is_in_the_table() -> None:
     assert "| ResNet-18 | 32×32 | fp32 | 3 | -" in without
     assert without.split("## The cost model")[1].split("##")[0].count("| – |") == 1
     unknown = results(*three_rounds(), growth=alone)
-    unknown = unknown.model_copy(update={"machine": unknown.machine.model_copy(update={"gpu": "NVIDIA L40S"})})
+    unknown = unknown.model_copy(update={"machine": unknown.machine.model_copy(update={"gpu": "NVIDIA Q1"})})
     assert "| fp32 | 2 | – | +6 (-29–+40) % |" in markdown(unknown, load_sweep(STUDY).runs, "a.png")
 
 

@@ -235,8 +235,8 @@ def test_a_service_that_serves_nobody_is_left(
     assert calls.read_text().splitlines()[-1].endswith(" quit")
 
 
-@pytest.mark.parametrize("device", ["cpu", "p100"])
-def test_a_pool_before_volta_is_refused_the_service(device: str) -> None:
+@pytest.mark.parametrize("device", ["cpu", "p100", "mi210"])
+def test_a_pool_without_volta_or_newer_is_refused_the_service(device: str) -> None:
     """There it would put the runs into one address space, where one's stray write is another's wrong number."""
     assert Pool(device="v100", partition="gpu", mps=True).mps
     with pytest.raises(ValidationError, match=f"needs a V100 or newer, not {device}; leave it out"):

@@ -13,7 +13,7 @@ from torch import nn
 from trainer.loop import driver
 from trainer.loop.environment import cpu_flags
 from trainer.models.replicas import ReplicaBatchNorm2d
-from trainer.records.kernels import has_kernels, torch_for
+from trainer.records.kernels import AMD, has_kernels, torch_for
 from trainer.records.recipe import Precision
 
 log = logging.getLogger("trainer")
@@ -79,8 +79,11 @@ def _without_gpu() -> str:
 
 def _check_kernels(device: torch.device) -> None:
     """Refuse a GPU this torch has no kernels for, before "no kernel image is available" does."""
-    built_for = [arch for arch in torch.cuda.get_arch_list() if arch.startswith("sm_")]
-    capability = "sm_{}{}".format(*torch.cuda.get_device_capability(device))
+    built_for = [arch for arch in torch.cuda.get_arch_list() if arch.startswith(("sm_", AMD))]
+    if torch.version.hip:  # ROCm, untried
+        capability = torch.cuda.get_device_properties(device).gcnArchName.partition(":")[0]
+    else:
+        capability = "sm_{}{}".format(*torch.cuda.get_device_capability(device))
     if not has_kernels(built_for, capability):
         raise NodeError(
             f"torch {torch.__version__} has no kernels for {torch.cuda.get_device_name(device)} ({capability}), "

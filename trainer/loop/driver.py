@@ -24,7 +24,7 @@ def is_given() -> bool:
 
 def problem() -> str | None:
     """Say why torch cannot begin to use a GPU; None where it can."""
-    if torch.version.cuda is None:
+    if torch.version.cuda is None and torch.version.hip is None:
         return f"torch {torch.__version__} was built without CUDA; install one of the builds with it"
     try:
         torch.cuda.init()

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from sweep.config.load import load_sweep
+from sweep.config.operations import START_S, estimate_s
 from sweep.errors import InputError
 
 GOOD = """\
@@ -200,3 +201,31 @@ def test_a_cluster_file_of_ones_own_is_found_beside_the_sweep_file(tmp_path: Pat
     (tmp_path / "mine.yaml").write_text(pool.replace("partition", "partiton"))
     with pytest.raises(InputError, match=r"mine\.yaml:3: unknown key 'partiton' in 'pools\.fast'"):
         load(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("device", "words"),
+    [
+        ("v10", r"'pools\.fast\.device' is 'v10': no device is known by that name; did you mean 'v100'\? Any other is"),
+        ("{nam: a, memory_gb: 8, tflops: 9}", r"unknown key 'nam' in 'pools\.fast\.device'; did you mean 'name'\?"),
+        ("{name: a, memory_gb: 8}", r"'tflops' is missing in 'pools\.fast\.device'"),
+        (
+            "{name: a, memory_gb: much, tflops: 9}",
+            r"'pools\.fast\.device\.memory_gb' is 'much': input should be a valid n",
+        ),
+    ],
+)
+def test_a_device_that_is_not_known_or_not_described_is_one_sentence(tmp_path: Path, device: str, words: str) -> None:
+    (tmp_path / "mine.yaml").write_text(f"name: mine\npools:\n  fast: {{device: {device}, partition: gpu}}\n")
+    with pytest.raises(InputError, match=rf"mine\.yaml:3: {words}"):
+        load(tmp_path, GOOD + "cluster:\n  file: ./mine.yaml\n  assign: [{pool: fast}]\n")
+
+
+def test_a_device_of_ones_own_is_planned_by_its_numbers(tmp_path: Path) -> None:
+    """Two fifths of its peak: an A100's make it as fast as the table's, twice that twice as fast."""
+    text = GOOD + "cluster:\n  file: ./mine.yaml\n  assign: [{pool: fast}]\n"
+    costs = []
+    for device in ("A100", "{name: a, memory_gb: 40, tflops: 19.5}", "{name: b, memory_gb: 40, tflops: 39}"):
+        (tmp_path / "mine.yaml").write_text(f"name: mine\npools:\n  fast: {{device: {device}}}\n")
+        costs.append(sum(estimate_s(placed) - START_S for placed in load(tmp_path, text).runs))
+    assert costs[:2] == [pytest.approx(2 * costs[2])] * 2

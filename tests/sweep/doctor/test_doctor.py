@@ -6,7 +6,9 @@ Slurm is a folder of commands on PATH that answer as 22.05 does; the folders, th
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,7 @@ from slurm.probe import examine as look
 from sweep.config.load import load_sweep
 from sweep.config.schema import Sweep
 from sweep.doctor.check import Check, Verdict
-from sweep.doctor.examine import examine
+from sweep.doctor.examine import examine, look_at_torch
 from sweep.doctor.nodes import judge, srun_command
 from trainer.models.build import build_model, parameter_count
 from trainer.models.catalog import ARCHITECTURES
@@ -45,7 +47,7 @@ cluster:
 """
 
 FAKES = {
-    "sbatch": "exit 1",
+    "sbatch": f"echo 'sbatch: Job 7 to start at {int(time.time())} using 4 processors on nodes a in partition gpu' >&2",
     "squeue": "exit 1",
     "scancel": 'echo "$@" >> "$FAKE/scancelled"',
     "sacct": "exit 0",
@@ -112,7 +114,8 @@ def test_a_sound_sweep_gets_no_complaint(study: Sweep, fake: Put) -> None:
     """All is looked at, pools that no run uses are not, and every folder made to look is gone."""
     found = diagnose(study)
     assert states(found.values()) == {"ok"}, [check.line() for check in found.values()]
-    assert list(found) == ["commands", "slurmctld", "accounting", "pool small", "pool large", "output", "data", "disk"]
+    pools = ["pool small", "sbatch small", "pool large", "sbatch large"]
+    assert list(found) == ["commands", "slurmctld", "accounting", *pools, "output", "data", "disk"]
     assert "10,000 jobs" in found["slurmctld"].words
     assert not study.folder.parent.exists()
 
@@ -212,6 +215,59 @@ def test_a_known_account_and_qos_are_fine(tmp_path: Path, data: Path, fake: Put)
     """And said to be."""
     cluster = CLUSTER.replace("partition: gpu", "partition: gpu, account: lab, qos: short", 1)
     assert diagnose(load(tmp_path, data, cluster=cluster))["account small"].state == "ok"
+
+
+LATER = datetime.fromtimestamp(4102488000)
+TOLD = {
+    "that it starts at once": (
+        FAKES["sbatch"],
+        "ok sbatch small: Slurm takes its jobs; one that is sent now could start at once",
+    ),
+    "when it starts": (
+        "echo 'sbatch: Job 7 to start at 4102488000 using 4 processors on nodes a in partition gpu' >&2",
+        f"ok sbatch small: Slurm takes its jobs; one that is sent now could start at {LATER:%Y-%m-%d %H:%M}",
+    ),
+    "nothing of its start": ("exit 0", "ok sbatch small: Slurm takes its jobs"),
+    "no": (
+        "echo 'allocation failure: Invalid account or account/partition combination specified' >&2; exit 1",
+        "problem sbatch small: Slurm refuses its jobs: Invalid account or account/partition combination specified; "
+        "edit 'account' or 'partition' of pool 'small' in ",
+    ),
+    "no, for no reason": (
+        "echo 'sbatch: error: lab: ask us first' >&2; exit 1",
+        "problem sbatch small: Slurm refuses its jobs: lab: ask us first; edit the keys of pool 'small' in ",
+    ),
+    "an option it does not know": (
+        "echo \"sbatch: unrecognized option '--floob=1'\" >&2; echo 'Try \"sbatch --help\"' >&2; exit 255",
+        "problem sbatch small: Slurm refuses its jobs: unrecognized option '--floob=1'; edit 'floob' of 'sbatch' of",
+    ),
+    "nothing at all": (
+        "echo 'allocation failure: Unable to contact slurm controller (connect failure)' >&2; exit 1",
+        "skipped sbatch small: whether Slurm takes its jobs is not known: Unable to contact slurm controller",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", TOLD)
+def test_slurm_is_asked_whether_it_takes_a_pool_s_jobs(study: Sweep, fake: Put, case: str) -> None:
+    """Once a pool, by sbatch. Where it gives no answer, nothing is wrong with the pool."""
+    script, line = TOLD[case]
+    fake("sbatch", f'echo "$@" >> "$FAKE/asked"\n{script}')
+    assert diagnose(study)["sbatch small"].line().startswith(line)
+    small, large = Path(os.environ["FAKE"], "asked").read_text().splitlines()
+    asked = {"--test-only", "--partition=gpu", "--gres=gpu:v100:1", "--mem=16384MB", "--time=60", "--array=0-0%1"}
+    assert asked <= set(small.split())
+    assert {"--test-only", "--constraint=v100-32gb", "--time=1440"} <= set(large.split())
+
+
+def test_what_is_known_to_hold_a_pool_up_is_no_refusal(study: Sweep, fake: Put) -> None:
+    """To Slurm a node that is drained is a node that it has not; and a start is not foretold."""
+    fake("sinfo", FAKES["sinfo"].replace("|idle", "|drained"))
+    assert diagnose(study)["sbatch small"].line() == "ok sbatch small: Slurm takes its jobs"
+    fake("sbatch", "echo 'allocation failure: Requested node configuration is not available' >&2; exit 1")
+    check = diagnose(study)["sbatch small"]
+    assert check.state == "warning"
+    assert "repeat 'sweep doctor' when nothing holds the pool up" in check.line()
 
 
 def test_a_pool_without_a_partition_goes_to_the_default_one_if_there_is_one(
@@ -466,6 +522,10 @@ JUDGED = {
         FINE._replace(gpus=(Gpu("Tesla P100", "sm_60"),)),
         [("warning", "has Tesla P100 (sm_60), the pool says device 'v100'"), ("ok", "Tesla P100")],
     ),
+    "another GPU of that capability": (
+        FINE._replace(gpus=(Gpu("NVIDIA TITAN V", "sm_70"), Gpu("NVIDIA T4", "sm_70"))),
+        [("warning", "has NVIDIA T4 (sm_70), the pool says device 'v100', sm_70"), ("ok", "NVIDIA TITAN V")],
+    ),
 }
 
 
@@ -479,6 +539,25 @@ def test_what_a_node_has_is_judged_with_a_remedy(case: str, study: Sweep) -> Non
     for check, (state, words) in zip(checks, expected, strict=True):
         assert words in check.words
         assert state == "ok" or check.remedy
+
+
+def test_a_device_is_held_against_torch_as_far_as_it_is_known(study: Sweep) -> None:
+    """One that gives no capability is not, which is said; AMD's are untried. A pool that was seen needs neither."""
+    own = {"name": "gh200", "memory_gb": 96, "tflops": 67}
+    devices = {"plain": own, "told": {**own, "capability": "sm_90"}, "amd": "mi210", "seen": own, "cpu": "cpu"}
+    pools = {name: Pool.model_validate({"device": device}) for name, device in devices.items()}
+    here = FINE._replace(archs=("sm_90",))
+    checks = list(look_at_torch(here, pools, {"seen": here._replace(gpus=(Gpu("NVIDIA GH200", "sm_90"),))}))[1:]
+    assert [(check.name, check.state) for check in checks] == [
+        ("torch plain", "skipped"),
+        ("torch told", "ok"),
+        ("torch amd", "warning"),
+        ("torch amd", "problem"),
+    ]
+    assert "has kernels for gh200 is not checked: its 'device' gives no 'capability'" in checks[0].words
+    assert "mi210 needs ROCm's torch, with which this program is untried" in checks[2].words
+    assert "install a build of torch for ROCm" in checks[3].line()
+    assert [check.state for check in judge(study, "node", pools["plain"], here._replace(gpus=(TESLA,)))] == ["problem"]
 
 
 def test_a_check_is_one_line_of_text() -> None:

@@ -12,6 +12,7 @@ from result_fixtures import RATIOS, STARTED, make_result, planned_run, write_res
 from benchmarks.records import Measurement, Results, Shape
 from benchmarks.summary import learned_errors, operations_errors
 from slurm.bundles import LEAST_LIMIT_MIN
+from slurm.devices import CPU, KNOWN
 from slurm.jobs import Submission
 from slurm.limits import ClusterLimits
 from slurm.pools import Pool
@@ -68,14 +69,14 @@ def works(
         planned = planned_run(architecture, dataset, ratio)
         spec = RunSpec(run=planned.run, training=planned.training)
         size = official.image_size
-        made.append(PlacedRun(spec, pool, device, size, planned.train_samples, official.val_samples))
+        made.append(PlacedRun(spec, pool, KNOWN[device], size, planned.train_samples, official.val_samples))
     return made
 
 
 def timed(work: PlacedRun, *, slower: float = 1.0, finished: bool = True) -> Timed:
     """Make what is known of a run that went by the law."""
     train_s, val_s, start_s = (slower * value for value in law_s(work))
-    kind = work.device if work.device != "cpu" else None
+    kind = work.device.name if work.device.is_gpu else None
     precisions = frozenset(("fp32",))
     return Timed(
         work.spec, work.pool, kind, precisions, work.image_size, work.train_samples, train_s, val_s, start_s, finished
@@ -112,7 +113,7 @@ def test_recorded_epochs_are_foretold_by_those_of_other_numbers_of_images() -> N
         learned = learned_errors(shape, found)
         assert learned is not None
         assert -10 < learned.least <= learned.greatest < 10
-        by_operations = operations_errors(shape, found.values(), "cpu", recorded.machine.cores)
+        by_operations = operations_errors(shape, found.values(), CPU, recorded.machine.cores)
         assert by_operations.least > 50
 
 
@@ -138,7 +139,7 @@ def test_the_nearest_evidence_there_is_counts() -> None:
     by_operations = estimate_s(wanted)
     for useless in (
         [],
-        [timed(alike._replace(pool="p100", device="p100"))],
+        [timed(alike._replace(pool="p100", device=KNOWN["p100"]))],
         [timed(alike)._replace(precisions=frozenset(("fp16", "auto")))],
     ):
         estimate = CostModel(useless).estimate(wanted)
@@ -150,11 +151,8 @@ def test_processors_are_told_apart_by_their_pool() -> None:
     here = works(pool="local", device="cpu")
     assert CostModel([timed(here[0])]).estimate(here[1]).basis == "1 finished run"
     assert CostModel([timed(here[0]._replace(pool="other"))]).estimate(here[1]).basis == "operations"
-    assert (device_kind("NVIDIA A100-SXM4-40GB"), device_kind("NVIDIA L40S"), device_kind(None)) == (
-        "a100",
-        None,
-        "cpu",
-    )
+    assert (device_kind("NVIDIA A100-SXM4-40GB"), device_kind("NVIDIA Q1")) == (KNOWN["a100"], None)
+    assert device_kind(None) == CPU
 
 
 def test_few_runs_leave_a_wider_margin_and_finished_ones_come_before_those_in_work() -> None:
@@ -185,7 +183,7 @@ def ran(planned: PlannedRun, hardware: Hardware, *, slower: float = 1.0, attempt
     made = make_result(planned, hardware=hardware)
     official = DATASETS[planned.run.dataset]
     spec = RunSpec(run=planned.run, training=planned.training)
-    one = PlacedRun(spec, "", "v100", official.image_size, planned.train_samples, official.val_samples)
+    one = PlacedRun(spec, "", KNOWN["v100"], official.image_size, planned.train_samples, official.val_samples)
     train_s, val_s, start_s = (slower * value for value in law_s(one))
     training = planned.training.epochs * planned.train_samples * train_s
     validation = planned.training.epochs * official.val_samples * val_s
@@ -239,6 +237,21 @@ def test_results_on_disk_make_the_plan(tmp_path: Path) -> None:
     assert {row.basis for row in of(rows, "resnet18", "tinyimagenet", 42)} == {"4 finished runs at another image size"}
     assert {row.basis for row in of(rows, "vit", "cifar10", 42)} == {"4 finished runs of another architecture"}
     assert {row.basis for row in of(rows, "resnet18", "cifar10", 43)} == {"operations"}
+
+
+def test_runs_on_a_device_of_ones_own_are_found_again_in_another_pool(tmp_path: Path) -> None:
+    """By its name in the cluster file, where the table has not the GPU's; where it has, that is what counts."""
+    sweep = thesis(tmp_path)
+    assert sweep.cluster
+    own = Pool.model_validate({"device": {"name": "own", "memory_gb": 24, "tflops": 15}})
+    mine = sweep._replace(
+        runs=[one._replace(device=own.device) for one in sweep.runs],
+        cluster=sweep.cluster._replace(pools=dict.fromkeys(sweep.cluster.pools, own)),
+    )
+    write_result(sweep.folder, ran(planned_of(mine.runs[0]), V100.model_copy(update={"gpus": ["NVIDIA Q1"]})))
+    assert of(plan(mine), "resnet18", "cifar10", 43)[0].basis == "1 finished run in other pools"
+    write_result(sweep.folder, ran(planned_of(mine.runs[0]), V100))
+    assert of(plan(mine), "resnet18", "cifar10", 43)[0].basis == "operations"
 
 
 MOVED = V100.model_copy(

@@ -11,8 +11,9 @@ from conftest import REPOSITORY, Command
 from result_fixtures import make_result, write_result
 from rich.console import Console
 
+from slurm.devices import GPUS, KNOWN
 from slurm.limits import ClusterLimits
-from slurm.pools import LEAST_GPU_GIB, Pool
+from slurm.pools import Pool
 from sweep.cli.tables import plan_tables
 from sweep.config.load import load_sweep
 from sweep.config.schema import PlacedRun, Sweep
@@ -49,7 +50,7 @@ NEAR = (
 def placed(architecture: str, size: int, *, ratio: float = 1.0, **recipe: Any) -> PlacedRun:
     run = Run(id=f"{architecture}-{size}", architecture=architecture, dataset="cifar10", ratio=ratio, seed=1)
     return PlacedRun(
-        RunSpec(run=run, training=Recipe(**recipe)), "gpu", "v100", size, int(ratio * IMAGES[size]), 10_000
+        RunSpec(run=run, training=Recipe(**recipe)), "gpu", KNOWN["v100"], size, int(ratio * IMAGES[size]), 10_000
     )
 
 
@@ -150,16 +151,17 @@ def test_two_large_runs_are_not_sent_to_share_a_small_gpu(tmp_path: Path) -> Non
         send(shared, shared.runs)
 
 
-@pytest.mark.parametrize("device", LEAST_GPU_GIB)
+@pytest.mark.parametrize("device", ["p100", "v100", "h200", "l4"])
 def test_a_pool_that_does_not_say_what_its_gpus_have_is_warned_of(tmp_path: Path, device: str) -> None:
     """By the least that GPUs of its kind have; it may have larger ones, so it is not refused what it took before."""
-    runs_per_gpu = int(LEAST_GPU_GIB[device] / 6.16) + 1
+    least = GPUS[device].memory_gb
+    runs_per_gpu = int(least / 6.16) + 1
     grid = {"seed": list(range(runs_per_gpu))}
     pools = {"p100": {"device": device, "partition": "gpu"}}
     (note,) = send(found := study(tmp_path, grid=grid, pools=pools, runs_per_gpu=runs_per_gpu), found.runs)
     words = f"p100: {runs_per_gpu} runs on a GPU need up to about"
     assert note.startswith(words)
-    assert f"at least {LEAST_GPU_GIB[device]:g} GiB; give the pool its 'gpu_memory_gb' if that is more" in note
+    assert f"at least {least:g} GiB; give the pool its 'gpu_memory_gb' if that is more" in note
 
 
 def test_only_runs_that_are_sent_are_judged_and_where_they_go(tmp_path: Path) -> None:
@@ -215,13 +217,19 @@ def test_the_table_of_a_plan_shows_what_its_runs_need_of_a_gpu(tmp_path: Path) -
 
 
 def test_a_format_that_a_pool_s_gpu_emulates_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its trainers would refuse it too, one by one."""
+    """Its trainers would refuse it too, one by one. Of a device that does not say it is not known, so it is sent."""
     monkeypatch.setattr(target, "read_limits", lambda others: None)
     monkeypatch.setattr(target, "problems", lambda *pool, **shares: [])
-    sweep = study(tmp_path, precision="bf16")
-    assert sweep.cluster
-    with pytest.raises(InputError, match=r"pool 'p100': a p100 has no bf16, and emulates it .*'precision: auto'"):
-        target.read_cluster_limits(sweep, sweep.cluster)
+    own = {"name": "own", "memory_gb": 24, "tflops": 10}
+    devices = ("p100", False), ({**own, "bf16": False}, False), ({**own, "capability": "sm_75"}, False), (own, True)
+    for device, sent in devices:
+        sweep = study(tmp_path, precision="bf16", pools={"p100": {"device": device}})
+        assert sweep.cluster
+        if sent:
+            target.read_cluster_limits(sweep, sweep.cluster)
+            continue
+        with pytest.raises(InputError, match=r"pool 'p100': a \w+ has no bf16, and emulates it .*'precision: auto'"):
+            target.read_cluster_limits(sweep, sweep.cluster)
 
 
 def test_the_study_s_own_pools_hold_its_runs() -> None:

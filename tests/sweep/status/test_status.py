@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from result_fixtures import make_result, planned_run
 
+from slurm.devices import CPU
 from slurm.jobs import JobView, Phase
 from sweep.config.schema import PlacedRun
 from sweep.status.evidence import Evidence
@@ -20,7 +21,7 @@ from trainer.records.status import ErrorRecord, Progress
 
 RECIPE = Recipe(epochs=4, lr_milestones=(2,))
 PLANNED = planned_run("resnet18", "cifar10", 0.1, 42, training=RECIPE)
-PLACED = PlacedRun(PLANNED, "local", "cpu", 32, 5000, 10_000)
+PLACED = PlacedRun(PLANNED, "local", CPU, 32, 5000, 10_000)
 FOLDER = RunFolder(Path("runs/r"))
 
 

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from result_fixtures import planned_run
 
+from slurm.devices import KNOWN
 from slurm.jobs import Resources
 from slurm.limits import ClusterLimits, NodeGroup, PartitionLimits
 from slurm.pools import Pool
@@ -14,7 +15,7 @@ from sweep.status.state import RunStatus, State
 from sweep.submit.remedies import Change, Ground, choose, remedy
 from trainer.records.attempt import Cause
 
-PLACED = PlacedRun(planned_run("resnet18", "cifar10", 0.1, 42), "v100", "v100", 32, 5000, 10_000)
+PLACED = PlacedRun(planned_run("resnet18", "cifar10", 0.1, 42), "v100", KNOWN["v100"], 32, 5000, 10_000)
 RUN_ID = PLACED.id
 POOLS = {
     "p100": Pool(device="p100", partition="gpu", gpu_memory_gb=12),

@@ -1,6 +1,7 @@
 """The device a run is given is the one it asked for, or a sentence says why not and what to do."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -126,6 +127,19 @@ def test_a_p100_is_told_of_the_torch_that_has_its_kernels(card: Any, monkeypatch
     with pytest.raises(NodeError, match=r"\(sm_60\), only for sm_75, .*'torch==2\.7\.1' for CUDA 12\.6"):
         choose_device("auto")
     assert torch_for("sm_60") == torch_for("sm_70")
+
+
+def test_a_card_of_amd_s_is_taken_where_torch_has_its_kernels(card: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ROCm's torch answers as CUDA's does, but for the version and the names of its kernels. Of a stand-in, untried."""
+    card(1, (9, 0), cuda=None)
+    monkeypatch.setattr(torch.version, "hip", "6.2")
+    found = SimpleNamespace(gcnArchName="gfx90a:sramecc+:xnack-")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device=None: found)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["gfx90a", "gfx942"])
+    assert choose_device("cuda").type == "cuda"
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["gfx942"])
+    with pytest.raises(NodeError, match=r"\(gfx90a\), only for gfx942; install a build of torch for ROCm"):
+        choose_device("cuda")
 
 
 @pytest.mark.parametrize(
