@@ -63,6 +63,19 @@ def listed(text: str, header: str, columns: int) -> str:
     return "\n".join(below)
 
 
+def listed_of_each(text: str, header: str, columns: int, clusters: Collection[str]) -> str:
+    """Return what squeue listed of several clusters: each has a line with its name above its header.
+
+    Raises SlurmError where one is missing: squeue goes on without a cluster that does not answer, with exit code 0.
+    """
+    _, *parts = re.split(r"^CLUSTER: (\S+)\s*$", text, flags=re.MULTILINE)
+    found = dict(zip(parts[::2], parts[1::2], strict=True))
+    missing = sorted(set(clusters) - found.keys())
+    if missing:
+        raise SlurmError(f"it printed nothing of cluster {', '.join(missing)}")
+    return "\n".join(listed(found[name], header, columns) for name in clusters)
+
+
 def parse_squeue(text: str, tags: Collection[str], seen: datetime) -> Tasks:
     """Read the answer of squeue -O SQUEUE_FIELDS; rows of other names and rows it cannot read are passed over."""
     found: Tasks = {tag: {} for tag in tags}

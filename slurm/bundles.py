@@ -17,7 +17,8 @@ def bundle(seconds: Mapping[str, float], *, target_s: float, limit_s: float, wor
 
     seconds: by run id, what each is expected to take with a device to itself.
     Workers on one GPU share its time, so a job's length is the sum of its runs. A job never has more runs than it has
-    workers if they fill more than LIMIT_SHARE of the limit; what the limit ends goes on from its checkpoint.
+    workers if they fill more than LIMIT_SHARE of the limit (infinity where the site alone knows it); what the limit
+    ends goes on from its checkpoint.
     """
     jobs: list[list[str]] = []
     filled = 0.0
@@ -36,7 +37,7 @@ def bundle_within(
 ) -> list[list[str]]:
     """Bundle into at most `most` jobs, with longer ones where need be; the runs beyond that are left out."""
     jobs = bundle(seconds, target_s=target_s, limit_s=limit_s, workers=workers)
-    while most is not None and len(jobs) > most and target_s < limit_s:
+    while most is not None and len(jobs) > max(1, most) and target_s < limit_s:
         target_s = max(60.0, 2 * target_s)
         jobs = bundle(seconds, target_s=target_s, limit_s=limit_s, workers=workers)
     return jobs if most is None else jobs[:most]

@@ -9,6 +9,7 @@ import signal
 from typing import NamedTuple
 
 from slurm.jobs import TaskRow
+from slurm.preamble import read_failure
 from trainer.records.attempt import Cause, ExitCode
 from trainer.records.gpu_errors import BROKEN, FULL
 
@@ -52,6 +53,7 @@ BEFORE_PYTHON = re.compile(
     r"|(?:bash|sh|env|conda|srun|module): .*(?:not found|No such file or directory|Permission denied)$"
     r"|^(?:Conda\w*Error|EnvironmentNameNotFound|CommandNotFoundError)\b"
     r"|Lmod has detected the following error|Unable to locate a modulefile|ModuleCmd_Load"
+    r"|^FATAL: |error: pyxis: |srun: unrecognized option"
     r"|error while loading shared libraries|: can't open file '",
 )
 NO_MODULE = re.compile(r"No module named ")
@@ -117,17 +119,29 @@ def _failed(row: TaskRow, log_tail: str) -> Ending:
         return Ending(Cause.LAUNCH_FAILED, f"Slurm refused it: no node has what it asks for ({said}{reason})")
     if PROLOG.search(log_tail):
         return Ending(Cause.LAUNCH_FAILED, f"its node was not ready ({_line_with(PROLOG, log_tail)})")
+    killer = _killer(row, code, number)
+    in_setup = None if killer else _in_setup(log_tail, said)
+    if in_setup:
+        return Ending(Cause.LAUNCH_FAILED, in_setup)
     if code == ExitCode.INTERRUPTED:
         return Ending(None, f"stopped in good order, to go on from its checkpoint another time ({said})")
     if code == ExitCode.STOOD_BACK:
         return Ending(None, f"stood back: another process had its runs ({said})")
-    killer = _killer(row, code, number)
     if killer:
         return _killed(killer, said, log_tail)
     for gpu, cause in ((FULL, Cause.CUDA_OOM), (BROKEN, Cause.GPU_FAULT)):
         if gpu.search(log_tail):
             return Ending(cause, _line_with(gpu, log_tail))
     return _exited(code, said, log_tail)
+
+
+def _in_setup(log_tail: str, said: str) -> str | None:
+    """Say which line before the task ended the job, and with what words; None if the task began."""
+    found = read_failure(log_tail)
+    if found is None:
+        return None
+    how = said if found.code is None else f"exit code {found.code}"
+    return f"failed before training began, at '{found.line}' ({how})" + (f": {found.output}" if found.output else "")
 
 
 def _memory(row: TaskRow, log_tail: str) -> str | None:
@@ -293,8 +307,13 @@ _WAITING_STATES = {
 }
 
 
-def waiting(row: TaskRow) -> str:
-    """Say why a task waits, whether that can end by itself, and if not what to do."""
+def waiting(row: TaskRow, clusters: str | None = None) -> str:
+    """Say why a task waits, whether that can end by itself, and if not what to do; clusters: the one it was sent to."""
+    words = _waiting(row)
+    return words if clusters is None else re.sub(r"'(scontrol|scancel|sinfo) ", rf"'\1 -M {clusters} ", words)
+
+
+def _waiting(row: TaskRow) -> str:
     if row.state in _WAITING_STATES:
         return f"{_WAITING_STATES[row.state].format(job=row.job)} (Slurm: {row.state})"
     reason = row.reason or ""

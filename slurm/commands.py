@@ -6,7 +6,7 @@ What Slurm's own words mean is decided here, once: elsewhere the kind of error d
 import os
 import re
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from slurm.timeouts import CALL_S, SBATCH_S
 
@@ -45,6 +45,10 @@ class NoSuchJob(SlurmError):
     """Slurm has no job of that number, or none that may be seen."""
 
 
+class NoSuchCluster(SlurmError):
+    """Accounting knows no cluster of that name, or cannot be asked for it."""
+
+
 class Refused(SlurmError):
     """Slurm clearly did not take the array."""
 
@@ -53,7 +57,7 @@ class Unclear(SlurmError):
     """Slurm gave no clear answer: the array may have been taken."""
 
 
-def options_in(environment: Mapping[str, str]) -> list[str]:
+def options_in(environment: Iterable[str]) -> list[str]:
     """Name the variables by which a shell would change what Slurm's commands do, or what a job inherits."""
     return sorted(name for name in environment if name.startswith(_OPTIONS) and name not in _NAMES_THE_CLUSTER)
 
@@ -62,6 +66,11 @@ def without_options(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment in which Slurm's commands do what their command line says."""
     left_out = options_in(environment)
     return {name: value for name, value in environment.items() if name not in left_out}
+
+
+def on(clusters: str | None) -> list[str]:
+    """The option of every command of Slurm's that has it speak to another cluster; none for the one it speaks to."""
+    return [] if clusters is None else [f"--clusters={clusters}"]
 
 
 def call(command: Sequence[str], *, timeout_s: float = CALL_S) -> str:
@@ -107,4 +116,6 @@ def _kind(said: str) -> type[SlurmError]:
         return NotConfigured
     if "Invalid job id specified" in said:
         return NoSuchJob
+    if "known by database" in said or "invalid entry for --cluster" in said:
+        return NoSuchCluster
     return AccountingDisabled if "accounting storage is disabled" in said else SlurmError

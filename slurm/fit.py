@@ -34,28 +34,40 @@ def problems(pool: Pool, limits: ClusterLimits, *, workers: int = 1, gpus: int =
     once its nodes are in service (`delays` says).
 
     workers: runs that share a job, which asks for as many times the pool's CPUs and memory. gpus: what a run has, also
-    times its CPUs and memory. Of several partitions ("gpu,long") all must exist and one must fit.
+    times its CPUs and memory. Of several partitions ("gpu,long") all must exist and one must fit. Where it is not known
+    which partition the jobs get (`unchecked` says), nothing is found wrong.
     """
     share = Share(workers, gpus)
+    limits = limits.of(pool.clusters)
     pool = pool.model_copy(update={"gres": several_gpus(pool.gres, gpus)})
-    names = [name for name in pool.partition.split(",") if name]
+    names = limits.names(pool.partition)
     absent = [
         f"partition '{name}' does not exist{_nearest(name, limits.partitions)}"
         for name in names
         if name not in limits.partitions
     ]
-    if absent or not names:
-        return absent or [f"partition '{pool.partition}' names nothing{_nearest('', limits.partitions)}"]
+    if absent:
+        return absent
+    if not names and pool.partition is not None:
+        return [f"partition '{pool.partition}' names nothing{_nearest('', limits.partitions)}"]
     found = [list(_misfits(pool, limits.partitions[name], share)) for name in names]
-    return [] if [] in found else min(found, key=len)
+    return [] if [] in found else min(found, key=len, default=[])
+
+
+def unchecked(pool: Pool, limits: ClusterLimits) -> str | None:
+    """Say why only sbatch can tell whether the cluster takes a pool's jobs; None where `problems` can."""
+    if pool.partition is not None or limits.of(pool.clusters).default_partition is not None:
+        return None
+    return "it names no partition, and the cluster has no default one: whether its jobs fit is not known"
 
 
 def delays(pool: Pool, limits: ClusterLimits, *, workers: int = 1, gpus: int = 1) -> list[str]:
     """Say what keeps a pool that fits from starting jobs now: a partition or nodes out of service."""
     share = Share(workers, gpus)
+    limits = limits.of(pool.clusters)
     pool = pool.model_copy(update={"gres": several_gpus(pool.gres, gpus)})
     found: list[list[str]] = []
-    for name in filter(None, pool.partition.split(",")):
+    for name in limits.names(pool.partition):
         partition = limits.partitions.get(name)
         fitting = [group for group in partition.groups if _fits(pool, group, share)] if partition else []
         if partition is None or not fitting:
@@ -76,11 +88,10 @@ def _misfits(pool: Pool, partition: PartitionLimits, share: Share) -> Iterator[s
     if not partition.groups:
         yield f"{where} has no nodes; use another 'partition'"
         return
-    if partition.time_limit_min is not None and pool.time_limit_min > partition.time_limit_min:
-        yield (
-            f"time_limit_min is {pool.time_limit_min}, {where} allows {partition.time_limit_min}: its jobs would wait "
-            f"for ever; set 'time_limit_min: {partition.time_limit_min}'"
-        )
+    asked, allowed = pool.time_limit_min, partition.time_limit_min
+    if asked is not None and allowed is not None and asked > allowed:
+        words = f"time_limit_min is {asked}, {where} allows {allowed}: its jobs would wait for ever"
+        yield f"{words}; set 'time_limit_min: {allowed}'"
     single = [
         *_wrong_gres(pool.gres, partition, share),
         *_wrong_constraint(pool.constraint, partition),

@@ -3,7 +3,7 @@
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from trainer.records.attempt import Cause
 from trainer.records.base import Record, Versioned
@@ -12,18 +12,35 @@ from trainer.records.process import Process
 WITHDRAWN = "withdrawn.json"  # beside an array's bundle: it was given up, its runs went into another
 
 
-class Resources(Record):
-    """What each job of an array asks for, in Slurm's words. sbatch: further options, by their long names."""
+class ContainerRecord(Record):
+    """What an array's tasks run in. mounts: "/folder:/inside" or "/folder:/inside:ro"; gpu: whether they use one."""
 
-    partition: str
+    image: str
+    runtime: str
+    python: str
+    mounts: list[str]
+    gpu: bool
+
+
+class Resources(Record):
+    """What each job of an array asks for, in Slurm's words; None where the site decides.
+
+    sbatch: further options, by their long names.
+    """
+
+    clusters: str | None = None
+    partition: str | None = None
     gres: str | None = None
     constraint: str | None = None
     account: str | None = None
     qos: str | None = None
     cpus: int = 1
     memory_gb: float | None = 8.0
-    time_limit_min: int = 60
+    time_limit_min: int | None = 60
+    export: Literal["all", "none"] | list[str] = "all"
+    modules: list[str] = []
     setup: list[str] = []
+    container: ContainerRecord | None = None
     exclude: list[str] = []
     sbatch: dict[str, str | int | bool] = {}
 

@@ -7,10 +7,10 @@ wait for ever. So the limits are asked before anything is submitted.
 import os
 import pwd
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from slurm.commands import SlurmError, call
+from slurm.commands import SlurmError, call, on
 from slurm.jobs import Resources
 from slurm.room import Cap, Room, read_room
 
@@ -72,7 +72,8 @@ class ClusterLimits(NamedTuple):
     """max_array_size: one more than the highest task index. room: how many more jobs Slurm takes of the user.
 
     enforced: what slurmctld refuses by accounting's word ("associations", "limits", "qos"). accounts: the user's
-    accounts and the qos of each; None when accounting does not answer.
+    accounts and the qos of each; None when accounting does not answer. default_partition: of jobs that name none; None
+    where the cluster has no such, and only the site's own rules can tell. others: what other clusters allow, by name.
     """
 
     max_array_size: int
@@ -82,13 +83,27 @@ class ClusterLimits(NamedTuple):
     enforced: frozenset[str] = frozenset()
     accounts: Mapping[str, frozenset[str]] | None = None
     room: Room = Room()
+    default_partition: str | None = None
+    others: Mapping[str, "ClusterLimits"] = {}
+
+    def of(self, clusters: str | None) -> "ClusterLimits":
+        """What the cluster of that name allows, None for this one."""
+        return self if clusters is None else self.others[clusters]
+
+    def names(self, partition: str | None) -> list[str]:
+        """The partitions that "gpu,long" names; for None the default one, if there is one."""
+        return [name for name in (partition or self.default_partition or "").split(",") if name]
 
     def caps(self, asked: Resources) -> list[Cap]:
         """What limits how many jobs the user may have that ask for this; the cluster's own limit is one."""
-        partition = self.partitions.get(asked.partition)
-        own = partition.qos if partition else None
-        of_names = self.room.caps(account=asked.account, qos=asked.qos, partition_qos=own, partition=asked.partition)
-        return [Cap("the cluster", self.max_jobs, 0), *of_names]
+        there = self.of(asked.clusters)
+        names = there.names(asked.partition)
+        own = {there.partitions[name].qos for name in names if name in there.partitions}
+        of_names = there.room.caps(account=asked.account, qos=asked.qos, partitions=names, partition_qos=own)
+        found = [Cap("the cluster", there.max_jobs, 0), *of_names]
+        if asked.clusters is None:
+            return found
+        return [cap._replace(whose=f"on {asked.clusters} {cap.whose}") for cap in found]
 
 
 class NodeShare(NamedTuple):
@@ -106,24 +121,38 @@ class Association(NamedTuple):
     qos: frozenset[str]
 
 
-def read_limits() -> ClusterLimits:
-    """Ask Slurm for its limits. Raises SlurmError if slurmctld does not answer; accounting may be silent."""
-    config = parse_config(call(["scontrol", "show", "config"]))
+def read_limits(others: Iterable[str] = ()) -> ClusterLimits:
+    """Ask Slurm for its limits, and for those of other clusters by their names.
+
+    Raises SlurmError if a slurmctld does not answer; accounting may be silent.
+    """
+    return _read_limits(None)._replace(others={name: _read_limits(name) for name in others})
+
+
+def _read_limits(clusters: str | None) -> ClusterLimits:
+    config = parse_config(call(["scontrol", *on(clusters), "show", "config"]))
     # -a: also partitions that are hidden; -e: nodes grouped only when all that is printed is equal, no "64000+".
-    rows = call(["sinfo", "-a", "-h", "-e", "-o", "%R|%a|%l|%D|%c|%m|%G|%f|%T"])
+    rows = call(["sinfo", *on(clusters), "-a", "-h", "-e", "-o", "%R|%a|%l|%D|%c|%m|%G|%f|%T"])
     everywhere_mb = _number(config, "MaxMemPerNode", 0) or None
-    caps = parse_caps(call(["scontrol", "-a", "-o", "show", "partition"]), everywhere_mb)
+    shown = call(["scontrol", *on(clusters), "-a", "-o", "show", "partition"])
     associations = _read_associations(config.get("ClusterName"))
     enforced = frozenset(config.get("AccountingStorageEnforce", "none").split(",")) - {"none"}
     return ClusterLimits(
         max_array_size=_number(config, "MaxArraySize", 1001),
         max_jobs=_number(config, "MaxJobCount", 10000),
         message_timeout_s=float(_number(config, "MessageTimeout", 10)),
-        partitions=parse_partitions(rows, caps),
+        partitions=parse_partitions(rows, parse_caps(shown, everywhere_mb)),
         enforced=enforced,
         accounts=None if associations is None else _by_account(associations),
-        room=read_room() if "limits" in enforced else Room(),
+        room=read_room(clusters, config.get("ClusterName")) if "limits" in enforced else Room(),
+        default_partition=parse_default(shown),
     )
+
+
+def read_nodes(partitions: Sequence[str], clusters: str | None) -> frozenset[str]:
+    """The names of the nodes in some partitions, of all where none is named. Raises SlurmError."""
+    among = ["-p", ",".join(partitions)] if partitions else ["-a"]
+    return frozenset(call(["sinfo", *on(clusters), "-h", "-N", *among, "-o", "%N"]).split())
 
 
 def parse_config(text: str) -> dict[str, str]:
@@ -183,6 +212,12 @@ def parse_caps(text: str, everywhere_mb: int | None = None) -> dict[str, NodeSha
                 qos if qos not in ("", "N/A") else None,
             )
     return caps
+
+
+def parse_default(text: str) -> str | None:
+    """Read in `scontrol -o show partition` which partition a job gets that names none."""
+    found = re.search(r"^PartitionName=(\S+)\s(?:.*\s)?Default=YES\b", text, re.MULTILINE)
+    return found[1] if found else None
 
 
 def parse_gres(text: str) -> dict[str, int]:

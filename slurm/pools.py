@@ -6,15 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from slurm.commands import options_in
+
 Device = Literal["cpu", "p100", "v100", "a100", "h100", "h200"]
 LEAST_GPU_GIB = {"p100": 12.0, "v100": 16.0, "a100": 40.0, "h100": 80.0, "h200": 140.0}  # of the sizes each comes in
 
 LOCAL = "local"
 Option = Annotated[str, Field(min_length=1)] | Annotated[int, Field(strict=True)] | bool
+Export = Literal["all", "none"] | list[str]
 # What the program itself asks for; a user's word would part it from what its records say.
 _OURS = {
     "array",
-    "clusters",
     "error",
     "job-name",
     "open-mode",
@@ -27,9 +29,11 @@ _OURS = {
 }
 _KEYS = {
     "account": "account",
+    "clusters": "clusters",
     "constraint": "constraint",
     "cpus-per-task": "cpus",
     "exclude": "exclude",
+    "export": "export",
     "gres": "gres",
     "mem": "memory_gb",
     "partition": "partition",
@@ -44,28 +48,59 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Container(Strict):
+    """What a pool's tasks run in. bind: what they see beside the sweep's own folders; python: the one inside."""
+
+    image: str
+    runtime: Literal["apptainer", "pyxis"] = "apptainer"
+    bind: list[str] = []
+    python: str = "python3"
+
+    @field_validator("image", "python")
+    @classmethod
+    def _is_one_word(cls, name: str, info: ValidationInfo) -> str:
+        if not re.fullmatch(r"[^-\s]\S*", name):
+            example = "/path/to/image.sif" if info.field_name == "image" else "/opt/python/bin/python3"
+            raise ValueError(f"give a name or a path without spaces, such as '{example}'")
+        return name
+
+    @field_validator("bind")
+    @classmethod
+    def _are_folders(cls, bind: list[str]) -> list[str]:
+        for folder in bind:
+            if not re.fullmatch(r"/[^:,\s]*(:/[^:,\s]*(:r[ow])?)?", folder):
+                raise ValueError(f"'{folder}' is no '/folder', '/folder:/inside' or '/folder:/inside:ro'")
+        return [folder if ":" in folder else f"{folder}:{folder}" for folder in bind]
+
+
 class Pool(Strict):
     """One kind of hardware, in Slurm's words. device names the hardware for the cost estimate.
 
     cpus and memory_gb are what one run needs; a job that packs several on its GPU asks for as many times that, and so
     does one that gives a run several GPUs.
     gpu_memory_gb tells which pool is larger when a run outgrows its GPU. mps: several runs on a GPU compute at a time
-    through NVIDIA's multi-process service; before Volta it would put them all into one address space. memory_gb: None
-    where the site gives memory by itself. sbatch: further options by their long names, given to sbatch as they are.
+    through NVIDIA's multi-process service; before Volta it would put them all into one address space. partition,
+    memory_gb, time_limit_min: None where the site gives it by itself. export: which of the submitter's variables a job
+    gets, beside what a login on its node gives. clusters: None for the one that Slurm's commands speak to. sbatch:
+    further options by their long names, given to sbatch as they are.
     """
 
     device: Device
-    partition: str
+    clusters: str | None = None
+    partition: Annotated[str, Field(min_length=1)] | None = None
     gres: str | None = None
     constraint: str | None = None
     account: str | None = None
     qos: str | None = None
     cpus: Annotated[int, Field(strict=True, ge=1)] = 1
     memory_gb: Annotated[float, Field(strict=True, gt=0)] | None = 8.0
-    time_limit_min: Annotated[int, Field(strict=True, ge=1)] = 60
+    time_limit_min: Annotated[int, Field(strict=True, ge=1)] | None = 60
     gpu_memory_gb: Annotated[float, Field(strict=True, gt=0)] | None = None
     mps: Annotated[bool, Field(strict=True)] = False
+    export: Export = "all"
+    modules: list[str] = []
     setup: list[str] = []
+    container: Container | None = None
     exclude: list[str] = []
     sbatch: dict[str, Option] = {}
 
@@ -92,6 +127,37 @@ class Pool(Strict):
             if isinstance(value, str) and not value.isprintable():
                 raise ValueError(f"'{name}' must be one line")
         return {name: value for name, value in options.items() if value is not False}
+
+    @field_validator("clusters")
+    @classmethod
+    def _names_one_cluster(cls, name: str | None) -> str | None:
+        if name is not None and (name == "all" or not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name)):
+            raise ValueError("give the name of one cluster; each has pools of its own")
+        return name and name.lower()  # as accounting keeps them
+
+    @field_validator("modules")
+    @classmethod
+    def _names_modules(cls, modules: list[str]) -> list[str]:
+        for name in modules:
+            if not re.fullmatch(r"\w\S*", name):
+                raise ValueError(f"'{name}' is no module's name, such as 'cuda/12.1'")
+        return modules
+
+    @field_validator("export", mode="before")
+    @classmethod
+    def _names_variables(cls, export: object) -> object:
+        if export in ("all", "none"):
+            return export
+        if not isinstance(export, list) or not export:
+            raise ValueError("give 'all', 'none' or a list of variables' names")
+        for name in map(str, export):
+            if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+                raise ValueError(f"'{name}' is no variable's name; a line of 'setup' sets one: 'export NAME=value'")
+            if name in ("ALL", "NONE", "NIL"):
+                raise ValueError(f"'{name}' is not for a list; write 'export: all' or 'export: none'")
+            if options_in([name]):
+                raise ValueError(f"'{name}' is Slurm's, and no job gets the submitter's; leave it out")
+        return export
 
     @field_validator("mps")
     @classmethod

@@ -20,11 +20,13 @@ from slurm.answers import (
     WAITING,
     Tasks,
     listed,
+    listed_of_each,
     parse_sacct,
     parse_squeue,
 )
-from slurm.commands import AccountingDisabled, NoAnswer, SlurmError, call
+from slurm.commands import AccountingDisabled, NoAnswer, SlurmError, call, on
 from slurm.jobs import Answer, ArrayRecord, Snapshot, TaskRow
+from slurm.origin import cluster_name
 from slurm.timeouts import STEPS_LAG_S
 from trainer.records.base import now
 
@@ -59,8 +61,12 @@ def _ask_squeue(arrays: Sequence[ArrayRecord], known: Snapshot, moment: datetime
     fields = SQUEUE_FIELDS.format(name=max(len(tag) for tag in tags) + 1)
     chosen = [f"--name={names}"] if len(names) <= LONGEST_LIST else []
     try:
-        answer = call(["squeue", "-a", "-r", "-t", "all", *chosen, "-O", fields])
-        text = listed(answer, SQUEUE_HEADER, SQUEUE_COLUMNS)
+        clusters = _clusters(arrays)
+        answer = call(["squeue", *on(clusters), "-a", "-r", "-t", "all", *chosen, "-O", fields])
+        if clusters is None:
+            text = listed(answer, SQUEUE_HEADER, SQUEUE_COLUMNS)
+        else:
+            text = listed_of_each(answer, SQUEUE_HEADER, SQUEUE_COLUMNS, clusters.split(","))
     except SlurmError as error:
         return known.model_copy(update={"squeue": _failed(known.squeue, "squeue", error, moment)})
     found = parse_squeue(text, tags, moment)
@@ -78,7 +84,8 @@ def _ask_squeue(arrays: Sequence[ArrayRecord], known: Snapshot, moment: datetime
 def _ask_sacct(arrays: Sequence[ArrayRecord], known: Snapshot, moment: datetime, since: datetime) -> Snapshot:
     tags = [array.tag for array in arrays]
     try:
-        answer = call(["sacct", "-a", "-P", f"--format={SACCT_FIELDS}", *_chosen(arrays, known, moment, since)])
+        among = [*on(_clusters(arrays)), *_chosen(arrays, known, moment, since)]
+        answer = call(["sacct", "-a", "-P", f"--format={SACCT_FIELDS}", *among])
         text = listed(answer, SACCT_HEADER, SACCT_COLUMNS)
     except AccountingDisabled:
         return known.model_copy(update={"sacct": Answer(asked=moment, disabled=True)})
@@ -102,6 +109,17 @@ def _ask_sacct(arrays: Sequence[ArrayRecord], known: Snapshot, moment: datetime,
         tasks[array.tag] = merged
     sacct = Answer(answered=moment, asked=moment)
     return known.model_copy(update={"sacct": sacct, "tasks": _without_empty(tasks)})
+
+
+def _clusters(arrays: Sequence[ArrayRecord]) -> str | None:
+    """Name the clusters that hold arrays; None for the one that Slurm's commands speak to. Raises SlurmError."""
+    named = {array.resources.clusters for array in arrays}
+    if named == {None}:
+        return None
+    here = cluster_name() if None in named else None
+    if None in named and here is None:
+        raise SlurmError("scontrol does not name this cluster, so it cannot be asked beside another")
+    return ",".join(sorted({name or here or "" for name in named}))
 
 
 def _chosen(arrays: Sequence[ArrayRecord], known: Snapshot, moment: datetime, since: datetime) -> list[str]:

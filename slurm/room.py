@@ -7,10 +7,10 @@ asked for the limits of those. A task of an array counts as a job, also while it
 import os
 import pwd
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from slurm.commands import SlurmError, call
+from slurm.commands import SlurmError, call, on
 
 _DEFAULT_QOS = "normal"  # where accounting names none
 
@@ -67,22 +67,32 @@ class Room(NamedTuple):
     qos: Mapping[str, Qos] = {}
     qos_of: Mapping[str, str] = {}
 
-    def caps(self, *, account: str | None, qos: str | None, partition_qos: str | None, partition: str) -> list[Cap]:
-        """The limits that hold for jobs under these names; None stands for the user's default."""
+    def caps(
+        self,
+        *,
+        account: str | None,
+        qos: str | None,
+        partitions: Collection[str] = (),
+        partition_qos: Collection[str | None] = (),
+    ) -> list[Cap]:
+        """The limits that hold for jobs under these names; None stands for the user's default.
+
+        partition_qos: the QOS that the partitions have of their own.
+        """
         own = [found for found in self.associations if found.user is not None]
         account = account or next((found.account for found in own if found.default), None)
         if account is None:
             return []
-        names = dict.fromkeys((qos or self.qos_of.get(account) or _DEFAULT_QOS, partition_qos or ""))
+        names = dict.fromkeys((qos or self.qos_of.get(account) or _DEFAULT_QOS, *filter(None, partition_qos)))
         return [
-            *self._of_account(account, partition),
+            *self._of_account(account, partitions),
             *(cap for name in names if name in self.qos for cap in _of_qos(name, self.qos[name], account)),
         ]
 
-    def _of_account(self, account: str, partition: str) -> Iterator[Cap]:
+    def _of_account(self, account: str, partitions: Collection[str]) -> Iterator[Cap]:
         by_account = {found.account: found for found in self.associations if found.user is None}
         for found in self.associations:
-            if found.user is not None and found.account == account and found.partition in (None, partition):
+            if found.user is not None and found.account == account and found.partition in (None, *partitions):
                 for most in filter(None, (found.most, found.together)):
                     yield Cap(f"account '{account}' for you", most, found.used)
         above: str | None = account
@@ -95,14 +105,18 @@ class Room(NamedTuple):
             above = record.parent
 
 
-def read_room() -> Room:
-    """Ask Slurm. Where it does not answer there is no limit to be known of, and Slurm's own refusal is the limit."""
+def read_room(clusters: str | None = None, name: str | None = None) -> Room:
+    """Ask Slurm. Where it does not answer there is no limit to be known of, and Slurm's own refusal is the limit.
+
+    clusters: another one than Slurm's commands speak to; name: of the one that is asked, where it is known.
+    """
     uid = os.getuid()
     try:
         user = pwd.getpwuid(uid).pw_name
-        shown = call(["scontrol", "-o", "show", "assoc_mgr", f"users={user}", "flags=assoc,qos"])
+        shown = call(["scontrol", *on(clusters), "-o", "show", "assoc_mgr", f"users={user}", "flags=assoc,qos"])
         limits = call(["sacctmgr", "-nP", "show", "qos", "format=name,maxsubmitpu,maxsubmitpa,grpsubmit"])
-        defaults = call(["sacctmgr", "-nP", "show", "assoc", "where", f"user={user}", "format=account,defaultqos"])
+        where = [f"user={user}", *([f"cluster={name}"] if name else [])]
+        defaults = call(["sacctmgr", "-nP", "show", "assoc", "where", *where, "format=account,defaultqos"])
     except (KeyError, SlurmError):
         return Room()
     qos_of = dict(line.split("|")[:2] for line in defaults.splitlines() if line.count("|"))

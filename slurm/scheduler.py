@@ -108,14 +108,15 @@ class Slurm:
         ]
 
     def cancel(self, jobs: Sequence[Job]) -> int:
-        tasks: dict[tuple[str, str], dict[int, Job]] = {}
+        tasks: dict[tuple[str, str, str | None], dict[int, Job]] = {}
         for job in jobs:
             if job.id is not None and job.name is not None:
                 array, _, number = job.id.partition("_")
-                tasks.setdefault((job.name, array), {})[int(number)] = job
-        for (name, array), chosen in tasks.items():
+                clusters = job.resources.clusters if job.resources else None
+                tasks.setdefault((job.name, array, clusters), {})[int(number)] = job
+        for (name, array, clusters), chosen in tasks.items():
             whole = all(len(chosen) == job.siblings for job in chosen.values())
-            cancel(name, [array] if whole else [f"{array}_{number}" for number in sorted(chosen)])
+            cancel(name, [array] if whole else [f"{array}_{number}" for number in sorted(chosen)], clusters)
         return sum(map(len, tasks.values()))
 
     def wait(self, look: Look, report: Report) -> bool:

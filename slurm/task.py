@@ -165,10 +165,13 @@ def main(arguments: Sequence[str]) -> int:
     if (bundle_file.parent / WITHDRAWN).exists():
         print("this array was given up before it began; its runs are in another", flush=True)
         return ExitCode.DONE.value
-    index = int(os.environ.get("SLURM_ARRAY_TASK_ID", "0"))
+    index = os.environ.get("SLURM_ARRAY_TASK_ID", "0" if len(bundle.tasks) == 1 else None)
+    if index is None:
+        print("slurm.task: SLURM_ARRAY_TASK_ID is not set, which says what there is to do here", flush=True)
+        return ExitCode.USAGE.value
     if restarts():
         print(f"started anew by Slurm, {restarts()} times now", flush=True)
-    return Task(bundle_file, bundle, index).run()
+    return Task(bundle_file, bundle, int(index)).run()
 
 
 if __name__ == "__main__":

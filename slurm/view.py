@@ -28,7 +28,7 @@ def view(array: ArrayRecord, index: int, snapshot: Snapshot, log_tail: Callable[
         return _told(shown, ending(row, log_tail(row)))._replace(problem=problem)
     if not _vanished(array, index, row, snapshot):
         waits = row.state in WAITING
-        message = waiting(row) if waits else None
+        message = waiting(row, array.resources.clusters) if waits else None
         return shown._replace(phase=Phase.WAITING if waits else Phase.RUNNING, message=message, problem=squeue.problem)
     started = row.started is not None and row.state not in NOT_STARTED
     told = from_log(log_tail(row)) if started else None

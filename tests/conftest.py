@@ -13,6 +13,10 @@ from typing import Any
 
 import pytest
 
+from slurm.origin import cluster_name
+from sweep.cli.look import status_entry
+from sweep.config.load import load_sweep
+from sweep.status.look import survey
 from trainer.data.prepare import prepare
 from trainer.data.synthesize import synthesize
 
@@ -78,6 +82,18 @@ class Command:
     def json(self, *arguments: object, expect: int = 0) -> Any:
         """Run a command with --json and give its document."""
         return json.loads(self(*arguments, "--json", expect=expect).stdout)
+
+    def runs(self, file: Path) -> list[dict[str, Any]]:
+        """What `sweep status FILE --json` says of the runs, without starting a Python for each look."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.chdir(self.folder)
+            for name in os.environ.keys() - self.environment.keys():
+                patch.delenv(name)
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            cluster_name.cache_clear()
+            runs = [status_entry(found) for found in survey(load_sweep(file))]
+        return list(json.loads(json.dumps(runs, default=str)))
 
     def end(self) -> None:
         """End what is left."""

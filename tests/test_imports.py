@@ -39,9 +39,10 @@ FLOORS = {
         {"__main__"},
     ),
     "slurm": (
-        {"timeouts"},
-        {"jobs", "commands", "pools", "bundles", "cores", "machine", "mps", "probe", "workers", "interrupts"},
-        {"origin"},
+        {"timeouts", "preamble"},
+        {"commands"},
+        {"jobs", "pools", "bundles", "cores", "machine", "mps", "probe", "workers", "interrupts"},
+        {"origin", "container", "room"},
         {"acceptance", "answers", "causes", "limits", "executor"},
         {"queue", "submission", "fit", "local", "task"},
         {"view"},

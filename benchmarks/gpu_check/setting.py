@@ -56,7 +56,7 @@ class Setting:
     @property
     def epochs(self) -> int:
         """Epochs of a whole run, long enough for its steps to be recorded."""
-        return 6 if self.rehearsal else 12
+        return 3 if self.rehearsal else 12
 
     def data(self) -> Path:
         """The folder of the smaller set, named as in `benchmarks.launch`."""

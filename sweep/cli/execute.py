@@ -11,6 +11,8 @@ from sweep.config.schema import Sweep
 from sweep.errors import MachineError
 from sweep.plan.rows import PlanRow, make_plan
 from sweep.plan.timings import learn
+from sweep.status.bad_nodes import bad_nodes
+from sweep.status.folder import SweepFolder
 from sweep.status.look import Look, look, unconfirmed
 from sweep.status.state import RunStatus, State
 from sweep.submit.remedies import Change
@@ -33,13 +35,14 @@ class Chosen(NamedTuple):
 
 
 class Call(NamedTuple):
-    """How the user wants it done."""
+    """How the user wants it done. mended: the nodes where jobs died are used again."""
 
     file: Path
     wait: bool
     yes: bool
     dry_run: bool
     show_script: bool = False
+    mended: bool = False
 
 
 class Words(NamedTuple):
@@ -87,7 +90,8 @@ def execute(sweep: Sweep, target: Target, choose: Choose, call: Call) -> NoRetur
             chosen = chosen._replace(rows=[row for row in rows if left.get(row.id) is row.status.state])
         else:
             chosen = choose(rows, seen)
-        planned = target.plan(chosen.rows, chosen.changes)
+        bad = [] if call.mended else bad_nodes(SweepFolder(sweep.folder), seen)
+        planned = target.plan(chosen.rows, chosen.changes, bad)
         going = [row for row in chosen.rows if row.id not in planned.left_out]
         try:
             _submit(sweep, planned, Chosen(going, chosen.changes), seen, call)

@@ -70,6 +70,8 @@ def status(
     """Show how every run stands, and what failed and why."""
     from sweep.cli.execute import verdict
     from sweep.cli.tables import queue_problems
+    from sweep.status.bad_nodes import bad_nodes
+    from sweep.status.folder import SweepFolder
 
     sweep = load_sweep(file, output=output, data=data)
     seen = look(sweep)
@@ -77,10 +79,12 @@ def status(
     shown = [found for found in statuses if found.state is State.FAILED] if failed else statuses
     for line in [*queue_problems(seen.queue, statuses), *(note for each in seen.executors for note in each.notes)]:
         err.print(line, style="yellow", highlight=False, soft_wrap=True)
+    bad = bad_nodes(SweepFolder(sweep.folder), seen) if sweep.cluster else []
     if json_:
         print_json(
             sweep=sweep.name,
             counts=counts(statuses),
+            bad_nodes=[node._asdict() for node in bad],
             slurm=seen.queue.model_dump(mode="json", include={"squeue", "sacct"}),
             runs=[status_entry(found) for found in shown],
         )
@@ -91,6 +95,13 @@ def status(
             print(plain_line(found))
     else:
         _draw_status(planned(sweep, seen), file, shown, only_failed=failed, every=all_)
+        for node in bad:
+            out.print(
+                f"kept away from {node.words}; 'sweep retry {file} --forget-nodes' once it is mended",
+                style="yellow",
+                highlight=False,
+                soft_wrap=True,
+            )
     if exit_code:
         raise typer.Exit(verdict(statuses))
 

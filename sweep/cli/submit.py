@@ -71,6 +71,9 @@ def retry(
     failed: Annotated[
         bool, typer.Option("--failed", help="also runs that raised an exception, and would again unless it is mended")
     ] = False,
+    forget_nodes: Annotated[
+        bool, typer.Option("--forget-nodes", help="the nodes where jobs died are mended: use them again")
+    ] = False,
     workers: Workers = None,
     wait: Wait = None,
     yes: Yes = False,
@@ -79,6 +82,8 @@ def retry(
 ) -> None:
     """Try failed and interrupted runs again, or the named ones, each with what its cause calls for."""
     from sweep.cli.execute import Call, Chosen, execute
+    from sweep.status.bad_nodes import forget
+    from sweep.status.folder import SweepFolder
     from sweep.submit.remedies import choose as choose_remedies
     from sweep.submit.start import companions
     from sweep.submit.target import target
@@ -89,9 +94,14 @@ def retry(
     sweep = load_sweep(file, output=output, data=data, cluster=cluster)
     goal = target(sweep, local=local, workers=workers)
     waits = goal.waits if wait is None else wait
+    if forget_nodes and not dry_run:
+        forget(SweepFolder(sweep.folder))
 
     def choose(rows: Sequence[PlanRow], seen: Look) -> Chosen:
-        remedies = choose_remedies(rows, run_ids, every=failed, ground=goal.ground(seen))
+        ground = goal.ground(seen)
+        if ground is not None:
+            ground = ground._replace(mended=forget_nodes)
+        remedies = choose_remedies(rows, run_ids, every=failed, ground=ground)
         _say_remedies(remedies)
         chosen = [remedy for remedy in remedies if remedy.again]
         if not chosen:
@@ -105,7 +115,7 @@ def retry(
             err.print(f"share a job that is ended, and are submitted again: {names}", highlight=False, soft_wrap=True)
         return Chosen([*again, *beside], {remedy.row.id: remedy.change for remedy in chosen})
 
-    execute(sweep, goal, choose, Call(file, waits, yes, dry_run, show_script))
+    execute(sweep, goal, choose, Call(file, waits, yes, dry_run, show_script, mended=forget_nodes))
 
 
 def cancel(

@@ -230,10 +230,14 @@ def array_line(array: ArrayRecord) -> str:
     """What an array asks for, in a line."""
     wanted = array.resources
     runs = sum(map(len, array.tasks))
-    where = ", ".join(filter(None, (f"partition {wanted.partition}", wanted.gres, wanted.constraint)))
+    partition = f"partition {wanted.partition}" if wanted.partition else "the default partition"
+    cluster = f"cluster {wanted.clusters}" if wanted.clusters else None
+    inside = f"in {wanted.container.image}" if wanted.container else None
+    where = ", ".join(filter(None, (cluster, partition, wanted.gres, wanted.constraint, inside)))
     memory = "" if wanted.memory_gb is None else f"{wanted.memory_gb:g} GB, "
     given = "".join(f", --{name}={value}" for name, value in wanted.sbatch.items()).replace("=True", "")
-    needs = f"{wanted.cpus} CPUs, {memory}{wanted.time_limit_min} min{given}"
+    time = "the site's time limit" if wanted.time_limit_min is None else f"{wanted.time_limit_min} min"
+    needs = f"{wanted.cpus} CPUs, {memory}{time}{given}"
     without = f", not on {', '.join(wanted.exclude)}" if wanted.exclude else ""
     return f"{array.pool}: {runs} runs in {len(array.tasks)} jobs; {where}; {needs}{without}"
 

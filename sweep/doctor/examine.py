@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from slurm.commands import SlurmError, call
-from slurm.fit import delays, problems
+from slurm.commands import NoSuchCluster, SlurmError, call
+from slurm.fit import delays, problems, unchecked
 from slurm.limits import ClusterLimits, read_limits
 from slurm.machine import default_workers
 from slurm.pools import Pool
@@ -21,8 +21,11 @@ from slurm.submission import resources
 from sweep.config.schema import Sweep, sharing
 from sweep.doctor.check import CAPABILITY, Check, Verdict, kernels, listed
 from sweep.doctor.nodes import look_here, marked, probe_pools
+from sweep.errors import MachineError
 from sweep.plan.memory import needs
+from sweep.status.bad_nodes import bad_nodes
 from sweep.status.folder import SweepFolder
+from sweep.status.look import look
 from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError, open_dataset
 from trainer.models.catalog import ARCHITECTURES
@@ -57,6 +60,7 @@ def examine(sweep: Sweep, pools: Mapping[str, Pool], *, probe: bool) -> Iterator
         yield from _disk(sweep, asked)
         if cluster.on_slurm:
             yield from _gpu_memory(sweep)
+            yield from _bad_nodes(sweep)
         seen: dict[str, Findings] = {}
         if probe and cluster.usable and not writable:
             yield Check("nodes", Verdict.SKIPPED, "there is no output folder for them to look at")
@@ -89,7 +93,10 @@ class _Cluster:
             yield Check("commands", Verdict.OK, f"{', '.join(COMMANDS)} are on PATH")
         began = time.monotonic()
         try:
-            self.limits = read_limits()
+            self.limits = read_limits(sorted({pool.clusters for pool in self.used.values() if pool.clusters}))
+        except NoSuchCluster as error:
+            where = self.sweep.cluster.file if self.sweep.cluster else self.sweep.file
+            yield Check("clusters", Verdict.PROBLEM, str(error), f"edit 'clusters' of the pool in {where}")
         except SlurmError as error:
             remedy = "look at 'scontrol ping', and ask the administrators if it is DOWN"
             yield Check("slurmctld", Verdict.PROBLEM, f"Slurm does not tell its limits: {error}", remedy)
@@ -111,16 +118,33 @@ class _Cluster:
             yield Check(f"pool {name}", Verdict.PROBLEM, words, f"edit pool '{name}' in {where}")
         if not found:
             self.usable[name] = pool
-            asked = [f"partition '{pool.partition}'", pool.gres, pool.constraint, f"{pool.time_limit_min:,} min"]
+            partition = f"partition '{pool.partition}'" if pool.partition else "the default partition"
+            time_limit = f"{pool.time_limit_min:,} min" if pool.time_limit_min else "the site's time limit"
+            asked = [partition, pool.gres, pool.constraint, time_limit]
             for words in delays(pool, limits, **shares):
                 yield Check(f"pool {name}", Verdict.WARNING, words, "its jobs wait until then; ask the administrators")
-            yield Check(f"pool {name}", Verdict.OK, f"the cluster has it: {', '.join(filter(None, asked))}")
-        yield from _account(name, pool, limits, where)
+            doubt = unchecked(pool, limits)
+            if doubt:
+                yield Check(f"pool {name}", Verdict.WARNING, doubt, f"name a 'partition' in pool '{name}' in {where}")
+            else:
+                yield Check(f"pool {name}", Verdict.OK, f"the cluster has it: {', '.join(filter(None, asked))}")
+        yield from _account(name, pool, limits.of(pool.clusters), where)
         runs = sum(placed.pool == name for placed in self.sweep.runs)
         for cap in limits.caps(resources(pool, **shares)):
             if cap.left < runs:
                 words = f"{cap.words}; 'sweep submit --wait' sends what it takes, as room comes"
                 yield Check(f"pool {name}", Verdict.OK, words)
+
+
+def _bad_nodes(sweep: Sweep) -> Iterator[Check]:
+    try:
+        found = bad_nodes(SweepFolder(sweep.folder), look(sweep))
+    except MachineError as error:
+        yield Check("nodes", Verdict.WARNING, f"what became of earlier jobs cannot be told: {error}")
+        return
+    for node in found:
+        remedy = f"'sweep retry {sweep.file} --forget-nodes' once it is mended; until then jobs keep away from it"
+        yield Check(f"node {node.name}", Verdict.WARNING, node.words, remedy)
 
 
 def _accounting(sweep: Sweep) -> Check:

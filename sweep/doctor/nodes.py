@@ -16,11 +16,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from slurm.causes import SLURM_TALKS
-from slurm.commands import SlurmError, call, without_options
+from slurm.commands import SlurmError, call, on, without_options
+from slurm.container import launched, seeing, srun_options
+from slurm.jobs import ContainerRecord
 from slurm.pools import Pool
+from slurm.preamble import preamble, read_failure
 from slurm.probe import Findings, mark, read_findings
+from slurm.submission import resources
 from sweep.config.schema import Sweep
 from sweep.doctor.check import CAPABILITY, Check, Verdict, kernels
+from sweep.status.folder import SweepFolder
 
 FREE_NODE_S = 30  # how long a probe waits for a node
 PROBE_MIN = 2
@@ -31,11 +36,12 @@ POLL_S = 0.1
 # srun says why it started nothing in words only; its exit code is 1 for all of it.
 BUSY = re.compile(r"nodes are busy|Immediate execution impossible|Resources temporarily unavailable", re.IGNORECASE)
 REFUSED = re.compile(r"Unable to allocate resources|srun: error: Invalid")
+UNKNOWN_OPTION = re.compile(r"^srun: (unrecognized option .*)$", re.MULTILINE)  # of 'sbatch', or Pyxis is not there
 
 
 def look_here(sweep: Sweep, nonce: str) -> Findings | str:
     """Run the probe on this machine, in a process of its own. Returns its findings, or why there are none."""
-    command = [sys.executable, *_probe_arguments(sweep, nonce)]
+    command = launched(None, *_probe_arguments(sweep, nonce))
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=HERE_S, stdin=subprocess.DEVNULL
@@ -65,7 +71,9 @@ def probe_pools(sweep: Sweep, pools: Mapping[str, Pool], nonce: str, seen: dict[
         try:
             for number, (name, pool) in enumerate(pools.items()):
                 out, err = Path(scratch, f"{number}.out"), Path(scratch, f"{number}.err")
-                command = srun_command(pool, job_name, [sys.executable, *_probe_arguments(sweep, nonce)])
+                container = _container(sweep, pool)
+                command = launched(container, *_probe_arguments(sweep, nonce))
+                command = srun_command(pool, job_name, command, container)
                 with out.open("wb") as stdout, err.open("wb") as stderr:
                     process = subprocess.Popen(
                         command,
@@ -85,17 +93,27 @@ def probe_pools(sweep: Sweep, pools: Mapping[str, Pool], nonce: str, seen: dict[
                 time.sleep(POLL_S)
             for probe in waiting:
                 words = f"the probe did not end within {PROBE_S:.0f} s"
-                yield Check(f"node {probe.name}", Verdict.PROBLEM, words, f"look at 'sinfo -p {probe.pool.partition}'")
+                which = f" -p {probe.pool.partition}" if probe.pool.partition else ""
+                yield Check(f"node {probe.name}", Verdict.PROBLEM, words, f"look at 'sinfo{which}'")
         except OSError as error:
             yield Check("nodes", Verdict.SKIPPED, f"srun could not be started: {error}")
         finally:
-            _end([probe.process for probe in probes], job_name)
+            _end(probes, job_name)
 
 
-def srun_command(pool: Pool, job_name: str, command: Sequence[str]) -> list[str]:
+def _container(sweep: Sweep, pool: Pool) -> ContainerRecord | None:
+    """What a pool's jobs run in, with the folders that are there already."""
+    folders = [path for path in SweepFolder(sweep.folder).seen_by_jobs(sweep.data) if path.exists()]
+    return seeing(resources(pool, 1), folders).container
+
+
+def srun_command(
+    pool: Pool, job_name: str, command: Sequence[str], container: ContainerRecord | None = None
+) -> list[str]:
     """The srun command that runs a command on a node of a pool as the pool's jobs run, if a node is free soon."""
     options = {
         "job-name": job_name,
+        "clusters": pool.clusters,
         "partition": pool.partition,
         "gres": pool.gres,
         "constraint": pool.constraint,
@@ -109,31 +127,36 @@ def srun_command(pool: Pool, job_name: str, command: Sequence[str]) -> list[str]
         "time": str(PROBE_MIN),
         "immediate": str(FREE_NODE_S),
     }
-    script = "\n".join([*pool.setup, f"exec {shlex.join(command)}"])
+    script = "\n".join([*preamble(pool.modules, pool.setup), f"exec {shlex.join(command)}"])
     given = [f"--{key}={value}" for key, value in options.items() if value]
     more = [f"--{key}" if value is True else f"--{key}={value}" for key, value in pool.sbatch.items()]
-    return ["srun", *given, *more, "bash", "-c", script]
+    more += srun_options(container)
+    if pool.export == "all":
+        return ["srun", *given, *more, "bash", "-c", script]
+    # sbatch gives such a job what a login on its node has; srun, which finds no program there by its name, does not.
+    names = "NONE" if pool.export == "none" else ",".join(pool.export)
+    return ["srun", *given, *more, f"--export={names}", "/bin/bash", "-l", "-c", script]
 
 
 def _probe_arguments(sweep: Sweep, nonce: str) -> list[str]:
     folder, data = str(sweep.folder.absolute()), str(sweep.data.absolute())
-    return ["-m", "slurm.probe", "--folder", folder, "--data", data, "--nonce", nonce]
+    return ["slurm.probe", "--folder", folder, "--data", data, "--nonce", nonce]
 
 
-def _end(processes: Sequence["subprocess.Popen[bytes]"], job_name: str) -> None:
+def _end(probes: Sequence[_Probe], job_name: str) -> None:
     """End the probes that still run: srun gives its job back when asked to; the rest is cancelled by name."""
-    running = [process for process in processes if process.poll() is None]
-    for process in running:
-        process.terminate()
-    for process in running:
+    running = [probe for probe in probes if probe.process.poll() is None]
+    for probe in running:
+        probe.process.terminate()
+    for probe in running:
         try:
-            process.wait(timeout=5)
+            probe.process.wait(timeout=5)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    if running:
+            probe.process.kill()
+            probe.process.wait()
+    for clusters in {probe.pool.clusters for probe in running}:
         with contextlib.suppress(SlurmError):  # Slurm ends them after PROBE_MIN by itself
-            call(["scancel", f"--name={job_name}"])
+            call(["scancel", *on(clusters), f"--name={job_name}"])
 
 
 def _read_probe(sweep: Sweep, probe: _Probe, nonce: str, seen: dict[str, Findings]) -> Iterator[Check]:
@@ -146,27 +169,40 @@ def _read_probe(sweep: Sweep, probe: _Probe, nonce: str, seen: dict[str, Finding
     elif BUSY.search(said):
         words = f"no node of pool {probe.name} was free within {FREE_NODE_S} s"
         yield Check(name, Verdict.SKIPPED, f"{words}; the check is repeated by the next 'sweep doctor'")
-    elif REFUSED.search(said):
-        words = f"Slurm refuses its jobs: {_last_line(said).removeprefix('srun: error: ')}"
+    elif REFUSED.search(said) or UNKNOWN_OPTION.search(said):
+        unknown = UNKNOWN_OPTION.search(said)
+        why = unknown[1] if unknown else _last_line(said).removeprefix("srun: error: ")
+        words = f"Slurm refuses its jobs: {why}"
         where = sweep.cluster.file if sweep.cluster else sweep.file
         yield Check(name, Verdict.PROBLEM, words, f"edit pool '{probe.name}' in {where}")
+    elif early := read_failure(said):
+        code = probe.process.returncode if early.code is None else early.code
+        words = f"'{early.line}' failed there with exit code {code}" + (f": {early.output}" if early.output else "")
+        where = sweep.cluster.file if sweep.cluster else sweep.file
+        yield Check(name, Verdict.PROBLEM, words, f"edit 'modules' or 'setup' of pool '{probe.name}' in {where}")
     else:
         said = _last_line(_without_srun(said)) or f"exit code {probe.process.returncode}"
-        what = "setup or Python" if probe.pool.setup else "Python"
-        words = f"{what} failed there, before {sys.executable} could tell anything: {said}"
+        inside = probe.pool.container
+        python = f"{inside.python} of {inside.image}" if inside else sys.executable
+        words = f"Python failed there, before {python} could tell anything: {said}"
         remedy = f"keep {sys.prefix} on a file system that the nodes see; 'setup' of the pool can load what it needs"
+        if inside:
+            remedy = f"try '{inside.runtime}' on a node by hand; the image needs Python 3.10 or newer"
         yield Check(name, Verdict.PROBLEM, words, remedy)
 
 
 def judge(sweep: Sweep, name: str, pool: Pool, found: Findings) -> Iterator[Check]:
     """What on a node would stop runs; where nothing would, what the node has."""
     output, data = sweep.folder.absolute(), sweep.data.absolute()
+    install = f"'{sys.executable} -m pip install torch==2.7.1'"
+    if pool.container:
+        install = f"use another image than {pool.container.image}, or another 'container.python'"
     other = "choose a folder that the nodes share with this machine, with"
     checks: list[tuple[bool, str, str, str]] = [
         (found.folder, "folder", f"does not see {output}", f"{other} 'output:' or '--output DIR'"),
         (found.writable, "writable", f"cannot write {output}", f"{other} 'output:' or '--output DIR'"),
         (found.data or not data.exists(), "data", f"does not see {data}", f"{other} 'data:' or '--data DIR'"),
-        (found.torch is not None, "torch", "cannot import torch", f"'{sys.executable} -m pip install torch==2.7.1'"),
+        (found.torch is not None, "torch", "cannot import torch", install),
     ]
     wrong = [
         Check(name, Verdict.PROBLEM, f"{found.node} {words}" + _because(found, key), remedy)
@@ -186,7 +222,8 @@ def judge(sweep: Sweep, name: str, pool: Pool, found: Findings) -> Iterator[Chec
 def _judge_gpus(name: str, pool: Pool, found: Findings) -> Iterator[Check]:
     if not found.gpus or "gpus" in found.problems:
         words = f"torch {found.torch} can use no GPU on {found.node}" + _because(found, "gpus")
-        asked = f"srun -p {pool.partition} --gres={pool.gres or 'gpu:1'} nvidia-smi"
+        where = f"-p {pool.partition} " if pool.partition else ""
+        asked = f"srun {where}--gres={pool.gres or 'gpu:1'} nvidia-smi"
         yield Check(name, Verdict.PROBLEM, words, f"set 'gres' of the pool; '{asked}' shows what its jobs get")
     for words in found.troubles:
         remedy = "tell the administrators; 'sweep retry' sends a run that fails there to another node"

@@ -40,6 +40,16 @@ class SweepFolder(NamedTuple):
         """What Slurm last said of the sweep's jobs."""
         return self.path / "queue.json"
 
+    @property
+    def nodes(self) -> Path:
+        """Since when nodes are judged by what happened on them."""
+        return self.path / "nodes.json"
+
+    def seen_by_jobs(self, data: Path) -> list[Path]:
+        """The folders that a job reads and writes, by every name it has for them."""
+        named = dict.fromkeys((self.path.absolute(), self.path.resolve(), self.runs.resolve(), data.resolve()))
+        return [path for path in named if not named.keys() & set(path.parents)]
+
     def submission(self, token: str) -> Path:
         return self.submissions / f"{token}.json"
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from slurm.bundles import bundle_within, chunks, limit_min
 from slurm.jobs import ArrayRecord, Resources
@@ -21,11 +21,14 @@ def plan_arrays(
     rows: Sequence[PlanRow],
     limits: ClusterLimits,
     changes: Mapping[str, Change],
+    avoid: Mapping[str, Collection[str]] = {},
 ) -> list[ArrayRecord]:
     """Put runs into arrays: one a pool, recipe and set of resources, cut where the cluster allows no longer ones.
 
     The tags are given when the token is known. Runs beyond what Slurm takes of the user are left out. An array whose
-    runs are all estimated by measured ones asks for no more time than its longest job is sure to need.
+    runs are all estimated by measured ones asks for no more time than its longest job is sure to need. Where the pool
+    leaves the time to the site, every array does, and only `job_target_min` says how much goes into a job. avoid: by
+    pool, nodes that its jobs keep away from.
     """
     section = cluster.section
     groups: dict[tuple[str, str, str], list[PlanRow]] = {}
@@ -33,7 +36,8 @@ def plan_arrays(
     for row in rows:
         change = changes.get(row.id, UNCHANGED)
         pool = change.pool or row.placed.pool
-        asked = change.apply(resources(cluster.pools[pool], **sharing(sweep, cluster)))
+        usual = resources(cluster.pools[pool], **sharing(sweep, cluster))
+        asked = change.apply(usual.model_copy(update={"exclude": sorted({*usual.exclude, *avoid.get(pool, ())})}))
         key = (pool, row.placed.spec.training.hash, asked.model_dump_json())
         groups.setdefault(key, []).append(row)
         wanted[key] = asked
@@ -41,21 +45,20 @@ def plan_arrays(
     needed_s = {row.id: _needed_s(row, changes.get(row.id, UNCHANGED)) for row in rows}
     arrays = []
     for key, group in groups.items():
-        caps = limits.caps(wanted[key])
+        caps, most_min = limits.caps(wanted[key]), wanted[key].time_limit_min
         tasks = bundle_within(
             {row.id: row.remaining_s for row in group},
             target_s=section.job_target_min * 60,
-            limit_s=wanted[key].time_limit_min * 60,
+            limit_s=math.inf if most_min is None else most_min * 60,
             workers=section.runs_per_gpu,
             most=max(0, min(cap.left - sent[cap.whose] for cap in caps)),
         )
         sent.update({cap.whose: len(tasks) for cap in caps})
-        for piece in chunks(tasks, limits.max_array_size - 1):
+        for piece in chunks(tasks, limits.of(wanted[key].clusters).max_array_size - 1):
             longest_s = max(sum(needed_s[run_id] for run_id in task) for task in piece)
             asked = wanted[key]
-            if longest_s < math.inf:
-                shorter = limit_min(longest_s, asked.time_limit_min)
-                asked = asked.model_copy(update={"time_limit_min": shorter})
+            if most_min is not None and longest_s < math.inf:
+                asked = asked.model_copy(update={"time_limit_min": limit_min(longest_s, most_min)})
             arrays.append(ArrayRecord(tag="", pool=key[0], resources=asked, tasks=list(piece)))
     return arrays
 

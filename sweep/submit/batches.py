@@ -1,8 +1,9 @@
 """How chosen runs are shared out to jobs, and what each job is told to do. Pure."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from slurm.container import seeing
 from slurm.jobs import ArrayRecord
 from slurm.limits import ClusterLimits
 from slurm.pools import LOCAL
@@ -36,18 +37,25 @@ def local_batches(sweep: Sweep, rows: Sequence[PlanRow], *, threads: int) -> lis
 
 
 def slurm_batches(
-    sweep: Sweep, cluster: Cluster, rows: Sequence[PlanRow], limits: ClusterLimits, changes: Mapping[str, Change]
+    sweep: Sweep,
+    cluster: Cluster,
+    rows: Sequence[PlanRow],
+    limits: ClusterLimits,
+    changes: Mapping[str, Change],
+    avoid: Mapping[str, Collection[str]] = {},
 ) -> list[Batch]:
-    """One batch an array. changes: by run id, what a retry asks for beyond the pool's."""
+    """One batch an array. changes: by run id, what a retry asks for beyond the pool's. avoid: by pool, bad nodes."""
     batches = []
-    for array in plan_arrays(sweep, cluster, rows, limits, changes):
+    for array in plan_arrays(sweep, cluster, rows, limits, changes, avoid):
         pool = cluster.pools[array.pool]
         device = sweep.execution.device
         if device == "auto":  # a GPU pool's runs insist on a GPU: falling back to the CPU would waste days unnoticed
             device = "cpu" if pool.device == "cpu" else "cuda"
         options = _options(sweep, device=device, threads=pool.cpus * sweep.execution.gpus_per_run)
         options = options.model_copy(update={"stall_s": cluster.section.stall_s})
-        batches.append(Batch(array.pool, array.tasks, options, cluster.section.runs_per_gpu, pool.mps, array))
+        asked = seeing(array.resources, SweepFolder(sweep.folder).seen_by_jobs(sweep.data))
+        sent = array.model_copy(update={"resources": asked})
+        batches.append(Batch(array.pool, array.tasks, options, cluster.section.runs_per_gpu, pool.mps, sent))
     return batches
 
 

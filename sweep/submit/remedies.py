@@ -1,5 +1,6 @@
 """Which runs to try again, and what to do differently, from the cause of each. Pure."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -43,6 +44,7 @@ class Ground(NamedTuple):
     """What a remedy on Slurm may choose from.
 
     pools, and what a job in each usually asks for; the partitions' limits; by run id what its last job had, and where.
+    mended: whether nothing that happened on a node is held against it any more.
     """
 
     pools: Mapping[str, Pool]
@@ -50,6 +52,7 @@ class Ground(NamedTuple):
     limits: ClusterLimits
     last: Mapping[str, Resources]
     last_pool: Mapping[str, str]
+    mended: bool = False
 
 
 class Remedy(NamedTuple):
@@ -89,8 +92,8 @@ def remedy(row: PlanRow, *, asked: bool, ground: Ground | None = None) -> Remedy
         return Remedy(row, True, start)
     had = ground.last[row.id]
     usual = ground.usual[ground.last_pool[row.id]]
-    kept = _kept(had, usual)
-    partition = ground.limits.partitions.get(had.partition)
+    kept = _kept(had, usual)._replace(exclude=() if ground.mended else tuple(had.exclude))
+    partition = _limits_of(had, ground.limits)
     match cause:
         case Cause.HOST_OOM:
             return _more_memory(row, start, kept, had, usual, partition)
@@ -98,7 +101,7 @@ def remedy(row: PlanRow, *, asked: bool, ground: Ground | None = None) -> Remedy
             return _more_time(row, start, kept, had, usual, partition, asked=asked)
         case Cause.CUDA_OOM:
             return _larger_gpu(row, start, kept, ground, asked=asked)
-        case Cause.NODE_FAIL | Cause.LAUNCH_FAILED | Cause.GPU_FAULT if row.status.node:
+        case Cause.NODE_FAIL | Cause.LAUNCH_FAILED | Cause.GPU_FAULT if row.status.node and not ground.mended:
             return _other_node(row, start, kept, partition)
         case _:
             return Remedy(row, True, start, kept)
@@ -108,8 +111,7 @@ def _kept(had: Resources, usual: Resources) -> Change:
     """Keep what an earlier retry gave: a run that needed more memory needs it still."""
     return Change(
         memory_gb=had.memory_gb if had.memory_gb and had.memory_gb > (usual.memory_gb or 0.0) else None,
-        time_limit_min=had.time_limit_min if had.time_limit_min > usual.time_limit_min else None,
-        exclude=tuple(had.exclude),
+        time_limit_min=had.time_limit_min if (had.time_limit_min or 0) > (usual.time_limit_min or math.inf) else None,
     )
 
 
@@ -122,7 +124,7 @@ def _more_memory(
     cap = partition and min(partition.node_memory_gb, partition.max_memory_gb or partition.node_memory_gb)
     if cap is not None and wanted > cap:
         if had.memory_gb >= cap:
-            words = f"had all the {cap:g} GB a node of partition {had.partition} gives; it needs another pool"
+            words = f"had all the {cap:g} GB a node of {_partition(had)} gives; it needs another pool"
             return Remedy(row, False, words)
         wanted = cap
     return Remedy(
@@ -140,17 +142,31 @@ def _more_time(
     *,
     asked: bool,
 ) -> Remedy:
-    wanted = max(round(had.time_limit_min * MORE_TIME), usual.time_limit_min)
+    if had.time_limit_min is None:
+        return Remedy(
+            row, True, f"{start}; its pool asks for no time: give it a 'time_limit_min' if it fails again", kept
+        )
+    wanted = max(round(had.time_limit_min * MORE_TIME), usual.time_limit_min or 0)
     cap = partition.time_limit_min if partition else None
     if cap is not None and wanted > cap:
         wanted = max(cap, had.time_limit_min)
     if wanted > had.time_limit_min:
         words = f"{start} with {wanted} min instead of {had.time_limit_min}"
         return Remedy(row, True, words, kept._replace(time_limit_min=wanted))
-    most = f"the {had.time_limit_min} min that partition {had.partition} allows"
+    most = f"the {had.time_limit_min} min that {_partition(had)} allows"
     if row.status.state is State.FAILED and not asked:
         return Remedy(row, False, f"made no checkpoint within {most}; it needs another pool, or a shorter epoch")
     return Remedy(row, True, f"{start} with {most} again", kept)
+
+
+def _limits_of(had: Resources, limits: ClusterLimits) -> PartitionLimits | None:
+    """The limits of the partition a job had; None where they are not known, as of a cluster no pool names any more."""
+    there = limits if had.clusters is None else limits.others.get(had.clusters)
+    return there and there.partitions.get(had.partition or there.default_partition or "")
+
+
+def _partition(had: Resources) -> str:
+    return f"partition {had.partition}" if had.partition else "the default partition"
 
 
 def _larger_gpu(row: PlanRow, start: str, kept: Change, ground: Ground, *, asked: bool) -> Remedy:

@@ -7,19 +7,20 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from slurm.commands import SlurmError
+from slurm.commands import NoSuchCluster, SlurmError
+from slurm.container import unmountable
 from slurm.executor import Executor
-from slurm.fit import delays, problems
-from slurm.limits import ClusterLimits, read_limits
+from slurm.fit import delays, problems, unchecked
+from slurm.limits import ClusterLimits, read_limits, read_nodes
 from slurm.local import Local
 from slurm.machine import cores, default_workers
-from slurm.room import read_room
 from slurm.scheduler import Slurm
 from slurm.submission import on_login_node, resources
 from sweep.config.schema import Cluster, Sweep, sharing
 from sweep.errors import InputError, MachineError
 from sweep.plan.memory import needs
 from sweep.plan.rows import PlanRow
+from sweep.status.bad_nodes import BadNode
 from sweep.status.folder import SweepFolder
 from sweep.status.look import Look
 from sweep.submit.batches import Batch, local_batches, slurm_batches
@@ -47,8 +48,8 @@ class Target(Protocol):
 
     waits: bool
 
-    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change]) -> Planned:
-        """Put runs into jobs; changes: by run id, what a retry gives beyond the usual."""
+    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change], bad: Sequence[BadNode] = ()) -> Planned:
+        """Put runs into jobs; changes: by run id, what a retry gives beyond the usual. bad: nodes to keep away from."""
 
     def ground(self, seen: Look) -> Ground | None:
         """What remedies may choose from; None where there is nothing to choose."""
@@ -82,19 +83,20 @@ class OnSlurm:
         self.cluster = cluster
         self.limits = limits
 
-    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change]) -> Planned:
+    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change], bad: Sequence[BadNode] = ()) -> Planned:
         """Put runs into jobs. Raises InputError for runs that do not fit on the GPUs of the pool they are sent to."""
         warnings = _check_gpu_memory(self.sweep, self.cluster, rows, changes)
-        batches = slurm_batches(self.sweep, self.cluster, rows, self.limits, changes)
-        notes = []
+        avoid, notes = self._avoided(bad)
+        batches = slurm_batches(self.sweep, self.cluster, rows, self.limits, changes, avoid)
         sent = {run_id for batch in batches for task in batch.tasks for run_id in task}
         left_out = [row for row in rows if row.id not in sent]
         full = self._full(batches, {row.placed.pool for row in left_out})
         if left_out:
             notes.append(f"{len(left_out)} runs are left for later: {'; '.join(full)}")
         for name in dict.fromkeys(batch.pool for batch in batches):
-            waits = delays(self.cluster.pools[name], self.limits, **sharing(self.sweep, self.cluster))
-            notes += [f"{name}: {words}" for words in waits]
+            pool = self.cluster.pools[name]
+            waits = delays(pool, self.limits, **sharing(self.sweep, self.cluster))
+            notes += [f"{name}: {words}" for words in (*waits, unchecked(pool, self.limits)) if words]
         notes += warnings
         submissions = SweepFolder(self.sweep.folder).submissions
         executor = Slurm(submissions, max_parallel=self.cluster.section.max_parallel)
@@ -102,7 +104,7 @@ class OnSlurm:
         return Planned(executor, batches, sum(len(batch.tasks) for batch in batches), notes, ids, full)
 
     def has_room(self, rows: Sequence[PlanRow]) -> bool:
-        now = self.limits._replace(room=read_room())
+        now = self.renewed().limits
         shares = sharing(self.sweep, self.cluster)
         pools = {row.placed.pool for row in rows}
         return any(all(cap.left for cap in now.caps(resources(self.cluster.pools[name], **shares))) for name in pools)
@@ -110,6 +112,24 @@ class OnSlurm:
     def renewed(self) -> "OnSlurm":
         """The same cluster, asked anew what it allows. Raises InputError, MachineError."""
         return OnSlurm(self.sweep, self.cluster, read_cluster_limits(self.sweep, self.cluster))
+
+    def _avoided(self, bad: Sequence[BadNode]) -> tuple[dict[str, frozenset[str]], list[str]]:
+        """By pool, which of the bad nodes its jobs keep away from, and what is to be said of that."""
+        avoid: dict[str, frozenset[str]] = {}
+        notes = [node.words for node in bad]
+        for name, pool in self.cluster.pools.items() if bad else ():
+            try:
+                names = self.limits.of(pool.clusters).names(pool.partition)
+                nodes = read_nodes(names, pool.clusters) - {*pool.exclude}
+            except SlurmError as error:
+                notes.append(f"{name}: its jobs may go there all the same, for its nodes are not known: {error}")
+                continue
+            here = nodes & {node.name for node in bad}
+            if here and here == nodes:
+                notes.append(f"{name}: has no other nodes than {', '.join(sorted(here))}, and goes on with them")
+            elif here:
+                avoid[name] = here
+        return avoid, notes
 
     def _full(self, batches: Sequence[Batch], pools: Collection[str]) -> list[str]:
         """Say which limits leave no room for more jobs in these pools once the batches are sent."""
@@ -141,7 +161,7 @@ class Here:
         self.sweep = sweep
         self.workers = workers
 
-    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change]) -> Planned:
+    def plan(self, rows: Sequence[PlanRow], changes: Mapping[str, Change], bad: Sequence[BadNode] = ()) -> Planned:
         configured, gpus = self.sweep.execution.workers, self.sweep.execution.gpus_per_run
         workers = self.workers or (configured if isinstance(configured, int) else max(1, default_workers() // gpus))
         count = min(workers, len(rows))
@@ -163,7 +183,9 @@ class Here:
 def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:
     """Ask what the cluster allows, and refuse pools that it has not. Raises InputError, MachineError."""
     try:
-        limits = read_limits()
+        limits = read_limits(sorted({pool.clusters for pool in cluster.pools.values() if pool.clusters}))
+    except NoSuchCluster as error:
+        raise InputError(f"{cluster.file}: 'clusters' of a pool: {error}") from error
     except SlurmError as error:
         raise MachineError(f"Slurm does not answer, nothing was submitted: {error}; see 'sweep doctor'") from error
     used = {placed.pool for placed in sweep.runs}
@@ -171,6 +193,11 @@ def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:
         wrong = problems(cluster.pools[name], limits, **sharing(sweep, cluster))
         if wrong:
             raise InputError(f"{cluster.file}: pool '{name}': {wrong[0]}")
+    if any(cluster.pools[name].container for name in used):
+        for folder in SweepFolder(sweep.folder).seen_by_jobs(sweep.data):
+            problem = unmountable(folder)
+            if problem:
+                raise InputError(problem)
     for placed in sweep.runs:
         if placed.device in WITHOUT_BF16 and placed.spec.training.precision == "bf16":
             words = f"a {placed.device} has no bf16, and emulates it many times slower ({placed.id})"

@@ -36,7 +36,7 @@ from trainer.records.run import Run
 CPU = POOLS["cpu"]
 GONE_ON_S = 60.0
 BEFORE_IT_BEGAN: dict[str, tuple[dict[str, Any], str, str]] = {
-    "the job script ends by itself": ({"setup": ["exit 3"]}, "launch_failed", "Slurm: FAILED 3:0"),
+    "the job script ends by itself": ({"setup": ["exit 3"]}, "launch_failed", "at 'exit 3' (Slurm: FAILED 3:0)"),
     "there is no srun": ({"setup": ["export PATH=/nowhere"]}, "launch_failed", "srun: command not found"),
     "there is no Python": (
         {"setup": ["srun() { command srun /no/such/python; }"]},
@@ -44,9 +44,14 @@ BEFORE_IT_BEGAN: dict[str, tuple[dict[str, Any], str, str]] = {
         "execve(): /no/such/python: No such file or directory",
     ),
     "there is no such module": (
-        {"setup": ["module load python || exit"]},
+        {"modules": ["no/such"]},
         "launch_failed",
-        "module: command not found",
+        "at 'module load no/such' (exit code ",
+    ),
+    "a setup line fails": (
+        {"setup": ["cd /", "echo that is all; source venv/activate", "touch /tmp/never"]},
+        "launch_failed",
+        "at 'echo that is all; source venv/activate' (exit code 1): that is all / ",
     ),
     "memory is too small for torch": ({"memory_gb": 0.2}, "host_oom", "exceeded"),
 }
@@ -95,15 +100,20 @@ def test_whatever_ends_a_running_job_the_run_is_told_truly(
     slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """Killed in part, killed whole, cancelled, warned of its limit, at its limit, hung at its limit with and without
-    a checkpoint. What was warned goes on by itself, what hung is interrupted, or failed where it came no further."""
-    trainer_killed, task_killed, cancelled, warned, at_limit, hung, stuck = range(1, 8)
-    file = slurm_file(tmp_path, data, seeds=range(1, 8), epochs=LONG)
+    a checkpoint. What was warned goes on by itself, what hung is interrupted, or failed where it came no further.
+
+    The one that is warned has the array's own job id: it goes back into the queue, and no other of the array does.
+    """
+    file = slurm_file(tmp_path, data, seeds=range(1, 8), epochs=LONG, saves=True)
     on_slurm("submit", file, "--yes")
     folders = {seed: folder_of(tmp_path, seed) for seed in range(1, 8)}
+    warned = _with_the_array_s_id(slurm, tmp_path)
+    others = [seed for seed in range(1, 8) if seed != warned]
+    trainer_killed, task_killed, cancelled, at_limit, hung, stuck = others
     wait_for(lambda: trainer_of(folders[stuck]) is not None, "the last run to start")
     stuck_pids = with_parent(trainer_of(folders[stuck]))
     with Frozen(stuck_pids):
-        wait_for_checkpoints([folders[seed] for seed in range(1, 7)])
+        hold_at_checkpoint([folders[seed] for seed in range(1, 8) if seed != stuck])
         before = by_seed(on_slurm, file)
         assert {run["state"] for run in before.values()} == {"running"}
         jobs = {seed: run["job"] for seed, run in before.items()}
@@ -111,7 +121,9 @@ def test_whatever_ends_a_running_job_the_run_is_told_truly(
         os.kill(pids[trainer_killed][0], signal.SIGKILL)
         for pid in reversed(pids[task_killed]):
             os.kill(pid, signal.SIGKILL)
-        slurm.run("scancel", jobs[cancelled])
+        slurm.run("scancel", jobs[cancelled])  # which Slurm wakes up for it
+        for seed in (warned, at_limit):
+            os.kill(pids[seed][0], signal.SIGCONT)
         slurm.run("scontrol", "update", f"jobid={jobs[warned]}", "EndTime=now+60seconds")
         for seed in (at_limit, hung, stuck):
             slurm.run("scontrol", "update", f"jobid={jobs[seed]}", "EndTime=now+1seconds")
@@ -120,12 +132,13 @@ def test_whatever_ends_a_running_job_the_run_is_told_truly(
                 on_slurm,
                 file,
                 lambda now: (
-                    all(now[seed]["state"] in ENDED for seed in (1, 2, 3, hung, stuck))
+                    all(now[seed]["state"] in ENDED for seed in (*others[:3], hung, stuck))
                     and now[warned]["attempt"] >= 2
                     and (now[at_limit]["attempt"] >= 2 or now[at_limit]["state"] in ENDED)
                 ),
                 "every job to end or to go on",
             )
+    assert {found[seed]["attempt"] for seed in others if seed != at_limit} == {1}
     told = {seed: (run["state"], run["cause"]) for seed, run in found.items()}
     assert told[trainer_killed] == ("interrupted", "killed")
     assert found[trainer_killed]["message"] == "killed by SIGKILL"
@@ -147,6 +160,20 @@ def test_whatever_ends_a_running_job_the_run_is_told_truly(
     on_slurm("cancel", file, "--yes")
 
 
+def _with_the_array_s_id(slurm: PrivateCluster, tmp_path: Path) -> int:
+    """Wait until the jobs of the only array are there one by one; returns the seed of the one with the array's id."""
+    rows: list[list[str]] = []
+
+    def all_there() -> bool:
+        rows[:] = [row.split() for row in slurm.run("squeue", "-h", "-t", "R", "-o", "%A %F %K").splitlines()]
+        return len(rows) == len(_tasks(tmp_path))
+
+    wait_for(all_there, "every job of the array to run")
+    (task,) = (int(task) for job, array, task in rows if job == array)
+    (seed,) = _tasks(tmp_path)[task]
+    return seed
+
+
 def test_what_slurm_takes_away_goes_on_by_itself_to_the_same_result(
     slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
@@ -155,7 +182,7 @@ def test_what_slurm_takes_away_goes_on_by_itself_to_the_same_result(
     graced, at_once, on_node = 1, 2, 3
     rules = [{"when": {"seed": 1}, "pool": "p100"}, {"when": {"seed": 2}, "pool": "cpu"}, {"pool": "v100"}]
     epochs = 4
-    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=epochs, assign=rules)
+    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=epochs, assign=rules, saves=True)
     on_slurm("submit", file, "--yes")
     folders = {seed: folder_of(tmp_path, seed) for seed in (graced, at_once, on_node)}
     hold_at_checkpoint(list(folders.values()))
@@ -205,7 +232,7 @@ def test_a_preemption_that_cancels_and_a_prolog_that_fails_are_told(
     pools = {"yielding": {**POOLS["p100"], "partition": "yielding"}, "v100": POOLS["v100"]}
     hung, on_prolog, noticed = 1, 2, 3
     rules = [{"when": {"seed": on_prolog}, "pool": "v100"}, {"pool": "yielding"}]
-    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=3, pools=pools, assign=rules)
+    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=3, pools=pools, assign=rules, saves=True)
     sweep("submit", file, "--yes")
     hold_at_checkpoint([folder_of(tmp_path, seed) for seed in (hung, noticed)])
     home.run("scontrol", "update", f"jobid={by_seed(sweep, file)[hung]['job']}", "Requeue=0")
@@ -296,7 +323,7 @@ def test_a_job_that_dies_in_its_second_run_keeps_the_first_and_spares_the_third(
     on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """The first stays done, the second has the cause, the third waits for a submit, which sends only these two."""
-    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=4, job_target_min=30)
+    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), epochs=4, job_target_min=30, saves=True)
     assert "in 1 jobs" in on_slurm("submit", file, "--yes").stderr
     order = [seed for task in _tasks(tmp_path) for seed in task]
     second = folder_of(tmp_path, order[1])

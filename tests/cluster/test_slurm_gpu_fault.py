@@ -1,10 +1,17 @@
-"""A GPU that breaks in the middle of a job: one run has failed of it, the others are done, the retry goes elsewhere."""
+"""A GPU that breaks: one run has failed of it, the others are done, and what is sent next goes elsewhere."""
 
+import re
 from pathlib import Path
 
 from conftest import Command, read
 from slurm_fixtures import slurm_file
-from slurm_runs import all_ended, folder_of, wait_for_all
+from slurm_runs import all_ended, by_seed, folder_of, wait_for_all
+
+from slurm.private_cluster.cluster import PrivateCluster
+from trainer.records.attempt import AttemptRecord, Cause
+from trainer.records.base import now
+from trainer.records.files import write_json
+from trainer.records.process import Process
 
 SEEDS = (1, 2, 3, 4)
 BROKEN = 2
@@ -64,3 +71,35 @@ def test_a_sticky_error_costs_one_run_and_its_retry_goes_to_another_node(
     assert f"another node than {node}" in said
     found = wait_for_all(on_slurm, file, lambda runs: runs[BROKEN]["state"] == "done", "the retry")
     assert found[BROKEN]["node"] not in (None, node)
+
+
+def test_jobs_keep_away_from_a_node_where_two_died_until_it_is_mended(
+    slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
+) -> None:
+    """`status` and `doctor` name it, every further job excludes it, and `retry --forget-nodes` uses it again."""
+    slurm.run("scontrol", "update", "nodename=v100-[1-2]", "state=drain", "reason=test")
+    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), pool="v100")
+    for seed in (1, 2):
+        folder = folder_of(tmp_path, seed)
+        folder.attempts.mkdir(parents=True)
+        record = AttemptRecord(
+            number=1, started=now(), ended=now(), host="v100-1", job=f"1_{seed}", outcome="failed",
+            run_id=folder.path.name, submission="one", process=Process(host="v100-1", pid=1, started=1.0), log="",
+            cause=Cause.GPU_FAULT, message="an illegal memory access was encountered",
+        )  # fmt: skip
+        write_json(folder.attempt(1), record)
+
+    def excluded() -> list[str]:
+        waiting = [line for line in slurm.run("scontrol", "-o", "show", "jobs").splitlines() if "=PENDING " in line]
+        return sorted(re.findall(r" ExcNodeList=(\S+)", "".join(waiting)))
+
+    words = "v100-1: 2 jobs in a row died there, the last of gpu_fault"
+    assert words in on_slurm("submit", file, "--yes").stderr
+    assert by_seed(on_slurm, file)[3]["state"] == "queued"
+    assert excluded() == ["v100-1"]
+    [bad] = on_slurm.json("status", file)["bad_nodes"]
+    assert (bad["name"], bad["jobs"], bad["cause"]) == ("v100-1", 2, "gpu_fault")
+    assert words in on_slurm("doctor", file, "--no-probe", expect=0).stdout
+    assert words not in on_slurm("retry", file, "--forget-nodes", "--yes").stderr
+    assert excluded() == ["(null)", "v100-1"], "the two that are tried again, one array, may go there"
+    assert on_slurm.json("status", file)["bad_nodes"] == []

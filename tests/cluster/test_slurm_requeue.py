@@ -14,29 +14,11 @@ from slurm_runs import by_seed, folder_of, has_checkpoint, trainer_of, wait_for_
 from slurm.private_cluster.cluster import PrivateCluster
 
 
-def test_a_job_that_goes_back_into_the_queue_leaves_the_others_of_its_array_alone(
-    slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
-) -> None:
-    """One task of an array has the array's own job id: warned of its limit it requeues itself, and no other."""
-    seeds = (1, 2, 3)
-    file = slurm_file(tmp_path, data, seeds=seeds, epochs=LONG)
-    on_slurm("submit", file, "--yes")
-    wait_for_checkpoints([folder_of(tmp_path, seed) for seed in seeds])
-    rows = [row.split() for row in slurm.run("squeue", "-h", "-r", "-o", "%A %F %K").splitlines()]
-    (warned,) = (f"{array}_{task}" for job, array, task in rows if job == array)
-    slurm.run("scontrol", "update", f"jobid={warned}", "EndTime=now+60seconds")
-    wait_for(lambda: any(run["attempt"] >= 2 for run in by_seed(on_slurm, file).values()), "the warned to go on")
-    attempts = {run["job"]: run["attempt"] for run in by_seed(on_slurm, file).values()}
-    on_slurm("cancel", file, "--yes")
-    assert attempts == {f"{array}_{task}": 2 if f"{array}_{task}" == warned else 1 for _, array, task in rows}
-
-
-@pytest.mark.slow
 def test_a_run_cut_off_before_its_first_checkpoint_goes_on_after_its_time_limit(
     slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """Requeued at its start, then warned of its limit with checkpoints made: that is no run that never gets further."""
-    file = slurm_file(tmp_path, data, epochs=LONG)
+    file = slurm_file(tmp_path, data, epochs=LONG, saves=True)
     on_slurm("submit", file, "--yes")
     folder = folder_of(tmp_path, 1)
     wait_for(lambda: trainer_of(folder) is not None, "the run to be claimed")

@@ -73,7 +73,7 @@ def set_up(home: PrivateCluster, sweep: Command, data: Path) -> Standing:
         {"when": {"seed": 2, "epochs": LONG}, "pool": "broken"},
         {"pool": "cpu"},
     ]
-    file = slurm_file(sweep.folder, data, seeds=(1, 2, 3), ratios=(0.5, 1.0), pools=pools, assign=rules)
+    file = slurm_file(sweep.folder, data, seeds=(1, 2, 3), ratios=(0.5, 1.0), pools=pools, assign=rules, saves=True)
     section = read(file)
     section["grid"]["epochs"] = [2, LONG]
     del section["training"]["epochs"]

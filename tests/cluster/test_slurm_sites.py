@@ -6,9 +6,12 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import psutil
 import pytest
+import stand_in_apptainer
 from conftest import REPOSITORY, Command, read, wait_for
 from slurm_fixtures import LONG, slurm_file, states, wait_for_state
+from slurm_runs import by_seed, folder_of, has_checkpoint, trainer_of
 
 from slurm.jobs import Submission
 from slurm.private_cluster.cluster import PrivateCluster
@@ -195,11 +198,88 @@ def test_a_folder_that_was_moved_keeps_its_jobs(on_slurm: Command, data: Path, t
     assert wait_for_state(on_slurm, file, RUN, "cancelled", "failed")["state"] == "cancelled"
 
 
+def test_a_job_s_environment_is_what_its_pool_says(slurm: PrivateCluster, data: Path, tmp_path: Path) -> None:
+    """All, none or some of the submitter's variables, what the setup lines add, and never an outer job's."""
+    lines = [f"export PYTHONPATH={REPOSITORY} ADDED=here"]
+    bare = {"device": "cpu", "setup": lines}
+    pools = {"all": bare, "none": {**bare, "export": "none"}, "some": {**bare, "export": ["MINE"]}}
+    rules = [{"when": {"seed": seed}, "pool": name} for seed, name in enumerate(pools)]
+    file = slurm_file(tmp_path, data, seeds=range(3), pools=pools, assign=rules, epochs=LONG)
+    shell = {"MINE": "1", "OTHER": "1", "SLURM_JOB_ID": "77", "SLURM_OUTER": "1", "SBATCH_PARTITION": "p100"}
+    command = Command("sweep", tmp_path, {**slurm.environment, **shell})
+    try:
+        command("submit", file, "--yes")
+        folders = [folder_of(tmp_path, seed) for seed in range(3)]
+        wait_for(lambda: all(trainer_of(folder) for folder in folders), "the runs to start", seconds=30)
+        found = [psutil.Process(trainer_of(folder)).environ() for folder in folders]
+        kept = [[name for name in ("MINE", "OTHER", "ADDED", "SLURM_OUTER") if name in its] for its in found]
+        assert kept == [["MINE", "OTHER", "ADDED"], ["ADDED"], ["MINE", "ADDED"]]
+        assert all(its["SLURM_JOB_ID"] != "77" and "SBATCH_PARTITION" not in its for its in found)
+    finally:
+        command.end()
+
+
+def test_jobs_of_a_pool_on_another_cluster_are_sent_seen_and_cancelled_there(
+    slurm: PrivateCluster, data: Path, tmp_path: Path
+) -> None:
+    """Every command names it; here the other cluster is this one, by its name. One that nobody knows is refused."""
+    bare = {"device": "cpu", "partition": "cpu", "memory_gb": 2}
+    pools = {"here": bare, "there": {**bare, "clusters": "home"}, "nowhere": {**bare, "clusters": "nowhere"}}
+    known = {name: pools[name] for name in ("here", "there")}
+    rules = [{"when": {"seed": 1}, "pool": "here"}, {"pool": "there"}]
+    noted = {name: f'echo "{name} $@" >> {tmp_path}/calls; REAL "$@"' for name in ("squeue", "sacct", "scancel")}
+    command = Command("sweep", tmp_path, commands(tmp_path, slurm, **noted))
+    file = slurm_file(tmp_path, data, seeds=(1, 2), pools=pools, assign=rules, epochs=LONG)
+    refused = command("submit", file, "--yes", expect=2).stderr
+    assert "'nowhere' can't be reached now, or it is an invalid entry" in " ".join(refused.split())
+    file = slurm_file(tmp_path, data, seeds=(1, 2), pools=known, assign=rules, epochs=LONG)
+    try:
+        command("submit", file, "--yes")
+        [submission] = (tmp_path / "runs" / "study" / "submissions").glob("*.json")
+        assert [array["resources"]["clusters"] for array in read(submission)["arrays"]] == [None, "home"]
+        wait_for(lambda: {run["state"] for run in states(command, file).values()} == {"running"}, "both runs")
+        command("cancel", file, "--yes")
+        called = (tmp_path / "calls").read_text().splitlines()
+        assert ["--clusters=home" in line for line in called if line.startswith("scancel")] == [False, True]
+        assert all(line.startswith("squeue --clusters=home ") for line in called if not line.startswith("scancel"))
+        wait_for(lambda: not slurm.run("squeue", "-h", "-t", "running,pending").strip(), "their end")
+    finally:
+        command.end()
+
+
+def test_a_run_trains_in_its_pool_s_container(on_slurm: Command, data: Path, tmp_path: Path) -> None:
+    """With its data and its output, and nothing else of the node; an image that is not there is said by name.
+
+    The container is a stand-in that changes root.
+    """
+    stand_in_apptainer.write(tmp_path)
+    (tmp_path / "image").write_text(f"{sys.prefix} {sys.base_prefix} /usr /bin /lib /lib64 /etc")
+    inside = {"image": str(tmp_path / "image"), "python": sys.executable}
+    pool = {"device": "cpu", "partition": "cpu", "memory_gb": 2, "setup": [f"export PATH={tmp_path}:$PATH"]}
+    pools = {
+        "inside": {**pool, "container": inside},
+        "nowhere": {**pool, "container": {**inside, "image": "/no/image.sif"}},
+    }
+    rules = [{"when": {"seed": 1}, "pool": "inside"}, {"pool": "nowhere"}]
+    file = slurm_file(tmp_path, data, seeds=(1, 2), pools=pools, assign=rules, epochs=LONG)
+    on_slurm("submit", file, "--yes")
+    folder = folder_of(tmp_path, 1)
+    wait_for(lambda: has_checkpoint(folder), "a checkpoint", seconds=60)
+    root = Path(f"/proc/{trainer_of(folder)}/root")
+    assert not (root / "home").exists()
+    assert (root / "sweep" / "trainer").exists()
+    assert (root / data.relative_to("/")).exists()
+    found = by_seed(on_slurm, file)
+    assert found[1]["state"] == "running"
+    assert (found[2]["state"], found[2]["cause"]) == ("failed", "launch_failed")
+    assert "could not open image /no/image.sif" in found[2]["message"]
+
+
 def test_a_pool_takes_any_option_of_sbatch(
     slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
-    """And asks for no memory where the site gives it by itself; its time is written as Slurm writes it."""
-    pool = {
+    """And leaves to the site what it does not name; its time is written as Slurm writes it."""
+    named = {
         "device": "cpu",
         "partition": "cpu",
         "cpus": 4,
@@ -207,7 +287,12 @@ def test_a_pool_takes_any_option_of_sbatch(
         "time_limit_min": "0:30:00",
         "sbatch": {"nice": 77, "comment": "two words"},
     }
-    file = slurm_file(tmp_path, data, pools={"cpu": pool})
+    bare = {"device": "cpu", "memory_gb": None, "time_limit_min": None}
+    rules = [{"when": {"seed": 1}, "pool": "named"}, {"pool": "bare"}]
+    file = slurm_file(tmp_path, data, seeds=(1, 2, 3), pools={"named": named, "bare": bare}, assign=rules)
     slurm.run("scontrol", "update", "nodename=cpu-1", "state=drain", "reason=test")
-    assert "--nice=77" in on_slurm("submit", file, "--yes").stderr
-    assert slurm.run("squeue", "-h", "-o", "%y|%l|%k|%m").strip() == "77|30:00|two words|500M"
+    said = on_slurm("submit", file, "--yes").stderr
+    assert "--nice=77" in said
+    assert "bare: 2 runs in 2 jobs; the default partition; 1 CPUs, the site's time limit" in said
+    rows = set(slurm.run("squeue", "-h", "-o", "%P|%y|%l|%k|%m").splitlines())
+    assert rows == {"cpu|77|30:00|two words|500M", "cpu|0|1:00:00|sweep: 2 runs|500M"}

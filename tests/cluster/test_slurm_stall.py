@@ -15,7 +15,7 @@ def test_a_job_ends_a_trainer_that_is_stuck_and_goes_on_with_its_other_runs(
     on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """Stopped after a checkpoint, as on a file server that hangs; the next run of the job is done without anyone."""
-    file = slurm_file(tmp_path, data, seeds=(1, 2), epochs=6, job_target_min=600, stall_min=0.05)
+    file = slurm_file(tmp_path, data, seeds=(1, 2), epochs=3, job_target_min=600, stall_min=0.05, saves=True)
     on_slurm("submit", file, "--yes")
     stuck, other = run_id(1), run_id(2)
     wait_for(lambda: trainer_of(folder_of(tmp_path, 1)) or trainer_of(folder_of(tmp_path, 2)), "the job's first run")
@@ -29,14 +29,14 @@ def test_a_job_ends_a_trainer_that_is_stuck_and_goes_on_with_its_other_runs(
     assert "ended, for it had shown no sign for" in found["message"]
     assert wait_for_state(on_slurm, file, other, "done", "failed")["state"] == "done"
     on_slurm("retry", file, "--yes")
-    assert wait_for_state(on_slurm, file, stuck, "done", "failed")["epoch"] == 6
+    assert wait_for_state(on_slurm, file, stuck, "done", "failed")["epoch"] == 3
 
 
 def test_a_retry_ends_what_is_stuck_with_its_job(
     slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """Where the job itself does not see it: its supervisor is stopped, too. The run that waits behind goes along."""
-    file = slurm_file(tmp_path, data, seeds=(1, 2), epochs=400, job_target_min=600, stall_min=0.05)
+    file = slurm_file(tmp_path, data, seeds=(1, 2), epochs=400, job_target_min=600, stall_min=0.05, saves=True)
     on_slurm("submit", file, "--yes")
     folder = folder_of(tmp_path, 1)
     wait_for(lambda: trainer_of(folder), "the first run")

@@ -1,5 +1,6 @@
 """Which runs share a job, and which pool takes a run: no swarm of tiny jobs, none that outgrows its limit."""
 
+import math
 import random
 
 import pytest
@@ -48,6 +49,14 @@ def test_few_allowed_jobs_become_longer_and_what_does_not_fit_is_left_out() -> N
     assert [len(job) for job in bundle_within(runs, target_s=0, limit_s=10 * HOUR, most=3)] == [4, 4, 4]
     assert sum(map(len, bundle_within(runs, target_s=0, limit_s=HOUR / 2, most=3))) == 6
     assert len(bundle_within(runs, target_s=0, limit_s=HOUR, most=None)) == 12
+
+
+def test_where_the_site_alone_knows_the_limit_the_target_decides() -> None:
+    """And where few jobs are allowed, their number: of none, too."""
+    runs = sized(*[600.0] * 12)
+    assert [len(job) for job in bundle(runs, target_s=HOUR / 2, limit_s=math.inf)] == [3, 3, 3, 3]
+    assert [len(job) for job in bundle_within(runs, target_s=0, limit_s=math.inf, most=1)] == [12]
+    assert bundle_within(runs, target_s=0, limit_s=math.inf, most=0) == []
 
 
 def test_arrays_are_cut_at_the_largest_the_cluster_takes() -> None:

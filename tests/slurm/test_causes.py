@@ -400,6 +400,13 @@ def test_a_log_without_slurms_word_tells_nothing(log: str) -> None:
     assert from_log(log) is None
 
 
+def test_what_to_type_about_a_wait_names_the_cluster() -> None:
+    """On another one the number may be a stranger's."""
+    row = TaskRow(job="7_0", state="PENDING", seen=SEEN, source="squeue", reason="JobHeldUser")
+    assert "'scontrol release 7_0'" in waiting(row)
+    assert "'scontrol -M other release 7_0'" in waiting(row, "other")
+
+
 @pytest.mark.parametrize(
     ("reason", "words"),
     [

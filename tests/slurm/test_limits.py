@@ -5,13 +5,14 @@ from typing import Any
 import pytest
 
 from slurm.commands import SlurmError
-from slurm.fit import delays, problems, words_of
+from slurm.fit import delays, problems, unchecked, words_of
 from slurm.limits import (
     ClusterLimits,
     PartitionLimits,
     parse_associations,
     parse_caps,
     parse_config,
+    parse_default,
     parse_gres,
     parse_minutes,
     parse_partitions,
@@ -71,7 +72,7 @@ def limits(partitions: dict[str, PartitionLimits]) -> ClusterLimits:
     return ClusterLimits(20001, 50000, 5.0, partitions)
 
 
-def pool(partition: str = "gpu", **changes: Any) -> Pool:
+def pool(partition: str | None = "gpu", **changes: Any) -> Pool:
     return Pool(device="v100", partition=partition, **changes)
 
 
@@ -189,6 +190,7 @@ FITTING = {
     "the whole of the largest node": pool(cpus=32, memory_gb=125, gres="gpu:v100:2,gpu:p100:1", time_limit_min=10080),
     "a second partition that has it": pool("cpu,gpu", gres="gpu:v100:1"),
     "no limit": pool("cpu", time_limit_min=1_000_000),
+    "the site's time": pool(time_limit_min=None),
 }
 
 
@@ -242,6 +244,27 @@ def test_what_a_pool_asks_beyond_the_cluster_is_said_once(case: str, limits: Clu
     found = problems(asked, limits)
     assert len(found) == 1
     assert words in found[0]
+
+
+def test_a_pool_that_names_no_partition_is_held_against_the_default_one(limits: ClusterLimits) -> None:
+    """Where the cluster has no such, nothing is found wrong, and that nothing could be checked is said."""
+    known = limits._replace(default_partition=parse_default(PARTITIONS))
+    asked = pool(None, gres="gpu:1", time_limit_min=None)
+    assert problems(asked, known) == problems(pool("cpu", gres="gpu:1"), known) != []
+    assert delays(pool(None), known._replace(default_partition="night")) == delays(pool("night"), known) != []
+    assert unchecked(asked, known) is None
+    assert parse_default(PARTITIONS.replace("Default=YES", "Default=NO")) is None
+    assert problems(asked, limits) == delays(asked, limits) == []
+    assert "whether its jobs fit is not known" in (unchecked(asked, limits) or "")
+
+
+def test_a_pool_on_another_cluster_is_held_against_that_one(limits: ClusterLimits) -> None:
+    """Partitions of one name are two where clusters are two."""
+    small = limits._replace(partitions={"gpu": limits.partitions["cpu"]._replace(name="gpu")})
+    both = small._replace(others={"other": limits})
+    asked = pool(gres="gpu:v100:1")
+    assert len(problems(asked, both)) == 1
+    assert problems(asked.model_copy(update={"clusters": "other"}), both) == []
 
 
 def test_several_things_wrong_are_all_said(limits: ClusterLimits) -> None:

@@ -6,7 +6,7 @@ are stand-ins on PATH that print them, note how they were called, and fail as th
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 
 from slurm.answers import parse_sacct, parse_squeue
 from slurm.jobs import ArrayRecord, JobView, Phase, Resources, Snapshot, TaskRow
+from slurm.origin import cluster_name
 from slurm.queue import refresh, settled
 from slurm.view import view
 from trainer.records.attempt import Cause
@@ -85,11 +86,13 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Slurm:
     return Slurm(folder)
 
 
-def array(tag: str = "t.aa.1", tasks: int = 1, *, job: str | None = None, age_s: float = 600) -> ArrayRecord:
+def array(
+    tag: str = "t.aa.1", tasks: int = 1, *, job: str | None = None, age_s: float = 600, clusters: str | None = None
+) -> ArrayRecord:
     return ArrayRecord(
         tag=tag,
         pool="v100",
-        resources=Resources(partition="v100"),
+        resources=Resources(partition="v100", clusters=clusters),
         tasks=[["a-run"]] * tasks,
         asked=now() - timedelta(seconds=age_s),
         job=job,
@@ -358,6 +361,35 @@ def test_a_failed_squeue_is_no_evidence(fake: Slurm) -> None:
     assert not settled(one, ended)  # the controller may be about to start it anew
     fake.answers("squeue", "")
     assert settled(one, ask(one, ended))
+
+
+@pytest.fixture
+def lab(fake: Slurm) -> Iterator[Slurm]:
+    """Commands that speak to cluster lab."""
+    (fake.folder / "scontrol").write_text("#!/bin/sh\necho 'ClusterName = lab'\n")
+    (fake.folder / "scontrol").chmod(0o755)
+    cluster_name.cache_clear()
+    yield fake
+    cluster_name.cache_clear()
+
+
+def test_several_clusters_cost_one_squeue_and_their_numbers_are_told_apart(lab: Slurm) -> None:
+    """The same number may be another job's elsewhere; a cluster that is left out with exit code 0 is not known of."""
+    here, there = array(job="57"), array("t.bb.0", job="57", clusters="other")
+    elsewhere = RUNNING.replace("RUNNING", "PENDING").replace("t.aa.1", "t.bb.0")
+    listed = f"CLUSTER: lab\n{HEADERS['squeue']}\n{RUNNING}\n"
+    (lab.folder / "squeue.text").write_text(f"{listed}CLUSTER: other\n{HEADERS['squeue']}\n{elsewhere}\n")
+    before = ask([here, there])
+    [called] = lab.calls()
+    assert called.startswith("squeue --clusters=lab,other -a ")
+    assert [stands(one, before).phase for one in (here, there)] == [Phase.RUNNING, Phase.WAITING]
+    (lab.folder / "squeue.text").write_text(listed)
+    after = ask([here, there], before)
+    assert stands(there, after).phase is Phase.WAITING
+    assert stands(there, after).problem == "squeue failed: it printed nothing of cluster other"
+    assert any(call.startswith("sacct -a -P") and "--clusters=lab,other" in call for call in lab.calls())
+    ask(here)
+    assert not any("clusters" in call for call in lab.calls()), "without need nobody needs accounting"
 
 
 def test_both_failing_leave_all_as_it_was(fake: Slurm) -> None:

@@ -1,5 +1,7 @@
 """How many more jobs Slurm takes of the user, from what slurmctld and accounting say."""
 
+from typing import Any
+
 import pytest
 
 from slurm.room import Cap, Room, parse_associations, parse_qos
@@ -28,10 +30,10 @@ def room() -> Room:
     return Room(list(parse_associations(ASSOCIATIONS)), parse_qos(QOS, LIMITS, "me", 1000), {"vision": "normal"})
 
 
-def caps(room: Room, **names: str | None) -> dict[str, int]:
+def caps(room: Room, **names: Any) -> dict[str, int]:
     """Return what is left of each limit, by whose it is."""
-    asked = {"account": None, "qos": None, "partition_qos": None, "partition": "gpu", **names}
-    return {cap.whose: cap.left for cap in room.caps(**asked)}  # type: ignore[arg-type]
+    asked: dict[str, Any] = {"account": None, "qos": None, "partitions": ["gpu"], **names}
+    return {cap.whose: cap.left for cap in room.caps(**asked)}
 
 
 def test_a_user_s_jobs_count_against_the_user_and_every_account_above(room: Room) -> None:
@@ -41,14 +43,14 @@ def test_a_user_s_jobs_count_against_the_user_and_every_account_above(room: Room
 
 
 def test_a_partition_s_own_record_counts_there(room: Room) -> None:
-    assert [cap.left for cap in room.caps(account=None, qos=None, partition_qos=None, partition="long")] == [3, 1, 60]
+    assert [cap.left for cap in room.caps(account=None, qos=None, partitions=["long"])] == [3, 1, 60]
 
 
 def test_a_qos_counts_the_user_s_the_account_s_and_all_jobs(room: Room) -> None:
     """Its own, that of the partition, and one that nobody has jobs in, of which slurmctld says nothing."""
     short = {"QOS 'short' for you": 2, "QOS 'short' for account 'vision'": 5, "QOS 'short'": 6}
     assert short.items() <= caps(room, qos="short").items()
-    assert short.items() <= caps(room, partition_qos="short").items()
+    assert short.items() <= caps(room, partition_qos=["short", None]).items()
     assert caps(room, qos="never used")["QOS 'never used' for you"] == 2
 
 
@@ -59,7 +61,7 @@ def test_newer_slurm_names_users_in_a_qos_otherwise() -> None:
 
 def test_who_has_no_account_has_no_limits() -> None:
     """Accounting that does not answer, or is off: Slurm's own refusal is the limit."""
-    assert Room().caps(account=None, qos="short", partition_qos=None, partition="gpu") == []
+    assert Room().caps(account=None, qos="short") == []
 
 
 def test_a_limit_is_told_with_what_it_counts() -> None:

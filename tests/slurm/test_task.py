@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import ONE_THREAD, REPOSITORY, read, wait_for
 
-from trainer.records.files import write_json
+from slurm.task import main
+from trainer.records.attempt import ExitCode
+from trainer.records.files import read_json, write_json
 from trainer.records.recipe import Recipe
 from trainer.records.run import Bundle, Options, Run, RunFolder, RunSpec
 
@@ -89,6 +91,18 @@ def test_a_trainer_that_dies_before_it_takes_a_run_is_not_started_for_ever(node:
 
 
 @pytest.mark.slow
+def test_a_task_that_does_not_know_which_it_is_does_nothing(
+    node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container that keeps Slurm's variables out: all tasks would take the first one's runs."""
+    bundle = read_json(node.bundle, Bundle)
+    assert bundle is not None
+    write_json(node.bundle, bundle.model_copy(update={"tasks": [*bundle.tasks, *bundle.tasks]}))
+    monkeypatch.delenv("SLURM_ARRAY_TASK_ID", raising=False)
+    assert main([str(node.bundle)]) == ExitCode.USAGE
+    assert "SLURM_ARRAY_TASK_ID is not set" in capsys.readouterr().out
+
+
 def test_a_run_that_all_the_time_there_is_brings_no_further_does_not_come_back_for_ever(node: Node) -> None:
     """Warned of its time limit without a checkpoint: once it may try again, the second time it has failed."""
     assert node.warned_in_attempt(1, left="1:00") == "interrupted: killed"

@@ -1,7 +1,6 @@
 """Sweep files for the private cluster and commands run against it, shared by the tests on real Slurm."""
 
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,11 +9,7 @@ from typing import Any
 import pytest
 from conftest import Command
 
-from slurm.origin import cluster_name
 from slurm.private_cluster.cluster import PrivateCluster
-from sweep.cli.look import status_entry
-from sweep.config.load import load_sweep
-from sweep.status.look import survey
 from trainer.data.prepare import prepare
 from trainer.data.synthesize import synthesize
 
@@ -39,9 +34,13 @@ def slurm_file(
     assign: Sequence[dict[str, Any]] | None = None,
     name: str = "study",
     gpus_per_run: int = 1,
+    saves: bool = False,
     **section: Any,
 ) -> Path:
-    """Write a cluster file and a sweep file, whose path is returned. By default every run gets its own job."""
+    """Write a cluster file and a sweep file, whose path is returned. By default every run gets its own job.
+
+    saves: whether a run has a checkpoint after every epoch, which costs five times as much as the epoch.
+    """
     (folder / "cluster.yaml").write_text(json.dumps({"name": "test", "pools": pools or POOLS}))
     sweep = {
         "name": name,
@@ -53,7 +52,7 @@ def slurm_file(
             "job_target_min": 0,
             **section,
         },
-        "execution": {"checkpoint_interval_s": 0, "gpus_per_run": gpus_per_run},
+        "execution": {"checkpoint_interval_s": 0 if saves else 600, "gpus_per_run": gpus_per_run},
         "output": str(folder / "runs"),
         "data": str(data),
     }
@@ -81,15 +80,8 @@ def on_slurm(slurm: PrivateCluster, tmp_path: Path) -> Iterator[Command]:
 
 
 def states(command: Command, file: Path) -> dict[str, dict[str, Any]]:
-    """Return every run's entry of `sweep status --json`, by id, without starting a Python for each look."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in os.environ.keys() - command.environment.keys():
-            patch.delenv(name)
-        for name, value in command.environment.items():
-            patch.setenv(name, value)
-        cluster_name.cache_clear()
-        runs = [status_entry(found) for found in survey(load_sweep(file))]
-    return {run["id"]: run for run in json.loads(json.dumps(runs, default=str))}
+    """Return every run's entry of `sweep status --json`, by id."""
+    return {run["id"]: run for run in command.runs(file)}
 
 
 def wait_for_state(command: Command, file: Path, run_id: str, *wanted: str, seconds: float = 90.0) -> dict[str, Any]:

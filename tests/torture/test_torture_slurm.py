@@ -185,7 +185,9 @@ def test_what_slurm_interrupts_at_any_instant_ends_by_itself_as_if_nothing_had_h
     for lane in lanes:
         section = {"pool": lane.name, "pools": pools, "max_parallel": lane.max_parallel}
         files.append(
-            slurm_file(tmp_path, data, seeds=range(1, len(lane.runs) + 1), epochs=epochs, name=lane.name, **section)
+            slurm_file(
+                tmp_path, data, seeds=range(1, len(lane.runs) + 1), epochs=epochs, name=lane.name, saves=True, **section
+            )
         )
         on_slurm("submit", files[-1], "--yes")
         (intent,) = (tmp_path / "runs" / lane.name / "submissions").glob("*.json")

@@ -3,8 +3,10 @@
 import logging
 import os
 import signal
+import sys
 import threading
 import traceback
+from typing import NoReturn
 
 from trainer.data.prepared import open_dataset
 from trainer.distributed.process_group import FAILURE, Failure, ProcessGroup, meeting_place
@@ -44,11 +46,11 @@ def follow(rank: int, size: int, stop: StopSignal, *, child: bool) -> ExitCode:
             words = f"{type(error).__name__}: {error}"
             told = Failure(rank=rank, cause=cause_of(error), words=words, traceback=traceback.format_exc())
             store.set(FAILURE, told.model_dump_json())
-            return ExitCode.FAILED
+            _end(ExitCode.FAILED)
         group.leave()
     except LostError as error:
         log.warning("process %d of %d ends, cut off from the others: %s", rank + 1, size, error)
-        return ExitCode.INTERRUPTED
+        _end(ExitCode.INTERRUPTED)
     return ExitCode.DONE
 
 
@@ -66,4 +68,11 @@ def _train_part(work: Work, group: ProcessGroup) -> None:
 def _end_with_parent() -> None:
     while os.read(0, 1):
         pass
-    os._exit(ExitCode.INTERRUPTED.value)
+    _end(ExitCode.INTERRUPTED)
+
+
+def _end(code: ExitCode) -> NoReturn:
+    """End in the middle of an exchange: gloo's threads, at it still, now and then abort an orderly end (torch 2.7)."""
+    logging.shutdown()
+    sys.stderr.flush()
+    os._exit(code.value)

@@ -359,13 +359,17 @@ def test_fonts_are_embedded_as_truetype(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("ending", ["pdf", "png", "svg"])
 @pytest.mark.parametrize("name", ["figure-4.1", "figure-4.2", "figure-4.3", "figure-4.14", "figure-4.16"])
-def test_the_same_results_give_the_same_bytes(name: str, ending: str) -> None:
+def test_the_same_results_give_the_same_bytes(name: str) -> None:
     """Built, drawn and rendered twice from the start; also if something else was drawn in between."""
-    first = render(plan_of(realistic_study(small_grid()), name).draw(), ending)  # type: ignore[arg-type]
-    render(plan_of(realistic_study(small_grid()), "figure-4.4").draw(), "svg")
-    assert render(plan_of(realistic_study(small_grid()), name).draw(), ending) == first  # type: ignore[arg-type]
+
+    def rendered() -> list[bytes]:
+        plan = plan_of(realistic_study(small_grid()), name)
+        return [render(plan.draw(), ending) for ending in ("pdf", "png", "svg")]
+
+    first = rendered()
+    render(plan_of(realistic_study(small_grid(PAIRS[:1])), "figure-4.4").draw(), "svg")
+    assert rendered() == first
 
 
 @pytest.mark.slow
@@ -469,7 +473,7 @@ UNUSUAL: dict[str, tuple[list[PlannedRun], str]] = {
     "a group without results": (small_grid(), "^vit"),
     "a seed without results": (small_grid(), "-s43$"),
     "twenty seeds": (small_grid(PAIRS[:1], ratios=(0.1, 1.0), seeds=range(20)), "-s7$"),
-    "many architectures": (small_grid([(f"net{n}", "cifar10") for n in range(14)], ratios=(0.1, 1.0)), ""),
+    "many architectures": (small_grid([(f"net{n}", "cifar10") for n in range(7)], ratios=(0.1, 1.0)), ""),
     "long names": (small_grid([(LONG, ODD), ("vit", ODD)]), "-r0.2-"),
     "every other run": (small_grid(PAIRS[:1], ratios=RATIOS, seeds=(42, 43)), "-r0.0.*-s42$|-r0.[1-9].*-s43$"),
     "forty ratios": (small_grid(PAIRS[:1], ratios=[n / 40 for n in range(1, 41)], seeds=(42,)), ""),

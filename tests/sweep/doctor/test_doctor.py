@@ -214,6 +214,17 @@ def test_a_known_account_and_qos_are_fine(tmp_path: Path, data: Path, fake: Put)
     assert diagnose(load(tmp_path, data, cluster=cluster))["account small"].state == "ok"
 
 
+def test_a_pool_without_a_partition_goes_to_the_default_one_if_there_is_one(
+    tmp_path: Path, data: Path, fake: Put
+) -> None:
+    """Without one it is said that nothing of the pool could be checked."""
+    study = load(tmp_path, data, cluster=CLUSTER.replace("device: v100, partition: gpu,", "device: v100,"))
+    found = diagnose(study)["pool large"]
+    assert (found.state, "names no partition" in found.words) == ("warning", True)
+    fake("scontrol", FAKES["scontrol"].replace("PartitionName=gpu", "PartitionName=gpu Default=YES"))
+    assert diagnose(study)["pool large"].line().startswith("ok pool large: the cluster has it: the default partition")
+
+
 def test_data_that_is_not_prepared_or_cut_short_is_a_problem(tmp_path: Path, data: Path, fake: Put) -> None:
     """With the command that prepares it."""
     check = diagnose(load(tmp_path, tmp_path / "empty"))["data"]
@@ -297,6 +308,18 @@ SRUN = {
         "problem",
         "Slurm refuses its jobs: Unable to allocate resources: Invalid qos specification",
     ),
+    "an option it does not know": (
+        "echo \"srun: unrecognized option '--container-image=/a'\" >&2\n"
+        "echo 'Try \"srun --help\" for more information' >&2; exit 1",
+        "problem",
+        "Slurm refuses its jobs: unrecognized option '--container-image=/a'",
+    ),
+    "a setup line": (
+        "echo 'sweep: setup: module load a' >&2; echo 'no a' >&2\n"
+        "echo 'sweep: setup failed with exit code 1: module load a' >&2; exit 1",
+        "problem",
+        "'module load a' failed there with exit code 1: no a",
+    ),
     "no Python": (
         "echo '/home/me/.venv/bin/python: No such file or directory' >&2\n"
         "echo 'srun: error: node-1: task 0: Exited with exit code 127' >&2; exit 127",
@@ -355,8 +378,13 @@ def test_a_probe_asks_for_what_the_pools_jobs_ask_for() -> None:
         "--immediate=30",
     }
     assert options <= set(command)
-    assert command[-3:] == ["bash", "-c", "module load cuda\nexec '/a path/python' -m slurm.probe"]
-    bare = srun_command(Pool(device="cpu", partition="cpu", memory_gb=0.5), "probe-1", ["true"])
+    assert command[-3:-1] == ["bash", "-c"]
+    assert command[-1].splitlines()[-1] == "exec '/a path/python' -m slurm.probe"
+    assert "eval 'module load cuda'" in command[-1]
+    bare_pool = Pool(device="cpu", partition="cpu", memory_gb=0.5)
+    alone = srun_command(bare_pool.model_copy(update={"export": ["HOME", "LANG"]}), "probe-1", ["true"])
+    assert alone[-5:] == ["--export=HOME,LANG", "/bin/bash", "-l", "-c", "exec true"]
+    bare = srun_command(bare_pool, "probe-1", ["true"])
     assert "--mem=512M" in bare
     assert not any(word.startswith(("--gres", "--constraint", "--account", "--qos")) for word in bare)
 

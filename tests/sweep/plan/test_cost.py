@@ -359,10 +359,12 @@ def test_a_run_in_work_is_evidence_early(tmp_path: Path) -> None:
 POOL = Pool(device="v100", partition="gpu", gres="gpu:v100:1", time_limit_min=1440)
 
 
-def arrays(tmp_path: Path, slower: float | None, changes: dict[str, Change]) -> tuple[list[int], list[int]]:
+def arrays(
+    tmp_path: Path, slower: float | None, changes: dict[str, Change], pool: Pool = POOL
+) -> tuple[list[int], list[int | None]]:
     """Plan the jobs of ResNet-18 on CIFAR-10 in one pool; give the sizes of the jobs and the limits in minutes."""
     sweep = thesis(tmp_path)
-    cluster = Cluster(Path("c.yaml"), {"v100-16gb": POOL}, ClusterSection(file="c", assign=[]))
+    cluster = Cluster(Path("c.yaml"), {"v100-16gb": pool}, ClusterSection(file="c", assign=[]))
     if slower is not None:
         for placed in sweep.runs:
             if placed.id in ("resnet18-cifar10-r0.1-s42", "resnet18-cifar10-r0.2-s42"):
@@ -385,6 +387,12 @@ def test_jobs_and_their_limits_follow_what_runs_took(tmp_path: Path) -> None:
     assert limit == [LEAST_LIMIT_MIN]
     _, limit = arrays(tmp_path / "slowest", 100, {})
     assert limit == [POOL.time_limit_min]
+
+
+def test_a_pool_that_leaves_the_time_to_the_site_asks_for_none(tmp_path: Path) -> None:
+    """However well the time is known."""
+    free = POOL.model_copy(update={"time_limit_min": None})
+    assert arrays(tmp_path / "known", 0.01, {}, free)[1] == arrays(tmp_path / "unknown", None, {}, free)[1] == [None]
 
 
 def test_a_retry_that_gives_more_time_gets_it(tmp_path: Path) -> None:

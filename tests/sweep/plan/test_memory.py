@@ -135,7 +135,7 @@ def study(
 def send(sweep: Sweep, runs: Sequence[PlacedRun], changes: Mapping[str, Change] = {}) -> Sequence[str]:
     """What a submission of these runs to a cluster would note."""
     assert sweep.cluster
-    limits = ClusterLimits(1001, 10_000, 10.0, None, {})
+    limits = ClusterLimits(1001, 10_000, 10.0, {})
     statuses = [RunStatus(one.spec.run, State.PLANNED, epochs=180) for one in runs]
     rows = make_plan(sweep._replace(runs=list(runs)), statuses, CostModel())
     return OnSlurm(sweep, sweep.cluster, limits).plan(rows, changes).notes
@@ -216,7 +216,7 @@ def test_the_table_of_a_plan_shows_what_its_runs_need_of_a_gpu(tmp_path: Path) -
 
 def test_a_format_that_a_pool_s_gpu_emulates_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its trainers would refuse it too, one by one."""
-    monkeypatch.setattr(target, "read_limits", lambda: None)
+    monkeypatch.setattr(target, "read_limits", lambda others: None)
     monkeypatch.setattr(target, "problems", lambda *pool, **shares: [])
     sweep = study(tmp_path, precision="bf16")
     assert sweep.cluster

@@ -22,19 +22,21 @@ def sweep_file(
     ratios: str = "0.5, 1.0",
     seeds: str = "1, 2",
     more: str = "",
+    saves: bool = False,
 ) -> Path:
+    """Write a sweep file. saves: whether a run has a checkpoint after every epoch."""
     path = folder / "study.yaml"
     path.write_text(
         f"name: study\ngrid:\n  architecture: [{architecture}]\n  dataset: [cifar10]\n"
         f"  ratio: [{ratios}]\n  seed: [{seeds}]\n"
         f"{more}training:\n  epochs: {epochs}\n  batch_size: 4\n  lr_milestones: [1]\n"
-        f"execution: {{workers: 2, checkpoint_interval_s: 0}}\ndata: {data}\n"
+        f"execution: {{workers: 2, checkpoint_interval_s: {0 if saves else 600}}}\ndata: {data}\n"
     )
     return path
 
 
 def states(sweep: Command, file: Path) -> dict[str, str]:
-    return {run["id"]: run["state"] for run in sweep.json("status", file)["runs"]}
+    return {run["id"]: run["state"] for run in sweep.runs(file)}
 
 
 def runs(tmp_path: Path) -> Path:
@@ -118,7 +120,7 @@ def test_a_killed_worker_loses_nothing(sweep: Command, data: Path, tmp_path: Pat
     """SIGKILL in the middle: shown as interrupted, the other runs end, and the next submit ends in the same history."""
     whole = tmp_path / "whole"
     whole.mkdir()
-    file = sweep_file(tmp_path, data, epochs=7, ratios="0.5")
+    file = sweep_file(tmp_path, data, epochs=4, ratios="0.5", saves=True)
     sweep("submit", file, "--yes", "--output", whole)
     submit = sweep.start("submit", file, "--yes")
     saved: list[dict[str, Any]] = []
@@ -158,7 +160,7 @@ def test_a_worker_that_cannot_start_is_reported_with_its_log(sweep: Command, dat
 
 def test_ctrl_c_leaves_everything_resumable(sweep: Command, data: Path, tmp_path: Path) -> None:
     """The workers stop in good order, nothing is left running, and the next submit finishes."""
-    file = sweep_file(tmp_path, data, epochs=6, ratios="0.5")
+    file = sweep_file(tmp_path, data, epochs=3, ratios="0.5", saves=True)
     submit = sweep.start("submit", file, "--yes")
     held = hold_in_work(tmp_path, 2)
     submit.send_signal(signal.SIGINT)
@@ -254,7 +256,7 @@ def test_a_changed_recipe_makes_results_stale_and_nothing_is_lost(sweep: Command
 
 def test_damaged_records_cost_a_run_none_of_its_work(sweep: Command, data: Path, tmp_path: Path) -> None:
     """Progress, error, commitment and result cannot be read: the run goes on from its checkpoint all the same."""
-    file = sweep_file(tmp_path, data, ratios="0.5", seeds="1", epochs=9)
+    file = sweep_file(tmp_path, data, ratios="0.5", seeds="1", epochs=6, saves=True)
     submit = sweep.start("submit", file, "--yes")
     (run_id,) = states(sweep, file)
     folder = runs(tmp_path) / run_id
@@ -319,13 +321,13 @@ def test_a_killed_worker_is_replaced_while_runs_wait(sweep: Command, data: Path,
 
 def test_logs_can_be_followed_to_the_end(sweep: Command, data: Path, tmp_path: Path) -> None:
     """`logs -f` goes on while the run does, ends with it, and misses no line."""
-    file = sweep_file(tmp_path, data, epochs=8, ratios="0.5", seeds="1")
+    file = sweep_file(tmp_path, data, epochs=4, ratios="0.5", seeds="1")
     submit = sweep.start("submit", file, "--yes")
     wait_for(lambda: len(in_work(tmp_path)) == 1, "the run in work")
     followed = sweep("logs", file, "resnet18-cifar10-r0.5-s1", "-f").stdout
     assert submit.wait(60) == 0
-    assert "epoch 1/8" in followed
-    assert "epoch 8/8" in followed
+    assert "epoch 1/4" in followed
+    assert "epoch 4/4" in followed
     assert followed == (runs(tmp_path) / "resnet18-cifar10-r0.5-s1" / "logs" / "attempt-0001.log").read_text()
 
 

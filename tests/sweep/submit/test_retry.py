@@ -23,7 +23,7 @@ POOLS = {
 }
 NODES = (NodeGroup(3, 3, 16, 40.0, {"gpu:v100": 4}, frozenset()),)
 PARTITION = PartitionLimits("gpu", True, 1440, None, None, NODES)
-LIMITS = ClusterLimits(1001, 10_000, 10.0, None, {"gpu": PARTITION})
+LIMITS = ClusterLimits(1001, 10_000, 10.0, {"gpu": PARTITION})
 USUAL = Resources(partition="gpu", memory_gb=16, time_limit_min=600)
 
 
@@ -50,6 +50,18 @@ CASES = {
         ground(time_limit_min=1000),
         Change(time_limit_min=1440),
         "1440",
+    ),
+    "time, on a cluster no pool names now": (
+        row(cause=Cause.TIMEOUT),
+        ground(time_limit_min=1000, clusters="gone"),
+        Change(time_limit_min=2000),
+        "2000",
+    ),
+    "time, the site's": (
+        row(cause=Cause.TIMEOUT),
+        ground(time_limit_min=None),
+        Change(),
+        "give it a 'time_limit_min'",
     ),
     "GPU memory": (row(cause=Cause.CUDA_OOM), ground("p100"), Change(pool="v100"), "in pool v100 with 16 GB a GPU"),
     "node": (row(State.INTERRUPTED, Cause.NODE_FAIL, node="n1"), ground(), Change(exclude=("n1",)), "another node"),

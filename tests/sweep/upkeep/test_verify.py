@@ -492,8 +492,8 @@ def test_a_sweep_at_work_has_no_findings_and_one_that_was_killed_says_so(
 ) -> None:
     """A real worker, looked at again and again; killed with SIGKILL; and the way the finding says, to the end."""
     file = tmp_path / "study.yaml"
-    grid = {"architecture": ["resnet18"], "dataset": ["cifar10"], "ratio": [1.0], "seed": [1]}
-    training = {"epochs": 8, "batch_size": 4, "lr_milestones": [1]}
+    grid = {"architecture": ["resnet18"], "dataset": ["cifar10"], "ratio": [0.5], "seed": [1]}
+    training = {"epochs": 4, "batch_size": 4, "lr_milestones": [1]}
     execution = {"workers": 1, "checkpoint_interval_s": 0}
     options = {"output": str(tmp_path / "runs"), "data": str(data)}
     file.write_text(

@@ -24,6 +24,7 @@ from trainer.records.recipe import Recipe, sharing_problem
 from trainer.records.run import Bundle, Options, Run, RunSpec
 
 ENDED_S = 60.0
+EPOCHS = 10  # of which a kill after the first few leaves some
 
 
 @pytest.fixture(scope="module")
@@ -73,21 +74,20 @@ def test_processes_killed_and_stopped_resume_to_the_same_result(trainer: Command
     """
 
     def arguments(folder: str) -> list[object]:
-        return call(
-            data, tmp_path / folder, "--processes", 2, "--checkpoint-interval", 0, architecture="vit", epochs=16
-        )
+        how = ("--ratio", 0.25, "--processes", 2, "--checkpoint-interval", 0)
+        return call(data, tmp_path / folder, *how, architecture="vit", epochs=EPOCHS)
 
     trainer(*arguments("whole"))
     folder = tmp_path / "run"
 
     def start(epoch: int) -> list[psutil.Process]:
         process = trainer.start(*arguments("run"))
-        saved = [folder / "checkpoints" / checkpoint_name(number) for number in range(epoch, 16)]
+        saved = [folder / "checkpoints" / checkpoint_name(number) for number in range(epoch, EPOCHS)]
         wait_for(lambda: any(path.exists() for path in saved), f"a checkpoint after epoch {epoch}")
         first = psutil.Process(process.pid)
         return [first, *first.children()]
 
-    for victim, epoch in ((1, 1), (0, 3)):
+    for victim, epoch in ((1, 1), (0, 2)):
         found = start(epoch)
         assert len(found) == 2
         found[victim].kill()
@@ -95,7 +95,7 @@ def test_processes_killed_and_stopped_resume_to_the_same_result(trainer: Command
         assert trainer.started[-1].returncode == -signal.SIGKILL
         assert ("process 2 of 2 was killed by SIGKILL" in said) == (victim == 1)
         assert not psutil.wait_procs(found, ENDED_S)[1]
-    found = start(5)
+    found = start(4)
     for process in reversed(found):
         process.terminate()
     assert trainer.started[-1].wait(ENDED_S) == 75

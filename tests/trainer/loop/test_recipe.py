@@ -190,7 +190,7 @@ def test_validation_covers_every_image_in_evaluation_mode() -> None:
     """A last batch shorter than the others counts by its images: the same as one pass over all of them."""
     val = random_split(EVALUATION_BATCH + 3, seed=1)
     trainer = in_double(make_trainer(train=random_split(8), val=val, replicas=1, batch_size=8))
-    train_epochs(trainer, 2)
+    train_epochs(trainer, 1)
     trainer.model.eval()
     with torch.inference_mode():
         scores = trainer.model(normalise(trainer.dataset, val.images))

@@ -2,7 +2,9 @@
 
 import os
 import re
+import shutil
 import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +23,31 @@ from trainer.records.run import RunFolder
 pytestmark = pytest.mark.slow
 
 
-def test_a_run_leaves_the_records_of_the_contract(trainer: Command, data: Path, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, int], Path]]:
+    """The folder of a done run, by network and epochs, trained once for the module; not to be changed."""
+    place = tmp_path_factory.mktemp("trained")
+    trainer = Command("trainer", place)
+
+    def run(architecture: str, epochs: int) -> Path:
+        folder = place / f"{architecture} {epochs}" / "a run"
+        if not folder.exists():
+            trainer(*call(data, folder, "--threads", 1, architecture=architecture, epochs=epochs))
+        return folder
+
+    yield run
+    trainer.end()
+
+
+@pytest.fixture
+def done(trained: Callable[[str, int], Path], tmp_path: Path) -> Path:
+    """The folder of a run that is done after one epoch."""
+    return Path(shutil.copytree(trained("resnet18", 1), tmp_path / "a run"))
+
+
+def test_a_run_leaves_the_records_of_the_contract(trained: Callable[[str, int], Path]) -> None:
     """result.json validates, progress.json shows the last epoch, the attempt is closed, no checkpoint is left."""
-    folder = tmp_path / "a run"
-    trainer(*call(data, folder))
+    folder = trained("resnet18", 6)
     result = from_json((folder / "result.json").read_bytes(), Result)
     assert result.run.id == "a run"
     assert result.history.epochs == 6
@@ -40,27 +63,23 @@ def test_a_run_leaves_the_records_of_the_contract(trainer: Command, data: Path, 
     assert "NaN" not in (folder / "result.json").read_text()
 
 
-def test_a_second_call_on_a_done_run_says_so_and_changes_nothing(trainer: Command, data: Path, tmp_path: Path) -> None:
+def test_a_second_call_on_a_done_run_says_so_and_changes_nothing(trainer: Command, data: Path, done: Path) -> None:
     """The same call again exits 0 at once; the files stay as they are."""
-    trainer(*call(data, tmp_path / "run", epochs=1))
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
-    again = trainer(*call(data, tmp_path / "run", epochs=1))
+    before = {path: path.stat().st_mtime_ns for path in done.rglob("*")}
+    again = trainer(*call(data, done, epochs=1))
     assert "is done" in again.stderr
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in done.rglob("*")} == before
 
 
 @pytest.mark.parametrize("closed", [False, True])
-def test_what_a_kill_after_the_result_left_is_tidied_up(
-    trainer: Command, data: Path, tmp_path: Path, closed: bool
-) -> None:
+def test_what_a_kill_after_the_result_left_is_tidied_up(trainer: Command, data: Path, done: Path, closed: bool) -> None:
     """The next call closes the attempt, unless the job's parent has, and removes checkpoints and half-written files."""
-    folder = RunFolder(tmp_path / "run")
-    trainer(*call(data, folder.path, epochs=1))
-    done = read_json(folder.attempt(1), AttemptRecord)
-    assert done is not None
-    gone = done.process.model_copy(update={"started": 1.0})
+    folder = RunFolder(done)
+    before = read_json(folder.attempt(1), AttemptRecord)
+    assert before is not None
+    gone = before.process.model_copy(update={"started": 1.0})
     ending = {"outcome": "interrupted"} if closed else {"outcome": None, "ended": None}
-    write_json(folder.attempt(1), done.model_copy(update={"process": gone, **ending}))
+    write_json(folder.attempt(1), before.model_copy(update={"process": gone, **ending}))
     left = [folder.checkpoints / "epoch-000001.safetensors", folder.path / ".reserve.0.tmp", folder.attempts / ".x.tmp"]
     folder.checkpoints.mkdir(exist_ok=True)
     for path in left:
@@ -83,16 +102,15 @@ def test_what_a_kill_after_the_result_left_is_tidied_up(
 )
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_folder_of_another_run_is_refused_with_the_field_that_differs(
-    trainer: Command, data: Path, tmp_path: Path, change: tuple[object, ...], sentence: str, finished: bool
+    trainer: Command, data: Path, done: Path, change: tuple[object, ...], sentence: str, finished: bool
 ) -> None:
     """Exit 2, one sentence, and what the folder holds stays; also when the other run has only begun."""
-    trainer(*call(data, tmp_path / "run", epochs=1))
     if not finished:
-        (tmp_path / "run" / "result.json").unlink()
-    refused = trainer(*call(data, tmp_path / "run", *change, epochs=1), expect=2)
+        (done / "result.json").unlink()
+    refused = trainer(*call(data, done, *change, epochs=1), expect=2)
     assert sentence in refused.stderr
     assert "Traceback" not in refused.stderr
-    assert (tmp_path / "run" / "result.json").exists() == finished
+    assert (done / "result.json").exists() == finished
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR2])
@@ -115,14 +133,13 @@ def test_a_signal_interrupts_in_good_order(
 
 @pytest.mark.parametrize("architecture", ["resnet18", "vit"])
 def test_a_run_killed_mid_epoch_resumes_to_the_same_result(
-    trainer: Command, data: Path, tmp_path: Path, architecture: str
+    trainer: Command, trained: Callable[[str, int], Path], data: Path, tmp_path: Path, architecture: str
 ) -> None:
     """SIGKILL twice, then the end: the history equals an uninterrupted run's bit for bit, and says what happened.
 
     Also when it goes on with another number of threads: sums of floats depend on it, so the first number is kept.
     """
-    whole, killed = tmp_path / "whole" / "run", tmp_path / "killed" / "run"
-    trainer(*call(data, whole, "--threads", 1, architecture=architecture))
+    whole, killed = trained(architecture, 6), tmp_path / "killed" / "run"
     for epoch, threads in ((2, 1), (4, 2)):
         more = ("--checkpoint-interval", 0, "--threads", threads)
         process = trainer.start(*call(data, killed, *more, architecture=architecture))
@@ -138,10 +155,11 @@ def test_a_run_killed_mid_epoch_resumes_to_the_same_result(
     assert attempts[2]["start_epoch"] >= attempts[1]["start_epoch"]
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_older_one(trainer: Command, data: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_passed_over_for_the_older_one(
+    trainer: Command, trained: Callable[[str, int], Path], data: Path, tmp_path: Path
+) -> None:
     """The run goes on from the older one to the same result, and says in progress and log what it passed over."""
-    whole, harmed = tmp_path / "whole" / "run", tmp_path / "harmed" / "run"
-    trainer(*call(data, whole))
+    whole, harmed = trained("resnet18", 6), tmp_path / "harmed" / "run"
     process = trainer.start(*call(data, harmed, "--checkpoint-interval", 0))
     wait_for(lambda: len(list(harmed.glob("checkpoints/*.safetensors"))) == 2, "two checkpoints")
     process.kill()
