@@ -103,7 +103,7 @@ def test_a_number_that_a_site_prints_is_not_taken_for_the_job(
     slurm: PrivateCluster, data: Path, tmp_path: Path, said: str
 ) -> None:
     """The job with that number is a stranger's, and lives on when the sweep is cancelled."""
-    stranger = slurm.run("sbatch", "--parsable", "--partition=v100", "--wrap=sleep 600").strip()
+    stranger = slurm.run("sbatch", "--parsable", "-p", "v100", "--output=/dev/null", "--wrap=sleep 600").strip()
     command = Command("sweep", tmp_path, commands(tmp_path, slurm, sbatch=said.format(stranger=stranger)))
     file = slurm_file(tmp_path, data, epochs=LONG)
     try:
@@ -121,7 +121,8 @@ def test_a_number_that_a_site_prints_is_not_taken_for_the_job(
 def test_a_job_is_cancelled_by_name_number_and_owner(slurm: PrivateCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """A number alone may be another's by now: Slurm counts anew when its state is lost."""
     monkeypatch.setenv("SLURM_CONF", slurm.environment["SLURM_CONF"])
-    job = slurm.run("sbatch", "--parsable", "--partition=v100", "--array=0", "--job-name=mine", "--wrap=sleep 600")
+    asked = ("--parsable", "-p", "v100", "--array=0", "--job-name=mine", "--output=/dev/null", "--wrap=sleep 600")
+    job = slurm.run("sbatch", *asked)
     cancel("another", [job.strip()])
     assert slurm.run("squeue", "-h", "-j", job.strip(), "-o", "%T").strip() in ("RUNNING", "PENDING")
     cancel("mine", [job.strip()])
