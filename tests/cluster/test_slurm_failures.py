@@ -153,7 +153,10 @@ def test_whatever_ends_a_running_job_the_run_is_told_truly(
     assert in_time or told[at_limit] == ("interrupted", "timeout")
     for seed in (warned, at_limit) if in_time else (warned,):
         first = read(folders[seed].attempt(1))
-        assert (first["outcome"], first["message"]) == ("interrupted", "stopped by SIGUSR2")
+        # At the limit SIGTERM comes as well; before the warning, at times (26.05).
+        signals = ("SIGUSR2", "SIGTERM") if seed == at_limit else ("SIGUSR2",)
+        assert first["outcome"] == "interrupted"
+        assert first["message"] in [f"stopped by {name}" for name in signals]
         assert found[seed]["state"] in ("running", "queued")
         assert found[seed]["job"] == jobs[seed]
         wait_for(lambda seed=seed: read(folders[seed].attempt(2))["start_epoch"] >= 1, "a start from the checkpoint")
