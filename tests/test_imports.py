@@ -74,7 +74,7 @@ FLOORS = {
         {"status"},
         {"plan"},
         {"submit"},
-        {"upkeep", "doctor", "results", "logs", "show"},
+        {"upkeep", "doctor", "init", "results", "logs", "show"},
         {"cli"},
         {"__main__"},
     ),

@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from sweep.cli.data import data_app
+from sweep.cli.init import init
 from sweep.cli.look import logs, plan, status, watch
 from sweep.cli.results import compare, export, figures, report, tables
 from sweep.cli.show import show
@@ -31,7 +32,7 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="show tracebacks
 
 for command in (  # in the order that '--help' lists them
     *(plan, submit, retry, status, show, watch, logs, cancel),
-    *(doctor, verify, clean),
+    *(init, doctor, verify, clean),
     *(tables, figures, compare, report, export),
 ):
     app.command()(command)

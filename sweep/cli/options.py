@@ -1,13 +1,49 @@
 """The arguments that many commands share."""
 
+import contextlib
+import os
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from sweep.cli.console import err
+from sweep.errors import InputError
+
 DEFAULT_FILE = Path("configs/thesis.yaml")
 
-File = Annotated[Path, typer.Argument(help="the sweep's YAML file")]
+
+def chosen(file: Path) -> Path:
+    """The sweep file to take where none is named: $SWEEP_FILE, the only one of this folder, or the study's.
+
+    stderr says which, where it is not the study's.
+
+    Raises InputError where there are several, or none.
+    """
+    if file != DEFAULT_FILE:
+        return file
+    named = os.environ.get("SWEEP_FILE")
+    here = [path for pattern in ("*.yaml", "*.yml") for path in sorted(Path().glob(pattern)) if _is_sweep(path)]
+    if not named and len(here) > 1:
+        raise InputError(f"which sweep file: {', '.join(map(str, here))}? Name one, or set SWEEP_FILE")
+    if not named and not here:
+        if not file.exists():
+            raise InputError("there is no sweep file in this folder; name one, or let 'sweep init' write a first one")
+        return file
+    found = Path(named) if named else here[0]
+    err.print(f"sweep file: {found}", highlight=False)
+    return found
+
+
+def _is_sweep(path: Path) -> bool:
+    """Whether a YAML file is a sweep's, which has a grid."""
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return re.search(r"^grid:", path.read_text(), re.MULTILINE) is not None
+    return False
+
+
+File = Annotated[Path, typer.Argument(help="the sweep's YAML file", callback=chosen)]
 Output = Annotated[Path | None, typer.Option(help="folder for results instead of the file's")]
 Data = Annotated[Path | None, typer.Option(help="folder of prepared datasets instead of the file's")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]
@@ -22,7 +58,7 @@ def split(names: list[str] | None) -> tuple[Path, list[str]]:
     names = names or []
     if names and names[0].endswith((".yaml", ".yml")):
         return Path(names[0]), names[1:]
-    return DEFAULT_FILE, names
+    return chosen(DEFAULT_FILE), names
 
 
 ShowScript = Annotated[

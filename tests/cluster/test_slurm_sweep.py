@@ -200,3 +200,13 @@ def test_the_run_that_died_unnoticed_is_named_and_retried_with_more_memory(
     tables = (tmp_path / "runs" / "study" / "tables" / "table-4.5.md").read_text()
     assert run_id not in tables
     assert metrics(tmp_path / "runs" / "study" / "runs" / run_id / "result.json")
+
+
+def test_a_new_user_types_init_and_submit(on_slurm: Command, tmp_path: Path) -> None:
+    """On a cluster whose GPUs are stand-ins: a probe in each pool finds none, and what is written runs as it stands."""
+    said = on_slurm("init")
+    assert said.stdout == "cluster.yaml\nsweep.yaml\n"
+    assert "nvidia-smi shows no GPU on its nodes" in said.stderr
+    assert "problem" not in on_slurm("doctor", "--no-probe").stdout
+    assert "4 done" in on_slurm("submit", "--yes", "--wait").stderr
+    assert read(tmp_path / "runs" / "first" / "runs" / "resnet18-cifar10-r0.5-s42" / "result.json")["hardware"]["pool"]
