@@ -11,7 +11,8 @@ import typer
 from sweep.cli.console import err
 from sweep.errors import InputError
 
-DEFAULT_FILE = Path("configs/thesis.yaml")
+DEFAULT_FILE = Path("-")  # where none is named
+STUDY = Path("configs/thesis.yaml")
 
 
 def chosen(file: Path) -> Path:
@@ -28,9 +29,9 @@ def chosen(file: Path) -> Path:
     if not named and len(here) > 1:
         raise InputError(f"which sweep file: {', '.join(map(str, here))}? Name one, or set SWEEP_FILE")
     if not named and not here:
-        if not file.exists():
+        if not STUDY.exists():
             raise InputError("there is no sweep file in this folder; name one, or let 'sweep init' write a first one")
-        return file
+        return STUDY
     found = Path(named) if named else here[0]
     err.print(f"sweep file: {found}", highlight=False)
     return found
@@ -43,7 +44,12 @@ def _is_sweep(path: Path) -> bool:
     return False
 
 
-File = Annotated[Path, typer.Argument(help="the sweep's YAML file", callback=chosen)]
+File = Annotated[
+    Path,
+    typer.Argument(
+        help="the sweep's YAML file", callback=chosen, show_default=f"the only one of this folder, or {STUDY}"
+    ),
+]
 Output = Annotated[Path | None, typer.Option(help="folder for results instead of the file's")]
 Data = Annotated[Path | None, typer.Option(help="folder of prepared datasets instead of the file's")]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document and nothing else")]

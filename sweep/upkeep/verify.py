@@ -22,7 +22,7 @@ from trainer.records.code import NAME
 from trainer.records.plan import PlanRecord
 from trainer.records.run import Bundle
 
-KNOWN = ("plan.json", "queue.json", "submissions", "runs", "superseded", *OUTPUTS)
+KNOWN = ("plan.json", "queue.json", "nodes.json", "submissions", "runs", "superseded", *OUTPUTS)
 SET_ASIDE = re.compile(r".+\.\d{8}T\d{12}")
 WORD = re.compile(rb"[0-9a-f]{8}")
 ONCE_ENDED = "once none of its jobs is queued or running, "

@@ -100,5 +100,9 @@ def test_which_sweep_file_is_asked_where_there_are_several(sweep: Command, tmp_p
         (tmp_path / name).write_text("grid:\n  seed: [1]\n")
     (tmp_path / "cluster.yaml").write_text("name: x\npools: {}\n")
     assert "which sweep file: a.yaml, b.yml?" in sweep("status", expect=2).stderr
+    assert "sweep file" not in sweep("status", "a.yaml", expect=2).stderr, "a file that is named is taken"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "thesis.yaml").write_text("name: 7\n")
+    assert "configs/thesis.yaml" in sweep("status", "configs/thesis.yaml", expect=2).stderr, "this one, too"
     sweep.environment["SWEEP_FILE"] = "b.yml"
     assert "sweep file: b.yml" in sweep("status", expect=2).stderr

@@ -16,6 +16,7 @@ from upkeep_fixtures import DATA, TOKEN, Study, leave_unfinished, study, tree
 
 from slurm.code import freeze, snapshot, store
 from sweep.config.load import load_sweep
+from sweep.status.bad_nodes import forget
 from sweep.status.folder import SweepFolder
 from sweep.upkeep.problems import Finding, Kind
 from sweep.upkeep.run_files import last_word
@@ -113,6 +114,7 @@ def test_a_healthy_sweep_has_no_findings(study: Study) -> None:
     (study.path / "tables").mkdir()
     (study.path / "superseded" / f"{study.done.run.id}.20260101T120000000000").mkdir(parents=True)
     leave_unfinished(study.path, 1.0)
+    forget(study.folder)
     assert looked(study) == []
 
 
