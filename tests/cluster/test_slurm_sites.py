@@ -104,13 +104,14 @@ def test_a_number_that_a_site_prints_is_not_taken_for_the_job(
 ) -> None:
     """The job with that number is a stranger's, and lives on when the sweep is cancelled."""
     stranger = slurm.run("sbatch", "--parsable", "--partition=v100", "--output=/dev/null", "--wrap=sleep 600").strip()
+    slurm.run("scontrol", "update", "nodename=cpu-1", "state=drain", "reason=test")
     command = Command("sweep", tmp_path, commands(tmp_path, slurm, sbatch=said.format(stranger=stranger)))
-    file = slurm_file(tmp_path, data, epochs=LONG)
+    file = slurm_file(tmp_path, data)
     try:
         command("submit", file, "--yes")
         [submission] = (tmp_path / "runs" / "study" / "submissions").glob("*.json")
         assert read(submission)["arrays"][0]["job"] not in (None, stranger)
-        wait_for_state(command, file, RUN, "running")
+        assert states(command, file)[RUN]["state"] == "queued"
         command("cancel", file, "--yes")
         wait_for_state(command, file, RUN, "cancelled")
         assert slurm.run("squeue", "-h", "-j", stranger, "-o", "%T").strip() in ("RUNNING", "PENDING")
