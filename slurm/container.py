@@ -7,11 +7,11 @@ was frozen for the jobs lies in the sweep's folder, and what the doctor tries ou
 from collections.abc import Sequence
 from pathlib import Path
 
+from slurm.code import PACKAGES
 from slurm.jobs import ContainerRecord, Resources
-from trainer.records.code import module_command
+from trainer.records.code import ROOT, module_command
 
 CODE = "/sweep"  # where our packages lie inside
-PACKAGES = ("slurm", "trainer")
 # Of a user's shell: with them the task would not see Slurm's variables.
 _SEALS = ("APPTAINER_CLEANENV", "APPTAINER_CONTAINALL", "SINGULARITY_CLEANENV", "SINGULARITY_CONTAINALL")
 
@@ -23,7 +23,7 @@ def seeing(wanted: Resources, folders: Sequence[Path], *, frozen: bool = False) 
     """
     if wanted.container is None:
         return wanted
-    here = Path(__file__).resolve().parents[1]
+    here = ROOT.resolve()
     code = [] if frozen else [f"{here / package}:{CODE}/{package}:ro" for package in PACKAGES]
     mounts = [*wanted.container.mounts, *(f"{folder}:{folder}" for folder in folders), *code]
     return wanted.model_copy(update={"container": wanted.container.model_copy(update={"mounts": mounts})})

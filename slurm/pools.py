@@ -77,11 +77,10 @@ class Pool(Strict):
     cpus and memory_gb are what one run needs; a job that packs several on its GPU asks for as many times that, and so
     does one that gives a run several GPUs.
     gpu_memory_gb tells which pool is larger when a run outgrows its GPU; a device that is described in the cluster file
-    says it too. mps: several runs on a GPU compute at a time
-    through NVIDIA's multi-process service; before Volta it would put them all into one address space. partition,
-    memory_gb, time_limit_min: None where the site gives it by itself. export: which of the submitter's variables a job
-    gets, beside what a login on its node gives. clusters: None for the one that Slurm's commands speak to. sbatch:
-    further options by their long names, given to sbatch as they are.
+    says it too. mps: several runs on a GPU compute at a time through NVIDIA's multi-process service; before Volta it
+    would put them all into one address space. partition, memory_gb, time_limit_min: None where the site gives it by
+    itself. export: which of the submitter's variables a job gets, beside what a login on its node gives. clusters: None
+    for the one that Slurm's commands speak to. sbatch: further options by their long names, given as they are.
     """
 
     device: Named

@@ -31,8 +31,9 @@ def init(
     if limits and not found:
         raise InputError("no partition of this cluster takes jobs now; 'sinfo' shows them")
     if probe and any(draft.gres for draft in found):
-        err.print("looking at the GPUs of each pool (less than a minute)", highlight=False)
-        found = [seen(draft, shown) for draft, shown in zip(found, look_at(found), strict=True)]
+        err.print("looking at the GPUs of each pool; busy pools take half a minute", highlight=False)
+        shown = look_at(found)
+        found = [seen(draft, shown.get(draft.name)) for draft in found]
     folder.mkdir(parents=True, exist_ok=True)
     data, drawn = _images(folder)
     if limits:

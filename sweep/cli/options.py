@@ -18,9 +18,7 @@ STUDY = Path("configs/thesis.yaml")
 def chosen(file: Path) -> Path:
     """The sweep file to take where none is named: $SWEEP_FILE, the only one of this folder, or the study's.
 
-    stderr says which, where it is not the study's.
-
-    Raises InputError where there are several, or none.
+    stderr says which, where it is not the study's. Raises InputError where there are several, or none.
     """
     if file != DEFAULT_FILE:
         return file

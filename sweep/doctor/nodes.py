@@ -54,8 +54,8 @@ def look_here(sweep: Sweep, nonce: str) -> Findings | str:
     return read_findings(done.stdout, nonce) or _last_line(done.stderr) or f"exit code {done.returncode}"
 
 
-class _Probe(NamedTuple):
-    """A probe under way: the pool, srun's process, and the files that take what it prints."""
+class Probe(NamedTuple):
+    """A short job under way: the pool, srun's process, and the files that take what it prints."""
 
     name: str
     pool: Pool
@@ -64,17 +64,41 @@ class _Probe(NamedTuple):
     err: Path
 
 
+class Probed(NamedTuple):
+    """A short job that has ended, with what it printed. code: None where it did not end in time."""
+
+    name: str
+    pool: Pool
+    code: int | None
+    out: str
+    err: str
+
+
 def probe_pools(sweep: Sweep, pools: Mapping[str, Pool], nonce: str, seen: dict[str, Findings]) -> Iterator[Check]:
     """Look around on a node of each pool, all pools at once; what was found goes into `seen`, by pool."""
     job_name = f"sweep-doctor-{nonce}"
-    with tempfile.TemporaryDirectory(prefix="sweep-doctor-") as scratch:
-        probes = []
+    commands = {}
+    for name, pool in pools.items():
+        container = _container(sweep, pool)
+        command = srun_command(pool, job_name, launched(container, *_probe_arguments(sweep, nonce)), container)
+        commands[name] = (pool, command)
+    try:
+        for probed in run_probes(commands, job_name):
+            yield from _read_probe(sweep, probed, nonce, seen)
+    except OSError as error:
+        yield Check("nodes", Verdict.SKIPPED, f"srun could not be started: {error}")
+
+
+def run_probes(commands: Mapping[str, tuple[Pool, Sequence[str]]], job_name: str) -> Iterator[Probed]:
+    """Run an srun for each pool, all at once, and return each as it ends. Those that are left when it stops are ended.
+
+    commands: by a name, the pool and the command. Raises OSError where srun cannot be started.
+    """
+    with tempfile.TemporaryDirectory(prefix="sweep-probe-") as scratch:
+        probes: list[Probe] = []
         try:
-            for number, (name, pool) in enumerate(pools.items()):
+            for number, (name, (pool, command)) in enumerate(commands.items()):
                 out, err = Path(scratch, f"{number}.out"), Path(scratch, f"{number}.err")
-                container = _container(sweep, pool)
-                command = launched(container, *_probe_arguments(sweep, nonce))
-                command = srun_command(pool, job_name, command, container)
                 with out.open("wb") as stdout, err.open("wb") as stderr:
                     process = subprocess.Popen(
                         command,
@@ -82,24 +106,24 @@ def probe_pools(sweep: Sweep, pools: Mapping[str, Pool], nonce: str, seen: dict[
                         stdout=stdout,
                         stderr=stderr,
                         env=without_options(os.environ),
-                        start_new_session=True,  # Ctrl-C ends the doctor, and the doctor its probes
+                        start_new_session=True,  # Ctrl-C ends what asked, and that its probes
                     )
-                probes.append(_Probe(name, pool, process, out, err))
+                probes.append(Probe(name, pool, process, out, err))
             deadline = time.monotonic() + PROBE_S
             waiting = list(probes)
             while waiting and time.monotonic() < deadline:
                 for probe in [probe for probe in waiting if probe.process.poll() is not None]:
                     waiting.remove(probe)
-                    yield from _read_probe(sweep, probe, nonce, seen)
+                    yield _ended(probe)
                 time.sleep(POLL_S)
-            for probe in waiting:
-                words = f"the probe did not end within {PROBE_S:.0f} s"
-                which = f" -p {probe.pool.partition}" if probe.pool.partition else ""
-                yield Check(f"node {probe.name}", Verdict.PROBLEM, words, f"look at 'sinfo{which}'")
-        except OSError as error:
-            yield Check("nodes", Verdict.SKIPPED, f"srun could not be started: {error}")
+            yield from map(_ended, waiting)
         finally:
             _end(probes, job_name)
+
+
+def _ended(probe: Probe) -> Probed:
+    out, err = (path.read_text(errors="replace") for path in (probe.out, probe.err))
+    return Probed(probe.name, probe.pool, probe.process.poll(), out, err)
 
 
 def _container(sweep: Sweep, pool: Pool) -> ContainerRecord | None:
@@ -144,7 +168,7 @@ def _probe_arguments(sweep: Sweep, nonce: str) -> list[str]:
     return ["slurm.probe", "--folder", folder, "--data", data, "--nonce", nonce]
 
 
-def _end(probes: Sequence[_Probe], job_name: str) -> None:
+def _end(probes: Sequence[Probe], job_name: str) -> None:
     """End the probes that still run: srun gives its job back when asked to; the rest is cancelled by name."""
     running = [probe for probe in probes if probe.process.poll() is None]
     for probe in running:
@@ -160,11 +184,14 @@ def _end(probes: Sequence[_Probe], job_name: str) -> None:
             call(["scancel", *on(clusters), f"--name={job_name}"])
 
 
-def _read_probe(sweep: Sweep, probe: _Probe, nonce: str, seen: dict[str, Findings]) -> Iterator[Check]:
+def _read_probe(sweep: Sweep, probe: Probed, nonce: str, seen: dict[str, Findings]) -> Iterator[Check]:
     name = f"node {probe.name}"
-    said = probe.err.read_text(errors="replace")
-    found = read_findings(probe.out.read_text(errors="replace"), nonce)
-    if found is not None:
+    said = probe.err
+    found = read_findings(probe.out, nonce)
+    if probe.code is None:
+        which = f" -p {probe.pool.partition}" if probe.pool.partition else ""
+        yield Check(name, Verdict.PROBLEM, f"the probe did not end within {PROBE_S:.0f} s", f"look at 'sinfo{which}'")
+    elif found is not None:
         seen[probe.name] = found
         yield from judge(sweep, name, probe.pool, found)
     elif BUSY.search(said):
@@ -177,12 +204,12 @@ def _read_probe(sweep: Sweep, probe: _Probe, nonce: str, seen: dict[str, Finding
         where = sweep.cluster.file if sweep.cluster else sweep.file
         yield Check(name, Verdict.PROBLEM, words, f"edit pool '{probe.name}' in {where}")
     elif early := read_failure(said):
-        code = probe.process.returncode if early.code is None else early.code
+        code = probe.code if early.code is None else early.code
         words = f"'{early.line}' failed there with exit code {code}" + (f": {early.output}" if early.output else "")
         where = sweep.cluster.file if sweep.cluster else sweep.file
         yield Check(name, Verdict.PROBLEM, words, f"edit 'modules' or 'setup' of pool '{probe.name}' in {where}")
     else:
-        said = _last_line(_without_srun(said)) or f"exit code {probe.process.returncode}"
+        said = _last_line(_without_srun(said)) or f"exit code {probe.code}"
         inside = probe.pool.container
         python = f"{inside.python} of {inside.image}" if inside else sys.executable
         words = f"Python failed there, before {python} could tell anything: {said}"

@@ -31,12 +31,12 @@ class Draft(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What nvidia-smi printed on a node of a pool. gpus: name and GiB of each; None where it could not be run there.
+    """What nvidia-smi printed on a node of a pool. gpus: name and GiB of each; none where it is not there, too.
 
     problem: why nothing is known, where the probe itself did not come so far.
     """
 
-    gpus: tuple[tuple[str, float], ...] | None = None
+    gpus: tuple[tuple[str, float], ...] = ()
     problem: str | None = None
 
 
@@ -54,9 +54,9 @@ def drafts(limits: ClusterLimits) -> list[Draft]:
     return found
 
 
-def seen(draft: Draft, shown: Shown) -> Draft:
-    """A pool with what was seen on one of its nodes."""
-    if draft.gres is None:
+def seen(draft: Draft, shown: Shown | None) -> Draft:
+    """A pool with what was seen on one of its nodes; None where there was nothing to look for."""
+    if shown is None:
         return draft
     if shown.problem is not None:
         return draft._replace(words=(*draft.words, f"not looked at: {shown.problem}"))

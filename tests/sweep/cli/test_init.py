@@ -61,11 +61,10 @@ def test_every_kind_of_gpu_that_takes_jobs_is_a_pool_that_reads_back(tmp_path: P
     [
         (Shown((("NVIDIA H100 80GB HBM3", 79.6),)), "h100", "nvidia-smi: NVIDIA H100 80GB HBM3, 80 GiB"),
         (Shown((("NVIDIA GH200 480GB", 95.0),)), "NVIDIA GH200 480GB", "nvidia-smi: NVIDIA GH200 480GB, 95 GiB"),
-        (Shown(()), "cpu", "shows no GPU"),
         (Shown(), "cpu", "shows no GPU"),
         (Shown(problem="no node was free"), "a100", "not looked at: no node was free"),
     ],
-    ids=["another card than Slurm's name", "unknown card", "no card", "no nvidia-smi", "no free node"],
+    ids=["another card than Slurm's name", "unknown card", "no card", "no free node"],
 )
 def test_what_a_job_sees_there_counts_more_than_a_name(tmp_path: Path, shown: Shown, device: str, words: str) -> None:
     a100 = drafts(LIMITS)[0]
