@@ -84,7 +84,8 @@ class Local:
 
     def wait(self, look: Look, report: Report) -> bool:
         """The first Ctrl-C asks the workers to save and end, the second ends them at once."""
-        assert self._crew is not None, "nothing was started"
+        if self._crew is None:  # nothing was started
+            return True
         workers, asked_at = self._crew.workers, None
         with counted() as interrupts:
             while True:

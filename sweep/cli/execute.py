@@ -116,7 +116,6 @@ def execute(sweep: Sweep, target: Target, choose: Choose, call: Call) -> NoRetur
             raise typer.Exit
         progress = progress or SubmitProgress(err, chosen.rows)
         _wait(sweep, target, planned, sent, [row for row in chosen.rows if row.id in left], call, progress)
-        target = target.renewed()
         call = call._replace(yes=True)
     raise MachineError(f"{sweep.folder}: others submitted {LOOKS} times in a row; try again")
 

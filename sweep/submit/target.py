@@ -63,10 +63,7 @@ class Target(Protocol):
         """What remedies may choose from; None where there is nothing to choose."""
 
     def has_room(self, rows: Sequence[PlanRow]) -> bool:
-        """Whether a job with one of these runs can be sent now."""
-
-    def renewed(self) -> "Target":
-        """The same target, looked at anew. Raises InputError, MachineError."""
+        """Whether one of these runs can be sent now, which the next plan goes by. Raises InputError."""
 
 
 def target(sweep: Sweep, *, local: bool, workers: int | None = None) -> Target:
@@ -118,14 +115,11 @@ class OnSlurm:
         return Planned(executor, batches, sum(len(batch.tasks) for batch in batches), notes, ids, full)
 
     def has_room(self, rows: Sequence[PlanRow]) -> bool:
-        now = self.renewed().limits
-        shares = sharing(self.sweep, self.cluster)
-        pools = {one.pool for row in rows for one in row.placed.everywhere}
-        return any(all(cap.left for cap in now.caps(resources(self.cluster.pools[name], **shares))) for name in pools)
-
-    def renewed(self) -> "OnSlurm":
-        """The same cluster, asked anew what it allows. Raises InputError, MachineError."""
-        return OnSlurm(self.sweep, self.cluster, read_cluster_limits(self.sweep, self.cluster))
+        try:
+            self.limits = read_cluster_limits(self.sweep, self.cluster)
+        except MachineError:  # it does not answer now, and is asked again later
+            return False
+        return bool(self.plan(rows, {}).batches)
 
     def _avoided(self, bad: Sequence[BadNode]) -> tuple[dict[str, frozenset[str]], list[str]]:
         """By pool, which of the bad nodes its jobs keep away from, and what is to be said of that."""
@@ -189,7 +183,7 @@ class Here:
         configured, gpus = self.sweep.execution.workers, self.sweep.execution.gpus_per_run
         workers = self.workers or (configured if isinstance(configured, int) else max(1, default_workers() // gpus))
         count = min(workers, len(rows))
-        batches = local_batches(self.sweep, rows, code, threads=max(1, cores() // workers))
+        batches = local_batches(self.sweep, rows, code, threads=max(1, cores() // workers)) if rows else []
         no_cluster = on_login_node() and not self.sweep.cluster
         notes = ["on this machine, for the sweep names no cluster"] if no_cluster else []
         full = ["they go on with other code, after these"] if left_out else []
@@ -202,9 +196,6 @@ class Here:
 
     def has_room(self, rows: Sequence[PlanRow]) -> bool:
         return True
-
-    def renewed(self) -> "Here":
-        return self
 
 
 def read_cluster_limits(sweep: Sweep, cluster: Cluster) -> ClusterLimits:
