@@ -65,12 +65,13 @@ def check_gpus(source: YamlFile, section: SweepSection, specs: Sequence[RunSpec]
 
 
 def load_cluster(source: YamlFile, section: ClusterSection | None, instead: str | None) -> Cluster | None:
-    """Read the cluster file the sweep names, or the one given instead, and check the rules against its pools."""
-    if section is None:
-        if instead is not None:
-            raise source.error((), f"'--cluster {instead}' needs a 'cluster' section that says which runs go where")
+    """Read the cluster file the sweep names, or the one given instead, and check the rules against its pools.
+
+    A sweep that says nothing of clusters, sent to one all the same, may go to any of its pools.
+    """
+    name = instead or (section.file if section else None)
+    if name is None:
         return None
-    name = instead or section.file
     if re.fullmatch(r"[A-Za-z0-9_-]+", name):
         path = CLUSTERS / f"{name}.yaml"
         if not path.exists():
@@ -81,6 +82,8 @@ def load_cluster(source: YamlFile, section: ClusterSection | None, instead: str 
     else:
         path = Path(name) if instead else source.path.parent / name
     loaded: ClusterFile = validate(read_yaml(path), ClusterFile)
+    if section is None:
+        return Cluster(path, loaded.pools, ClusterSection(file=name, assign=[Rule(pool=list(loaded.pools))]))
     axes = list(source.data["grid"])
     for index, rule in enumerate(section.assign):
         at: Location = ("cluster", "assign", index)

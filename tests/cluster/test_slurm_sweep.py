@@ -210,3 +210,15 @@ def test_a_new_user_types_init_and_submit(on_slurm: Command, tmp_path: Path) -> 
     assert "problem" not in on_slurm("doctor", "--no-probe").stdout
     assert "4 done" in on_slurm("submit", "--yes", "--wait").stderr
     assert read(tmp_path / "runs" / "first" / "runs" / "resnet18-cifar10-r0.5-s42" / "result.json")["hardware"]["pool"]
+
+
+def test_the_quickstart_runs_on_a_cluster_that_its_file_does_not_name(
+    on_slurm: Command, data: Path, tmp_path: Path
+) -> None:
+    """The shipped file as it stands: its runs are spread over the pools of the private cluster's file."""
+    quickstart = REPOSITORY / "configs" / "quickstart.yaml"
+    call = (quickstart, "--data", data, "--output", tmp_path / "runs")
+    assert "submitted" in on_slurm("submit", *call, "--cluster", "local", "--yes").stderr
+    arrays = read(next((tmp_path / "runs" / "quickstart" / "submissions").glob("*.json")))["arrays"]
+    assert {array["pool"] for array in arrays} == {"v100-16gb", "p100-12gb", "v100-32gb", "cpu"}
+    on_slurm("cancel", *call, "--yes")
