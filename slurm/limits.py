@@ -103,7 +103,7 @@ class ClusterLimits(NamedTuple):
         found = [Cap("the cluster", there.max_jobs, 0), *of_names]
         if asked.clusters is None:
             return found
-        return [cap._replace(whose=f"on {asked.clusters} {cap.whose}") for cap in found]
+        return [cap._replace(whose=f"on {asked.clusters}, {cap.whose}") for cap in found]
 
 
 class NodeShare(NamedTuple):

@@ -16,7 +16,7 @@ _DEFAULT_QOS = "normal"  # where accounting names none
 
 
 class Cap(NamedTuple):
-    """A limit on submitted jobs. whose: in a user's words, "QOS 'short'"; used: the jobs that count already."""
+    """A limit on submitted jobs. whose: in a user's words, "you in QOS 'short'"; used: the jobs that count already."""
 
     whose: str
     most: int
@@ -28,8 +28,8 @@ class Cap(NamedTuple):
 
     @property
     def words(self) -> str:
-        count = f", and {self.used:,} wait or run already" if self.used else ""
-        return f"{self.whose} allows {self.most:,} jobs at a time{count}"
+        count = f", {self.used:,} already waiting or running" if self.used else ""
+        return f"{self.whose}: at most {self.most:,} jobs at a time{count}"
 
 
 class Association(NamedTuple):
@@ -94,7 +94,7 @@ class Room(NamedTuple):
         for found in self.associations:
             if found.user is not None and found.account == account and found.partition in (None, *partitions):
                 for most in filter(None, (found.most, found.together)):
-                    yield Cap(f"account '{account}' for you", most, found.used)
+                    yield Cap(f"you in account '{account}'", most, found.used)
         above: str | None = account
         for _ in by_account:
             record = by_account.get(above or "")
@@ -166,8 +166,8 @@ def parse_qos(shown: str, limits: str, user: str, uid: int) -> dict[str, Qos]:
 
 def _of_qos(name: str, qos: Qos, account: str) -> Iterator[Cap]:
     for whose, most, used in (
-        (f"QOS '{name}' for you", qos.user, qos.used),
-        (f"QOS '{name}' for account '{account}'", qos.account, qos.used_by_account.get(account, 0)),
+        (f"you in QOS '{name}'", qos.user, qos.used),
+        (f"account '{account}' in QOS '{name}'", qos.account, qos.used_by_account.get(account, 0)),
         (f"QOS '{name}'", qos.together, qos.used_together),
     ):
         if most is not None:

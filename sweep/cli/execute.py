@@ -139,7 +139,7 @@ def _submit(sweep: Sweep, planned: Planned, rows: Sequence[PlanRow], seen: Look,
 
     if not planned.batches:
         if planned.left_out and not call.wait:
-            remedy = "'sweep submit --wait' sends the runs as room comes"
+            remedy = "'sweep submit --wait' sends the runs when there is room"
             raise MachineError(f"nothing was submitted: {'; '.join(planned.full)}; {remedy}")
         return
     words = WORDS[planned.executor.name]

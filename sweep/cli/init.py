@@ -25,7 +25,7 @@ def init(
     cluster_file, sweep_file = folder / "cluster.yaml", folder / "sweep.yaml"
     for path in (cluster_file, sweep_file):
         if path.exists():
-            raise InputError(f"{path}: is there already, and is left as it is; move it away, or name another folder")
+            raise InputError(f"{path}: already exists, and is left as it is; move it, or name another folder")
     limits = limits_here()
     found = drafts(limits) if limits else []
     if limits and not found:
@@ -46,7 +46,7 @@ def init(
     for draft in found:
         device = draft.device if isinstance(draft.device, str) else draft.device["name"]
         err.print(f"  {draft.name}: {device}; {'; '.join(draft.words)}", highlight=False, soft_wrap=True)
-    where = f"go to pool {best(found).name}" if found else "are for this machine, for there is no Slurm here"
+    where = f"go to pool {best(found).name}" if found else "run on this machine, as there is no Slurm here"
     err.print(f"the {runs} runs of {sweep_file} {where}; 'sweep submit {sweep_file}' starts them", highlight=False)
 
 

@@ -97,7 +97,7 @@ def status(
         _draw_status(planned(sweep, seen), file, shown, only_failed=failed, every=all_)
         for node in bad:
             out.print(
-                f"kept away from {node.words}; 'sweep retry {file} --forget-nodes' once it is mended",
+                f"jobs avoid {node.words}; when it is repaired, run 'sweep retry {file} --forget-nodes'",
                 style="yellow",
                 highlight=False,
                 soft_wrap=True,

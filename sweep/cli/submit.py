@@ -78,7 +78,7 @@ def retry(
         bool, typer.Option("--failed", help="also runs that raised an exception, and would again unless it is mended")
     ] = False,
     forget_nodes: Annotated[
-        bool, typer.Option("--forget-nodes", help="the nodes where jobs died are mended: use them again")
+        bool, typer.Option("--forget-nodes", help="use the nodes where jobs died again: they are repaired")
     ] = False,
     new_code: NewCode = False,
     workers: Workers = None,

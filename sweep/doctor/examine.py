@@ -138,7 +138,7 @@ class _Cluster:
         caps = list(limits.caps(wanted))
         for cap in caps:
             if cap.left < runs:
-                words = f"{cap.words}; 'sweep submit --wait' sends what it takes, as room comes"
+                words = f"{cap.words}; 'sweep submit --wait' sends the rest when there is room"
                 yield Check(f"pool {name}", Verdict.OK, words)
         held_up = bool(delays(pool, limits, **shares)) or any(not cap.left for cap in caps)
         if self.can_submit:
@@ -153,7 +153,7 @@ def _bad_nodes(sweep: Sweep) -> Iterator[Check]:
         yield Check("nodes", Verdict.WARNING, f"what became of earlier jobs cannot be told: {error}")
         return
     for node in found:
-        remedy = f"'sweep retry {sweep.file} --forget-nodes' once it is mended; until then jobs keep away from it"
+        remedy = f"'sweep retry {sweep.file} --forget-nodes' when it is repaired; until then jobs avoid it"
         yield Check(f"node {node.name}", Verdict.WARNING, node.words, remedy)
 
 

@@ -129,7 +129,7 @@ def _draft(
         named = device_called(" ".join([kind, *features]))
         device = named.name if named else _described(kind.rpartition(":")[2], 0.0)
         if not named:
-            words.append(f"Slurm calls its GPU '{kind}', which is in no table here: correct memory_gb and tflops")
+            words.append(f"Slurm calls its GPU '{kind}', which sweep does not know: correct memory_gb and tflops")
     limit = partition.time_limit_min
     suffix = f"-{kind.rpartition(':')[2]}" if kind and several else ""
     return Draft(

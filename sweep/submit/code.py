@@ -25,7 +25,7 @@ def choose_codes(sweep: Sweep, rows: Sequence[PlanRow], seen: Look, present: Cod
         problem = damage(snapshot(submissions, code))
         if problem:
             run_id = next(run_id for run_id, its in codes.items() if its == code)
-            words = f"{problem}, and {run_id} was begun with it; '--new-code' goes on with the code as it is now"
+            words = f"{problem}, and {run_id} was begun with it; '--new-code' continues with the code as it is now"
             raise InputError(f"{snapshot(submissions, code)}: {words}")
     return {run_id: present if code.snapshot == present.snapshot else code for run_id, code in codes.items()}
 
@@ -50,5 +50,7 @@ def code_words(codes: Mapping[str, Code], present: Code) -> list[str]:
     if kept:
         runs = next(iter(kept)) + (f" and {len(kept) - 1} more" if len(kept) > 1 else "")
         named = " and ".join(dict.fromkeys(map(str, kept.values())))
-        words.append(f"{runs}: goes on with the code that began it ({named}); that here differs, '--new-code' takes it")
+        words.append(
+            f"{runs}: continues with the code that began it ({named}); the code here differs, and '--new-code' uses it"
+        )
     return words

@@ -94,7 +94,7 @@ def _check_kept_code(sweep: Sweep, planned: Planned, rows: Sequence[PlanRow], co
         place = snapshot(SweepFolder(sweep.folder).submissions, kept) if kept else None
         wrong = misread(place, bundle) if place else None
         if wrong:
-            words = f"does not understand what jobs are told today ({wrong}); '--new-code' goes on without it"
+            words = f"cannot read today's job files ({wrong}); '--new-code' continues with the code as it is now"
             raise InputError(f"{place}: {bundle.tasks[0][0].run.id} was begun with this code, which {words}")
 
 

@@ -130,11 +130,11 @@ class OnSlurm:
                 names = self.limits.of(pool.clusters).names(pool.partition)
                 nodes = read_nodes(names, pool.clusters) - {*pool.exclude}
             except SlurmError as error:
-                notes.append(f"{name}: its jobs may go there all the same, for its nodes are not known: {error}")
+                notes.append(f"{name}: its nodes could not be listed, so its jobs may still go there: {error}")
                 continue
             here = nodes & {node.name for node in bad}
             if here and here == nodes:
-                notes.append(f"{name}: has no other nodes than {', '.join(sorted(here))}, and goes on with them")
+                notes.append(f"{name}: has no nodes but {', '.join(sorted(here))}, so its jobs still go there")
             elif here:
                 avoid[name] = here
         return avoid, notes
@@ -186,7 +186,7 @@ class Here:
         batches = local_batches(self.sweep, rows, code, threads=max(1, cores() // workers)) if rows else []
         no_cluster = on_login_node() and not self.sweep.cluster
         notes = ["on this machine, for the sweep names no cluster"] if no_cluster else []
-        full = ["they go on with other code, after these"] if left_out else []
+        full = ["they continue with other code, after these"] if left_out else []
         notes += [f"{len(left_out)} runs are left for later: {words}" for words in full]
         executor = Local(SweepFolder(self.sweep.folder).submissions, count, gpus)
         return Planned(executor, batches, count, notes, left_out, full)

@@ -26,11 +26,11 @@ def test_a_user_who_may_have_three_jobs_sends_five_runs(
         file = slurm_file(tmp_path, data, seeds=range(1, 6), epochs=1, pools=pools, assign=rules)
         said = sweep("submit", file, "--yes").stderr
         assert "submitted 2 jobs" in said
-        limit = "account 'root' for you allows 3 jobs at a time, and 1 wait or run already"
+        limit = "you in account 'root': at most 3 jobs at a time, 1 already waiting or running"
         assert f"3 runs are left for later: {limit}" in said
         assert Counter(run["state"] for run in states(sweep, file).values()) == {"queued": 2, "planned": 3}
         full = sweep("submit", file, "--yes", expect=1).stderr
-        assert "nothing was submitted: account 'root' for you allows 3 jobs" in full
+        assert "nothing was submitted: you in account 'root': at most 3 jobs" in full
         cluster.run("scontrol", "update", "nodename=cpu-1", "state=resume")
         cluster.run("scancel", other)
         waited = sweep("submit", file, "--yes", "--wait").stderr

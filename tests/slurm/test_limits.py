@@ -267,7 +267,7 @@ def test_a_pool_on_another_cluster_is_held_against_that_one(limits: ClusterLimit
     assert len(problems(asked, both)) == 1
     assert problems(there, both) == []
     of_each = [both._replace(max_jobs=7).caps(resources(each, 1)) for each in (asked, there)]
-    assert [(cap.whose, cap.most) for [cap] in of_each] == [("the cluster", 7), ("on other the cluster", 50000)]
+    assert [(cap.whose, cap.most) for [cap] in of_each] == [("the cluster", 7), ("on other, the cluster", 50000)]
 
 
 def test_several_things_wrong_are_all_said(limits: ClusterLimits) -> None:

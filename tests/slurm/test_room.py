@@ -38,7 +38,7 @@ def caps(room: Room, **names: Any) -> dict[str, int]:
 
 def test_a_user_s_jobs_count_against_the_user_and_every_account_above(room: Room) -> None:
     """Under the default account; a record of another partition does not count."""
-    assert caps(room) == {"account 'vision' for you": 3, "account 'lab'": 60}
+    assert caps(room) == {"you in account 'vision'": 3, "account 'lab'": 60}
     assert caps(room, account="lab") == {"account 'lab'": 60}
 
 
@@ -48,10 +48,10 @@ def test_a_partition_s_own_record_counts_there(room: Room) -> None:
 
 def test_a_qos_counts_the_user_s_the_account_s_and_all_jobs(room: Room) -> None:
     """Its own, that of the partition, and one that nobody has jobs in, of which slurmctld says nothing."""
-    short = {"QOS 'short' for you": 2, "QOS 'short' for account 'vision'": 5, "QOS 'short'": 6}
+    short = {"you in QOS 'short'": 2, "account 'vision' in QOS 'short'": 5, "QOS 'short'": 6}
     assert short.items() <= caps(room, qos="short").items()
     assert short.items() <= caps(room, partition_qos=["short", None]).items()
-    assert caps(room, qos="never used")["QOS 'never used' for you"] == 2
+    assert caps(room, qos="never used")["you in QOS 'never used'"] == 2
 
 
 def test_newer_slurm_names_users_in_a_qos_otherwise() -> None:
@@ -65,6 +65,6 @@ def test_who_has_no_account_has_no_limits() -> None:
 
 
 def test_a_limit_is_told_with_what_it_counts() -> None:
-    assert Cap("QOS 'short'", 5, 0).words == "QOS 'short' allows 5 jobs at a time"
-    assert Cap("QOS 'short'", 5, 7).words == "QOS 'short' allows 5 jobs at a time, and 7 wait or run already"
+    assert Cap("QOS 'short'", 5, 0).words == "QOS 'short': at most 5 jobs at a time"
+    assert Cap("QOS 'short'", 5, 7).words == "QOS 'short': at most 5 jobs at a time, 7 already waiting or running"
     assert Cap("QOS 'short'", 5, 7).left == 0

@@ -50,7 +50,7 @@ def test_every_kind_of_gpu_that_takes_jobs_is_a_pool_that_reads_back(tmp_path: P
     assert (odd.partition, odd.device, odd.gres) == ("odd name!", KNOWN["l40s"], "gpu:1")
     assert file.pools["new"].device.is_own
     text = (tmp_path / "cluster.yaml").read_text()
-    assert "'gpu:gh200', which is in no table here" in text
+    assert "'gpu:gh200', which sweep does not know" in text
     assert "Your accounts: lab, root." in text
     batch = file.pools["batch"]
     assert (batch.device, batch.gres, batch.time_limit_min) == (KNOWN["cpu"], None, 60)
@@ -85,7 +85,7 @@ def test_without_slurm_init_and_submit_run_here(tmp_path: Path) -> None:
     sweep = Command("sweep", tmp_path, {"PATH": "/nowhere"})
     try:
         assert sweep("init").stdout == "sweep.yaml\n"
-        assert "is there already" in sweep("init", expect=2).stderr
+        assert "already exists" in sweep("init", expect=2).stderr
         said = sweep("submit", "--yes").stderr
         assert "sweep file: sweep.yaml" in said
         assert "4 done" in said

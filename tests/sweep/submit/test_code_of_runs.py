@@ -93,7 +93,9 @@ def test_what_is_said_of_the_code() -> None:
     said = [f"the jobs run the code as it is now: {'b' * 16}, commit {'b' * 12} with uncommitted changes"]
     assert code_words({"r1": dirty}, dirty) == said
     (line,) = code_words({"r1": kept, "r2": kept}, dirty)
-    assert line.startswith("r1 and 1 more: goes on with the code that began it (cccccccccccccccc, commit aaaaaaaaaaaa ")
+    assert line.startswith(
+        "r1 and 1 more: continues with the code that began it (cccccccccccccccc, commit aaaaaaaaaaaa "
+    )
     assert "'--new-code'" in line
 
 
@@ -130,6 +132,6 @@ def test_code_of_a_version_that_cannot_be_told_its_work_is_refused(study: Study,
     rows = [row for row in rows_of(study) if row.id == study.stopped.run.id]
     planned = Here(study.sweep, 1).plan(rows, {}, codes={row.id: sent for row in rows})
     before = tree(study.path)
-    with pytest.raises(InputError, match="does not understand what jobs are told today"):
+    with pytest.raises(InputError, match="cannot read today's job files"):
         start(study.sweep, planned, rows, look(study.sweep), FrozenCode(PRESENT, {}))
     assert tree(study.path) == before

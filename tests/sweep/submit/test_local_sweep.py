@@ -379,7 +379,7 @@ def test_an_edit_changes_neither_what_runs_nor_what_goes_on(data: Path, tmp_path
     assert kept != new
     assert shown["code"] == {"snapshot": kept.name, "commit": clone.head, "dirty": False}
     assert (shown["snapshot"], shown["attempts"][0]["code"]) == (str(kept), kept.name)
-    assert f"{begun}: goes on with the code that began it ({kept.name}, commit {clone.head[:12]})" in again.stderr
-    assert "1 runs are left for later: they go on with other code" in again.stderr
+    assert f"{begun}: continues with the code that began it ({kept.name}, commit {clone.head[:12]})" in again.stderr
+    assert "1 runs are left for later: they continue with other code" in again.stderr
     assert f"as it is now: {new.name}, commit {clone.head[:12]} with uncommitted changes" in anew.stderr
-    assert "goes on with" not in anew.stderr
+    assert "continues with" not in anew.stderr

@@ -47,4 +47,4 @@ def test_a_silent_slurm_is_no_room_and_ends_no_wait(tmp_path: Path, monkeypatch:
     planned = there.plan(rows, {})
     assert [batch.pool for batch in planned.batches] == ["a", "b"]
     assert planned.jobs == 2
-    assert planned.full == ["account 'lab' for you allows 5 jobs at a time, and 3 wait or run already"]
+    assert planned.full == ["you in account 'lab': at most 5 jobs at a time, 3 already waiting or running"]
