@@ -147,7 +147,7 @@ def parse_sacct(text: str, tags: Collection[str], seen: datetime) -> Accounted:
             steps=[],
         )
         if not task.isdecimal():
-            ranges.setdefault(tag, []).append(Range(_indices(task), row))
+            ranges.setdefault(tag, []).append(Range(indices(task), row))
             continue
         if _keep_newer(tasks[tag], int(task), row):
             steps_of[job] = row.steps
@@ -195,7 +195,7 @@ def _who(uid: str) -> str:
     return user_name(int(uid)) if uid.isdecimal() else f"user {uid}"
 
 
-def _indices(brackets: str) -> frozenset[int] | None:
+def indices(brackets: str) -> frozenset[int] | None:
     """Read "[0-3,7,9-15:2%2]"; None when it is cut short or unreadable, and so may mean any task."""
     found: set[int] = set()
     for part in brackets.strip("[]").partition("%")[0].split(","):

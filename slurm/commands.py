@@ -133,7 +133,7 @@ def _kind(said: str) -> type[SlurmError]:
     """Which failure a command's words tell of; Slurm has no exit codes for these."""
     if "Could not establish a configuration source" in said:
         return NotConfigured
-    if "Invalid job id specified" in said:
+    if re.search(r"Invalid job id specified|^Job \S+ not found", said, re.MULTILINE):
         return NoSuchJob
     if "known by database" in said or "invalid entry for --cluster" in said:
         return NoSuchCluster

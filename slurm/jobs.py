@@ -182,7 +182,7 @@ class Snapshot(Versioned):
     """All that Slurm has said of a sweep's jobs, newest word each; kept between commands in queue.json.
 
     tasks: by tag, then by task index. present: the tags squeue showed in its last answer, with the indices there.
-    absent: tags of arrays that Slurm was asked for by number as well, and no longer has.
+    absent: tags of arrays, or "tag/index" of tasks, that Slurm was asked for by number as well, and no longer has.
     """
 
     squeue: Answer = Answer()

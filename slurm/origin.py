@@ -6,8 +6,8 @@ import pwd
 import re
 from pathlib import Path
 
-from slurm.commands import NoSuchJob, SlurmError, call, on
-from slurm.jobs import ArrayRecord, Origin
+from slurm.commands import SlurmError, call
+from slurm.jobs import Origin
 
 
 def origin_here(folder: Path) -> Origin:
@@ -35,25 +35,6 @@ def unseen(origin: Origin | None) -> str | None:
     if origin is None or os.getuid() in (origin.uid, 0):
         return None
     return f"its jobs are {origin.user}'s, who alone is sure to see them"
-
-
-def still_there(origin: Origin | None, array: ArrayRecord, job: str | None) -> str | None:
-    """Ask for an array that no list shows by its number. Say why it may be there all the same; None: Slurm has it not.
-
-    A number that is another's by now is not it. An array that was sent to a cluster by its name is asked for there.
-    """
-    clusters = array.resources.clusters
-    try:
-        here = cluster_name()
-        if clusters is None and origin is not None and origin.cluster not in (None, here):
-            return f"its jobs are on cluster {origin.cluster}, and this is {here}"
-        if job is not None and is_named(call(["scontrol", *on(clusters), "-o", "show", "job", job]), array.tag):
-            return "is in no list, and scontrol still has it"
-    except NoSuchJob:
-        return None
-    except SlurmError as error:
-        return f"is in no list, and that it is gone is not confirmed: {error}"
-    return None
 
 
 def is_named(shown: str, tag: str) -> bool:

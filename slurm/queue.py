@@ -6,6 +6,7 @@ Everything but `refresh` is pure. Measured on Slurm 22.05.8: a requeue renews th
 so the submit time tells a task's incarnations apart.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
@@ -19,14 +20,15 @@ from slurm.answers import (
     TERMINAL,
     WAITING,
     Tasks,
+    indices,
     listed,
     listed_of_each,
     parse_sacct,
     parse_squeue,
 )
-from slurm.commands import AccountingDisabled, NoAnswer, SlurmError, call, on
-from slurm.jobs import Answer, ArrayRecord, Snapshot, TaskRow
-from slurm.origin import cluster_name
+from slurm.commands import AccountingDisabled, NoAnswer, NoSuchJob, SlurmError, call, on
+from slurm.jobs import Answer, ArrayRecord, Origin, Snapshot, TaskRow
+from slurm.origin import cluster_name, is_named
 from slurm.timeouts import STEPS_LAG_S
 from trainer.records.base import now
 
@@ -100,15 +102,40 @@ def _ask_sacct(arrays: Sequence[ArrayRecord], known: Snapshot, moment: datetime,
         for index, row in own.items():
             if index not in live:
                 merged[index] = _with_sacct(merged.get(index), row)
-        for indices, row in accounted.ranges.get(array.tag, []):
+        for covered, row in accounted.ranges.get(array.tag, []):
             job = row.job.partition("_")[0]
             for index in range(len(array.tasks)):
-                if index not in live and index not in own and (indices is None or index in indices):
+                if index not in live and index not in own and (covered is None or index in covered):
                     its = row.model_copy(update={"job": f"{job}_{index}"})
                     merged[index] = _with_sacct(merged.get(index), its)
         tasks[array.tag] = merged
     sacct = Answer(answered=moment, asked=moment)
     return known.model_copy(update={"sacct": sacct, "tasks": _without_empty(tasks)})
+
+
+def tasks_there(origin: Origin | None, array: ArrayRecord, job: str | None) -> set[int] | str:
+    """The tasks of an array that Slurm shows when it is asked by number, not by name; or why that cannot be told.
+
+    A number that is another's by now shows none. An array that was sent to a cluster by its name is asked for there.
+    """
+    clusters = array.resources.clusters
+    try:
+        here = cluster_name()
+        if clusters is None and origin is not None and origin.cluster not in (None, here):
+            return f"its jobs are on cluster {origin.cluster}, and this is {here}"
+        if job is None:
+            return set()
+        shown = call(["scontrol", *on(clusters), "-o", "show", "job", job])
+    except NoSuchJob:
+        return set()
+    except SlurmError as error:
+        return f"is in no list, and that it is gone is not confirmed: {error}"
+    every = set(range(len(array.tasks)))
+    there: set[int] = set()
+    for line in filter(lambda line: is_named(line, array.tag), shown.splitlines()):
+        task = re.search(r"\bArrayTaskId=(\S+)", line)
+        there |= (indices(task[1]) if task else None) or every
+    return there
 
 
 def _clusters(arrays: Sequence[ArrayRecord]) -> str | None:

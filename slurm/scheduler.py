@@ -11,8 +11,8 @@ from slurm.commands import Refused, Unclear
 from slurm.executor import Job, Keep, Look, Report, Started
 from slurm.interrupts import counted
 from slurm.jobs import ArrayRecord, JobView, Phase, Snapshot, Submission, SubmissionFolder
-from slurm.origin import is_copy, origin_here, still_there, unseen
-from slurm.queue import refresh, settled
+from slurm.origin import is_copy, origin_here, unseen
+from slurm.queue import refresh, settled, tasks_there
 from slurm.submission import cancel, log_path, script, send, unusable_folder
 from slurm.timeouts import ASK_S
 from slurm.view import view
@@ -35,6 +35,7 @@ class Slurm:
         self.queue = queue or Snapshot()
         self.max_parallel = max_parallel
         self.notes: Sequence[str] = ()
+        self._there: dict[str, set[int] | str] = {}  # by array, what scontrol showed in this look
 
     def unusable(self) -> str | None:
         return unusable_folder(self.folder.absolute().parent)
@@ -91,6 +92,7 @@ class Slurm:
         *,
         max_age_s: float,
     ) -> list[Job]:
+        self._there = {}
         copied = [submission for submission in submissions if is_copy(submission.origin, self.folder.absolute())]
         self.notes = [
             f"{submission.token} is a copy: its jobs work for {submission.origin.folder}"
@@ -139,14 +141,26 @@ class Slurm:
                     time.sleep(POLL_S)
         return False
 
-    def _still_there(self, submission: Submission, array: ArrayRecord, job: str | None) -> str | None:
-        """Say why an array that nobody lists may be there all the same; what is certain is remembered."""
-        if array.tag in self.queue.absent:
+    def _still_there(
+        self, submission: Submission, array: ArrayRecord, job: str | None, task: int | None = None
+    ) -> str | None:
+        """Say why an array, or a task of it, that nobody lists may be there all the same.
+
+        An array is asked for once a look; what is certain is remembered.
+        """
+        name = array.tag if task is None else f"{array.tag}/{task}"
+        if {array.tag, name} & {*self.queue.absent}:
             return None
-        words = still_there(submission.origin, array, job)
-        if words is None:
-            self.queue = self.queue.model_copy(update={"absent": [*self.queue.absent, array.tag]})
-        return words
+        if array.tag not in self._there:
+            self._there[array.tag] = tasks_there(submission.origin, array, job)
+        there = self._there[array.tag]
+        if isinstance(there, str):
+            return there
+        if there and (task is None or task in there):
+            return "is in no list, and scontrol still has it"
+        gone = name if there else array.tag
+        self.queue = self.queue.model_copy(update={"absent": [*self.queue.absent, gone]})
+        return None
 
     def _job_folder(self, submission: Submission) -> SubmissionFolder:
         """Absolute: jobs start elsewhere than here."""
@@ -200,9 +214,9 @@ class Slurm:
             seen = JobView(Phase.UNKNOWN, message=f"{array.tag} is not confirmed: {found.words}")
             if confirmed:
                 seen = view(array, task, self.queue, lambda row: _tail(log_path(logs, row.job)))
-                doubt = self._still_there(submission, array, its_array) if seen.gone else None
+                doubt = self._still_there(submission, array, its_array, task) if seen.gone else None
                 if doubt:
-                    seen = seen._replace(phase=Phase.UNKNOWN, gone=False, message=doubt, problem=doubt)
+                    seen = seen._replace(phase=Phase.UNKNOWN, gone=False, cancelled=False, message=doubt, problem=doubt)
             log = log_path(logs, seen.id) if seen.id else None
             yield Job(
                 executor=self.name,

@@ -13,6 +13,8 @@ from slurm.queue import final
 from slurm.timeouts import GRACE_S
 from trainer.records.attempt import Cause
 
+CANCELLED_WAITING = "was cancelled while it waited: it left the queue unstarted"
+
 
 def view(array: ArrayRecord, index: int, snapshot: Snapshot, log_tail: Callable[[TaskRow], str]) -> JobView:
     """Say how a task of an array stands. log_tail gives the last lines of a task's log."""
@@ -44,7 +46,9 @@ def view(array: ArrayRecord, index: int, snapshot: Snapshot, log_tail: Callable[
         if started:
             return shown._replace(message="is no longer in the queue; accounting does not say yet how it ended")
         # Measured: scancel of a waiting task leaves no row, and sacct's row for the rest of its array as it was.
-        return shown._replace(cancelled=True, message="was cancelled while it waited: it left the queue unstarted")
+        return shown._replace(cancelled=True, message=CANCELLED_WAITING)
+    if not sacct.disabled and not started and sacct.answered is not None and sacct.answered >= row.seen:
+        return shown._replace(gone=True, cancelled=True, message=CANCELLED_WAITING)
     return shown._replace(gone=True, message="Slurm knows no such job any more, nor how it ended")
 
 

@@ -211,3 +211,19 @@ def test_without_accounting_the_queue_and_the_files_tell_everything(
     cut_off = dict.fromkeys([RUNNING, REQUEUED], ("interrupted", "killed"))
     after = {**TRUTH, **cut_off, **dict.fromkeys(WAITING, ("failed", "lost"))}
     assert standing.told() == after
+
+
+def test_a_task_that_is_cancelled_while_it_waits_is_told_beside_its_array(
+    slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
+) -> None:
+    """squeue and sacct forget it at once, and its array's number is still there: that of the others."""
+    slurm.run("scontrol", "update", "nodename=cpu-1", "state=drain", "reason=test")
+    file = slurm_file(tmp_path, data, seeds=(1, 2, 3))
+    on_slurm("submit", file, "--yes")
+    before = states(on_slurm, file)
+    first, second, third = before
+    slurm.run("scontrol", "uhold", before[first]["job"])
+    slurm.run("scancel", before[second]["job"])
+    wait_for(lambda: states(on_slurm, file)[second]["state"] == "cancelled", "the cancellation to be seen", 30)
+    assert "cancelled while it waited" in states(on_slurm, file)[second]["message"]
+    assert {states(on_slurm, file)[run_id]["state"] for run_id in (first, third)} == {"queued"}

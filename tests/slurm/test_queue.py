@@ -15,7 +15,7 @@ import pytest
 from slurm.answers import parse_sacct, parse_squeue
 from slurm.jobs import ArrayRecord, JobView, Phase, Resources, Snapshot, TaskRow
 from slurm.origin import cluster_name
-from slurm.queue import refresh, settled
+from slurm.queue import refresh, settled, tasks_there
 from slurm.view import view
 from trainer.records.attempt import Cause
 from trainer.records.base import now
@@ -604,3 +604,42 @@ def test_the_cost_of_a_refresh_grows_with_the_tasks_and_no_faster(fake: Slurm) -
 
 def parse_tasks(text: str) -> dict[str, dict[int, TaskRow]]:
     return parse_squeue(text, ["t.aa.1"], SEEN)
+
+
+def test_a_waiting_task_that_neither_list_has_any_more_was_cancelled(fake: Slurm) -> None:
+    """Accounting never had a row of it: squeue showed it wait, and what starts has a row. Without accounting: gone."""
+    one = array(tasks=2, job="19")
+    fake.answers("squeue", "\n".join(HELD.format(index) for index in range(2)))
+    before = ask(one)
+    fake.answers("squeue", HELD.format(0))
+    fake.answers("sacct", SACCT_HELD.replace("0-3%2", "0"))
+    after = ask(one, before)
+    cancelled = stands(one, after, 1)
+    assert (cancelled.phase, cancelled.cancelled, cancelled.gone) == (Phase.ENDED, True, True)
+    assert stands(one, after, 0).phase is Phase.WAITING
+    fake.fails("sacct", ACCOUNTING_OFF)
+    gone = stands(one, ask(one, before), 1)
+    assert (gone.gone, gone.cancelled) == (True, False)
+    fake.fails("sacct", DATABASE_DOWN)
+    assert not stands(one, ask(one, before), 1).gone
+
+
+SHOWN = "JobId={} ArrayJobId=11 ArrayTaskId={} JobName={} UserId=root(0)"
+
+
+@pytest.mark.parametrize(
+    ("script", "there"),
+    [
+        (f"echo '{SHOWN.format(11, '3-4%5', 't.aa.1')}'; echo '{SHOWN.format(12, '0', 't.aa.1')}'", {0, 3, 4}),
+        (f"echo '{SHOWN.format(11, '0-4', 'other')}'", set()),
+        (f"echo '{SHOWN.format(11, '0,2,...', 't.aa.1')}'", {0, 1, 2, 3, 4}),
+        ("echo 'Job 11 not found'; exit 1", set()),
+        ("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", set()),
+    ],
+    ids=["some tasks", "another's job by now", "a list cut short", "not found", "an old number"],
+)
+def test_the_tasks_of_an_array_that_scontrol_shows(fake: Slurm, script: str, there: set[int]) -> None:
+    path = fake.folder / "scontrol"
+    path.write_text(f'#!/bin/sh\n[ "$2" != config ] || {{ echo "ClusterName = c"; exit; }}\n{script}\n')
+    path.chmod(0o755)
+    assert tasks_there(None, array(tasks=5, job="11"), "11") == there
