@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from trainer.data.catalog import DATASETS
-from trainer.models.catalog import ARCHITECTURES
+from trainer.models.catalog import ARCHITECTURES, short_name
 
 # As written in captions, where that differs from the title.
 ARCHITECTURE_NAMES: dict[str, str] = {"vit": "Vision Transformer"}
@@ -28,7 +28,7 @@ FIRST_FREE_TABLE = 9
 
 
 def architecture_title(architecture: str) -> str:
-    return ARCHITECTURES[architecture].title if architecture in ARCHITECTURES else architecture
+    return ARCHITECTURES[architecture].title if architecture in ARCHITECTURES else short_name(architecture)
 
 
 def dataset_title(dataset: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis.errors import AnalysisError
+from trainer.models.catalog import short_name
 from trainer.records.files import RecordError, read_json
 from trainer.records.result import METRICS, History, Result
 from trainer.records.run import Run, RunFolder
@@ -110,7 +111,7 @@ def gpu_names(gpus: Sequence[str]) -> str:
 
 def variant_of(run: Run) -> str:
     """Return the part of a run's id after architecture, dataset, ratio and seed; normally ""."""
-    beyond_names = run.id.removeprefix(f"{run.architecture}-{run.dataset}-")
+    beyond_names = run.id.removeprefix(f"{short_name(run.architecture)}-{run.dataset}-")
     _, _, beyond_seed = beyond_names.partition(f"-s{run.seed}")
     return beyond_seed.removeprefix("-")
 

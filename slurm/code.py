@@ -1,17 +1,20 @@
-"""Our packages, frozen for the jobs of a submission: stored once by content, under submissions/code/.
+"""The code of a submission's jobs, frozen: stored once by content, under submissions/code/.
 
 What is edited, checked out or deleted after a submission changes nothing for its jobs. Only the interpreter and what is
-installed beside us stay where they are. Of our packages a job needs these two, and of them nothing but Python files.
+installed stay where they are. Of our packages a job needs these two, beside them modules of the user's own, and of all
+of them nothing but Python files.
 """
 
 import contextlib
 import errno
 import hashlib
+import os
 import secrets
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import NamedTuple
 
@@ -43,19 +46,34 @@ except ValidationError as error:
 READ_S = 60
 
 
+class Compiled(NamedTuple):
+    """What Python made of a file, good beside one of this time of modification, in ns, and ignored otherwise."""
+
+    content: bytes
+    mtime_ns: int
+
+
 class FrozenCode(NamedTuple):
-    """The packages as they stood at one moment: their files by relative path, and the record that names them."""
+    """Packages as they stood at one moment: their files by relative path, and the record that names them.
+
+    compiled: what Python has made of some of the files; it saves every first job on a node most of a second.
+    """
 
     record: Code
     files: Mapping[str, bytes]
+    compiled: Mapping[str, Compiled] = {}
 
 
-def freeze(root: Path = ROOT) -> FrozenCode:
-    """Read the packages that lie in a folder. Raises OSError."""
-    files = {name: content for package in PACKAGES for name, content in _read(root, package).items()}
+def freeze(root: Path = ROOT, own: Sequence[Path] = ()) -> FrozenCode:
+    """Read our packages, which lie in a folder, and modules of the user's own: files and folders. Raises OSError."""
+    paths = {name: path for package in PACKAGES for name, path in _python_files(root, package).items()}
+    for module in own:
+        paths |= _python_files(module.parent, module.name)
+    compiled = {name: made for name, path in paths.items() if (made := _compiled(path)) is not None}
+    files = {name: path.read_bytes() for name, path in paths.items()}
     files[STARTER] = _START
     commit, dirty = git_state(root / PACKAGES[0])
-    return FrozenCode(Code(snapshot=_name(files), commit=commit, dirty=dirty), files)
+    return FrozenCode(Code(snapshot=_name(files), commit=commit, dirty=dirty), files, compiled)
 
 
 def snapshot(submissions: Path, code: Code) -> Path:
@@ -77,6 +95,8 @@ def store(frozen: FrozenCode, submissions: Path) -> None:
             path = made / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
+        for name, compiled in frozen.compiled.items():
+            _keep_compiled(made / name, compiled)
         _put(made, target)
     finally:
         shutil.rmtree(made, ignore_errors=True)
@@ -127,10 +147,32 @@ def beside(target: Path) -> Path:
     return target.with_name(f".{target.name}.{secrets.token_hex(6)}{UNFINISHED}")
 
 
+def _python_files(root: Path, package: str) -> dict[str, Path]:
+    """A package's or single module's Python files, by relative path. A link to nowhere, an editor's lock, is none."""
+    place = root / package
+    paths = place.rglob("*.py") if place.is_dir() else [place]
+    return {path.relative_to(root).as_posix(): path for path in paths if path.is_file()}
+
+
 def _read(root: Path, package: str) -> dict[str, bytes]:
-    """Read the Python files of a package. An editor's lock, a link to nowhere, is none."""
-    paths = [path for path in (root / package).rglob("*.py") if path.is_file()]
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in paths}
+    return {name: path.read_bytes() for name, path in _python_files(root, package).items()}
+
+
+def _compiled(path: Path) -> Compiled | None:
+    """What this Python keeps of a file it has compiled, if it does."""
+    try:
+        mtime_ns = path.stat().st_mtime_ns  # read first: of a file that changes now, nothing is taken to be good
+        return Compiled(Path(cache_from_source(path)).read_bytes(), mtime_ns)
+    except OSError:
+        return None
+
+
+def _keep_compiled(path: Path, compiled: Compiled) -> None:
+    """Put beside a stored file what Python made of it. It looks whether it fits by the file's size and time."""
+    kept = Path(cache_from_source(path))
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_bytes(compiled.content)
+    os.utime(path, ns=(compiled.mtime_ns, compiled.mtime_ns))
 
 
 def _name(files: Mapping[str, bytes]) -> str:

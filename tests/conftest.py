@@ -24,7 +24,10 @@ collect_ignore = ["on_gpu"]  # unless asked for by name: without a GPU these tes
 pytest_plugins = ("cluster_fixtures", "slurm_fixtures", "torture_fixtures")
 
 REPOSITORY = Path(__file__).parent.parent
-PLACES = [str(REPOSITORY / "tests"), str(REPOSITORY / "tests" / "support")]  # of what tests import from each other
+SUPPORT = str(REPOSITORY / "tests" / "support")
+PLACES = [str(REPOSITORY / "tests"), SUPPORT]  # of what tests import from each other
+# With it every process would compile our packages anew, for half a second of a trainer's start.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
 LONG_S = 120.0
 
@@ -55,7 +58,8 @@ class Command:
     def __init__(self, module: str, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.module = module
         self.folder = folder
-        self.environment = {**ONE_THREAD, **(environment or {})}
+        path = {"PYTHONPATH": SUPPORT} if module == "trainer" else {}  # where `networks` lies
+        self.environment = {**ONE_THREAD, **path, **(environment or {})}
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:

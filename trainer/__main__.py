@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError
 from trainer.loop.libraries import settle_libraries
-from trainer.models.catalog import ARCHITECTURES
+from trainer.models.catalog import ARCHITECTURES, is_reference
 from trainer.records.attempt import ExitCode
 from trainer.records.code import module_command, own_snapshot
 from trainer.records.files import RecordError, read_json
@@ -93,6 +93,9 @@ def _train_one(parser: argparse.ArgumentParser, call: argparse.Namespace, stop: 
     for name in ("architecture", "dataset", "ratio", "seed", "data", "output"):
         if getattr(call, name) is None:
             parser.error(f"--{name} is missing")
+    if call.architecture not in ARCHITECTURES and not is_reference(call.architecture):
+        known = ", ".join(ARCHITECTURES)
+        parser.error(f"--architecture {call.architecture}: none of {known}, and no reference like module:function")
     if not 0 < call.ratio <= 1:
         parser.error(f"--ratio {call.ratio}: must be above 0 and at most 1")
     if call.seed < 0:
@@ -160,7 +163,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog="exit codes: 0 done, 1 failed, 2 wrong call, 69 another process owns the run, 75 interrupted",
     )
     one = parser.add_argument_group("the run")
-    one.add_argument("--architecture", choices=list(ARCHITECTURES))
+    one.add_argument("--architecture", help=f"{', '.join(ARCHITECTURES)}, or anyone's as module:function")
     one.add_argument("--dataset", choices=list(DATASETS))
     one.add_argument("--ratio", type=float, help="share of the training images, above 0 to 1")
     one.add_argument("--seed", type=int)

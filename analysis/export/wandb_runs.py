@@ -15,6 +15,7 @@ from analysis.export.runs import described, ended, epoch_ends, epochs_of, in_pla
 from analysis.export.surroundings import surroundings
 from analysis.load import variant_of
 from analysis.study import Study
+from trainer.models.catalog import short_name
 from trainer.records.result import Result
 
 
@@ -94,7 +95,7 @@ def _record(sweep: str, result: Result, scratch: Path) -> None:
 def _cell(result: Result) -> str:
     """Name what the run's seeds have in common."""
     run, variant = result.run, variant_of(result.run)
-    return f"{run.architecture}-{run.dataset}-r{run.ratio}" + (f"-{variant}" if variant else "")
+    return f"{short_name(run.architecture)}-{run.dataset}-r{run.ratio}" + (f"-{variant}" if variant else "")
 
 
 def _identity(sweep: str, result: Result) -> str:

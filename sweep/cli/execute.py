@@ -8,6 +8,7 @@ import typer
 
 from slurm.code import FrozenCode, freeze
 from sweep.cli.console import confirm, err
+from sweep.config.own_code import own_code
 from sweep.config.schema import Sweep
 from sweep.errors import MachineError
 from sweep.plan.rows import PlanRow, make_plan
@@ -79,7 +80,7 @@ def execute(sweep: Sweep, target: Target, choose: Choose, call: Call) -> NoRetur
     """
     from sweep.cli.progress import SubmitProgress
 
-    code = freeze()
+    code = freeze(own=own_code(sweep))
     said: Sequence[str] = ()
     overtaken = 0
     sent: list[PlanRow] = []

@@ -17,7 +17,7 @@ from sweep.plan.rows import SUBMITTED, PlanRow
 from sweep.status.state import ON_ITS_WAY, RunStatus, State, counts
 from sweep.words import hours, last_line
 from trainer.data.catalog import DATASETS
-from trainer.models.catalog import ARCHITECTURES
+from trainer.models.catalog import facts
 from trainer.records.base import now
 
 LOOKS = {
@@ -40,7 +40,7 @@ SHOWN = 3  # names of a group that are spelt out
 
 def title(row: PlanRow) -> str:
     """Name a block of the grid, as the chapter does."""
-    name = f"{ARCHITECTURES[row.run.architecture].title} / {DATASETS[row.run.dataset].title}"
+    name = f"{facts(row.run.architecture).title} / {DATASETS[row.run.dataset].title}"
     return f"{name} / {row.placed.variant}" if row.placed.variant else name
 
 

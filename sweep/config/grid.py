@@ -10,7 +10,7 @@ from sweep.config.explain import lowered, quoted
 from sweep.config.yaml_file import Location, YamlFile
 from sweep.words import nearest
 from trainer.data.catalog import DATASETS
-from trainer.models.catalog import ARCHITECTURES
+from trainer.models.catalog import ARCHITECTURES, is_reference, short_name
 from trainer.records.recipe import Recipe
 from trainer.records.run import Run, RunSpec
 
@@ -46,7 +46,7 @@ def variant_of(axes: Mapping[str, Any]) -> str:
 
 def _spec(axes: dict[str, Any], recipe: Recipe) -> RunSpec:
     variant = variant_of(axes)
-    run_id = f"{axes['architecture']}-{axes['dataset']}-r{_written(axes['ratio'])}-s{axes['seed']}"
+    run_id = f"{short_name(axes['architecture'])}-{axes['dataset']}-r{_written(axes['ratio'])}-s{axes['seed']}"
     run = Run(id=f"{run_id}-{variant}" if variant else run_id, **{name: axes[name] for name in AXES})
     training = Recipe.model_validate({**recipe.model_dump(), **{name: axes[name] for name in further(axes)}})
     return RunSpec(run=run, training=training)
@@ -77,6 +77,7 @@ def check_grid(source: YamlFile, grid: dict[str, Any]) -> dict[str, list[Any]]:
         for index, value in enumerate(checked[axis]):
             if value in checked[axis][:index]:
                 raise source.error(("grid", axis, index), f"'grid.{axis}' holds {quoted(value)} twice")
+    _check_names(source, checked["architecture"])
     return checked
 
 
@@ -86,8 +87,9 @@ def _check_value(source: YamlFile, axis: str, index: int, value: Any) -> Any:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     match axis:
         case "architecture":
-            if value not in ARCHITECTURES:
-                raise source.error(at, f"{shown}: no such architecture{nearest(str(value), ARCHITECTURES)}")
+            if value not in ARCHITECTURES and not (isinstance(value, str) and is_reference(value)):
+                known = f"expected {', '.join(ARCHITECTURES)}, or one of yours as 'module:function'"
+                raise source.error(at, f"{shown}: no such architecture{nearest(str(value), ARCHITECTURES, known)}")
         case "dataset":
             if value not in DATASETS:
                 raise source.error(at, f"{shown}: no such dataset{nearest(str(value), DATASETS)}")
@@ -104,6 +106,17 @@ def _check_value(source: YamlFile, axis: str, index: int, value: Any) -> Any:
             except ValidationError as error:
                 raise source.error(at, f"{shown}: {lowered(str(error.errors()[0]['msg']))}") from error
     return value
+
+
+def _check_names(source: YamlFile, architectures: Sequence[str]) -> None:
+    """Refuse two architectures whose runs would have the same ids."""
+    called: dict[str, str] = {}
+    for index, value in enumerate(architectures):
+        name = short_name(value)
+        other = called.setdefault(name, value)
+        if other != value:
+            words = f"'grid.architecture' holds '{other}' and '{value}', and run ids would call both '{name}'"
+            raise source.error(("grid", "architecture", index), f"{words}; give one of them another name")
 
 
 def expand_checked(source: YamlFile, grid: dict[str, list[Any]], recipe: Recipe) -> list[RunSpec]:

@@ -36,4 +36,5 @@ def load_sweep(
         folder=(output or Path(section.output)) / section.name,
         data=data,
         fingerprints={name: fact.fingerprint for name, fact in facts.items() if fact.fingerprint},
+        code=tuple(section.code),
     )

@@ -52,6 +52,7 @@ class SweepSection(Strict):
     execution: ExecutionSection = ExecutionSection()
     output: str = "runs"
     data: str = "data"
+    code: list[str] = []
 
 
 class PlacedRun(NamedTuple):
@@ -90,7 +91,10 @@ class Cluster(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """A sweep file that has passed every check. fingerprints: of the datasets that are prepared, by name."""
+    """A sweep file that has passed every check.
+
+    fingerprints: of the datasets that are prepared, by name. code: modules of the user's own that jobs import, by name.
+    """
 
     file: Path
     name: str
@@ -100,6 +104,7 @@ class Sweep(NamedTuple):
     folder: Path
     data: Path
     fingerprints: dict[str, str]
+    code: tuple[str, ...] = ()
 
 
 def sharing(sweep: Sweep, cluster: Cluster) -> dict[str, int]:

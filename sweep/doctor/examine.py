@@ -29,7 +29,7 @@ from sweep.status.folder import SweepFolder
 from sweep.status.look import look
 from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError, open_dataset
-from trainer.models.catalog import ARCHITECTURES
+from trainer.models.catalog import facts
 
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo", "srun")
 BYTES_A_PARAMETER = 3 * 4  # fp32: the weight and AdamW's two moments
@@ -213,7 +213,7 @@ def _disk(sweep: Sweep, pools: Mapping[str, Pool]) -> Iterator[Check]:
     folder = SweepFolder(sweep.folder)
     sizes = sorted(
         (
-            ARCHITECTURES[placed.spec.run.architecture].parameters * BYTES_A_PARAMETER
+            facts(placed.spec.run.architecture).parameters * BYTES_A_PARAMETER
             for placed in sweep.runs
             if not folder.run(placed.id).result.exists()
         ),

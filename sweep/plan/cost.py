@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from sweep.config.operations import START_S, estimate_s
 from sweep.config.schema import PlacedRun
-from trainer.models.catalog import ARCHITECTURES
+from trainer.models.catalog import facts
 from trainer.records.run import RunSpec
 
 OPERATIONS = "operations"  # the basis of an estimate that nothing was timed for
@@ -132,7 +132,7 @@ def _estimate(run: PlacedRun, found: list[Timed], basis: str, margin: float | No
 
 
 def _macs(spec: RunSpec, image_size: int) -> float:
-    return ARCHITECTURES[spec.run.architecture].forward_macs(image_size)
+    return facts(spec.run.architecture).forward_macs(image_size)
 
 
 def shared_s(seconds: float, gpus: int) -> float:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from slurm.pools import Pool
 from sweep.config.schema import PlacedRun, Sweep
-from trainer.models.catalog import ARCHITECTURES
+from trainer.models.catalog import facts
 from trainer.records.recipe import replica_batch
 
 GIB = 2**30
@@ -98,7 +98,7 @@ def needs(sweep: Sweep, runs: Iterable[PlacedRun]) -> Iterator[Need]:
 def run_gib(placed: PlacedRun, pool: Pool, gpus: int = 1) -> float:
     """Count what a run needs on each of its GPUs, in GiB, besides CUDA's own."""
     recipe = placed.spec.training
-    network = ARCHITECTURES[placed.spec.run.architecture]
+    network = facts(placed.spec.run.architecture)
     auto_is_fp32 = recipe.precision == "auto" and pool.device.auto_is_fp32
     part = 1.0 if auto_is_fp32 or recipe.precision == "fp32" else network.reduced
     batch, _ = replica_batch(placed.train_samples, recipe)

@@ -22,10 +22,10 @@ from trainer.records.base import now
 from trainer.records.run import RunFolder
 
 # Two calls of 20 s at most each, and the command's own work on a busy machine.
-FULL = "resnet18-cifar10-r1.0"
+FULL = "small-cifar10-r1.0"
 DONE, DONE_TOO, KILLED = (f"{FULL}-s{seed}-epochs=2" for seed in (1, 3, 2))
 RUNNING, REQUEUED, FAILED = (f"{FULL}-s{seed}-epochs={LONG}" for seed in (1, 3, 2))
-WAITING = [f"resnet18-cifar10-r0.5-s{seed}-epochs={epochs}" for seed in (1, 2, 3) for epochs in (2, LONG)]
+WAITING = [f"small-cifar10-r0.5-s{seed}-epochs={epochs}" for seed in (1, 2, 3) for epochs in (2, LONG)]
 TRUTH = {
     DONE: ("done", None),
     DONE_TOO: ("done", None),

@@ -18,7 +18,7 @@ from slurm.private_cluster.cluster import PrivateCluster
 from slurm.submission import cancel
 from trainer.records.files import read_json, write_json
 
-RUN = "resnet18-cifar10-r1.0-s1"
+RUN = "small-cifar10-r1.0-s1"
 # Each would beat a line of the job script, or filter and reshape what is listed.
 SETTINGS = {
     "SBATCH_TIMELIMIT": "0:01",

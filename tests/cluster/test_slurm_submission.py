@@ -25,7 +25,7 @@ from trainer.records.base import now
 
 THESIS = REPOSITORY / "configs" / "thesis.yaml"
 ALL, EACH = 156, 52  # runs, and runs in each of the three arrays
-RUN = "resnet18-cifar10-r1.0-s1"
+RUN = "small-cifar10-r1.0-s1"
 
 # sbatch's parent is the `timeout` it is called with, whose parent is the submitting process.
 WRAPPER = """#!/bin/sh

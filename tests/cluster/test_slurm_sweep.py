@@ -99,7 +99,7 @@ def test_a_refresh_asks_squeue_once_and_sacct_at_most_once(
     """However many arrays there are; and commands in quick succession share one answer."""
     file = slurm_file(tmp_path, data, seeds=range(1, 7), epochs=LONG, pool=["v100", "p100", "cpu"])
     on_slurm("submit", file, "--yes")
-    on_slurm("cancel", file, "resnet18-cifar10-r1.0-s1", "--yes")
+    on_slurm("cancel", file, "small-cifar10-r1.0-s1", "--yes")
     taken(counted)
     on_slurm("status", file)
     first = taken(counted)
@@ -125,7 +125,7 @@ def test_several_runs_share_one_gpu(on_slurm: Command, data: Path, tmp_path: Pat
 def test_jobs_like_finished_runs_ask_for_less_time(on_slurm: Command, data: Path, tmp_path: Path) -> None:
     """The first run is given what the pool has; a second one of the same kind no more than it is sure to need."""
     file = slurm_file(tmp_path, data)
-    first, second = (f"resnet18-cifar10-r1.0-s{seed}" for seed in (1, 2))
+    first, second = (f"small-cifar10-r1.0-s{seed}" for seed in (1, 2))
     assert ", 60 min" in on_slurm("submit", file, "--yes").stderr
     wait_for_state(on_slurm, file, first, "done", "failed")
     file = slurm_file(tmp_path, data, seeds=(1, 2))
@@ -139,7 +139,7 @@ def test_a_run_has_several_gpus(on_slurm: Command, data: Path, tmp_path: Path) -
     """With gpus_per_run a job asks for as many GPUs, CPUs and memory, and its processes share the run's replicas."""
     file = slurm_file(tmp_path, data, pool="v100", gpus_per_run=2)
     assert "1 runs in 1 jobs; partition v100, gpu:v100:2; 2 CPUs, 4 GB" in on_slurm("submit", file, "--yes").stderr
-    run_id = "resnet18-cifar10-r1.0-s1"
+    run_id = "small-cifar10-r1.0-s1"
     wait_for_state(on_slurm, file, run_id, "done")
     result = read(tmp_path / "runs" / "study" / "runs" / run_id / "result.json")
     assert result["hardware"]["stretches"][0]["device"].endswith(" in 2 processes")
@@ -164,7 +164,7 @@ def test_an_array_is_throttled_and_cut_at_the_largest_the_cluster_takes(
 def test_logs_and_watch_follow_a_run_to_its_end(on_slurm: Command, data: Path, tmp_path: Path) -> None:
     """`logs` says where a queued run waits, then prints and follows its log; `watch` ends with the sweep."""
     file = slurm_file(tmp_path, data, epochs=4)
-    run_id = "resnet18-cifar10-r1.0-s1"
+    run_id = "small-cifar10-r1.0-s1"
     on_slurm("submit", file, "--yes")
     wait_for_state(on_slurm, file, run_id, "running", "done")
     assert "epoch 4/4" in on_slurm("logs", file, run_id, "--follow").stdout
@@ -209,7 +209,7 @@ def test_a_new_user_types_init_and_submit(on_slurm: Command, tmp_path: Path) -> 
     assert "nvidia-smi shows no GPU on its nodes" in said.stderr
     assert "problem" not in on_slurm("doctor", "--no-probe").stdout
     assert "4 done" in on_slurm("submit", "--yes", "--wait").stderr
-    assert read(tmp_path / "runs" / "first" / "runs" / "resnet18-cifar10-r0.5-s42" / "result.json")["hardware"]["pool"]
+    assert read(tmp_path / "runs" / "first" / "runs" / "small-cifar10-r0.5-s42" / "result.json")["hardware"]["pool"]
 
 
 def test_the_quickstart_runs_on_a_cluster_that_its_file_does_not_name(

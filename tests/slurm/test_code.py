@@ -1,6 +1,8 @@
 """Code frozen for a submission's jobs: named by its content, stored whole or not at all, and run before all else."""
 
+import py_compile
 import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +130,42 @@ def test_a_frozen_module_runs_whatever_lies_in_the_current_folder(packages: Path
     environment = {"PYTHONPATH": str(packages)}
     ran = subprocess.run(command, cwd=packages, env=environment, capture_output=True, text=True, timeout=30)
     assert ran.stdout == f"__main__ {place / 'slurm' / '__init__.py'} ['--task', '1']\n", ran.stderr
+
+
+def test_a_users_own_modules_are_frozen_beside_ours(packages: Path, tmp_path: Path) -> None:
+    """A package and a single module, each importable by its name, whatever becomes of them where they lay."""
+    project = tmp_path / "a project" / "src"
+    (project / "mylab" / "models").mkdir(parents=True)
+    (project / "mylab" / "models" / "net.py").write_text("import nets\nprint(nets.NAME)\n")
+    (project / "mylab" / "notes.txt").write_text("mine")
+    (project / "nets.py").write_text("NAME = 'as it was'\n")
+    frozen = freeze(packages, [project / "mylab", project / "nets.py"])
+    assert {"mylab/models/net.py", "nets.py"} == {name for name in frozen.files if name.startswith(("mylab", "nets"))}
+    assert frozen.record.snapshot != name(packages)
+    store(frozen, tmp_path)
+    place = snapshot(tmp_path, frozen.record)
+    (project / "nets.py").write_text("NAME = 'edited'\n")
+    command = module_command("mylab.models.net", place)
+    ran = subprocess.run(command, cwd=project, capture_output=True, text=True, timeout=30)
+    assert ran.stdout == "as it was\n", ran.stderr
+
+
+def test_what_python_has_compiled_is_kept_and_good_for_the_stored_files(packages: Path, tmp_path: Path) -> None:
+    """A first job compiles nothing anew; what was compiled from other contents is not taken for these."""
+    for path in (packages / "trainer").rglob("*.py"):
+        py_compile.compile(str(path))
+    (packages / "trainer" / "hello.py").write_text(
+        "print('newer, and longer than the file it was compiled from')\n" * 9
+    )
+    frozen = freeze(packages)
+    store(frozen, tmp_path)
+    place = snapshot(tmp_path, frozen.record)
+    assert damage(place) is None
+    command = [sys.executable, "-v", str(place), "trainer.hello"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=30, env={"PYTHONDONTWRITEBYTECODE": "1"})
+    assert ran.stdout.startswith("newer")
+    told = [line for line in ran.stderr.splitlines() if line.startswith("# ") and f"{place}/trainer" in line]
+    assert any("matches" in line and "trainer/__init__.py" in line for line in told), told
 
 
 def test_code_is_of_the_checkout_that_has_it_and_of_no_other(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import Command
+from networks import REFERENCE, put_networks
 
 from slurm.private_cluster.cluster import PrivateCluster
 from trainer.data.prepare import prepare
@@ -35,16 +36,18 @@ def slurm_file(
     name: str = "study",
     gpus_per_run: int = 1,
     saves: bool = False,
+    architecture: str = REFERENCE,
     **section: Any,
 ) -> Path:
     """Write a cluster file and a sweep file, whose path is returned. By default every run gets its own job.
 
-    saves: whether a run has a checkpoint after every epoch, which costs five times as much as the epoch.
+    saves: whether a run has a checkpoint after every epoch.
     """
+    put_networks(folder)
     (folder / "cluster.yaml").write_text(json.dumps({"name": "test", "pools": pools or POOLS}))
     sweep = {
         "name": name,
-        "grid": {"architecture": ["resnet18"], "dataset": ["cifar10"], "ratio": list(ratios), "seed": list(seeds)},
+        "grid": {"architecture": [architecture], "dataset": ["cifar10"], "ratio": list(ratios), "seed": list(seeds)},
         "training": {"epochs": epochs, "batch_size": 8, "lr_milestones": []},
         "cluster": {
             "file": "./cluster.yaml",

@@ -21,7 +21,7 @@ SHOWN = ("seed", "state", "cause", "message", "epoch", "attempt", "job", "node",
 
 def run_id(seed: int) -> str:
     """Return the id of a seed's run in these tests' sweep files."""
-    return f"resnet18-cifar10-r1.0-s{seed}"
+    return f"small-cifar10-r1.0-s{seed}"
 
 
 def folder_of(tmp_path: Path, seed: int, name: str = "study") -> RunFolder:

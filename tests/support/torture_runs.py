@@ -14,7 +14,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from conftest import LONG_S, ONE_THREAD, read
+from conftest import LONG_S, ONE_THREAD, SUPPORT, read
+from networks import REFERENCE
 
 from trainer.records.attempt import AttemptRecord
 from trainer.records.checkpoint_file import inspect, list_checkpoints
@@ -33,7 +34,7 @@ SCHEMAS = {
 COMPARED = ("run", "training", "training_hash", "data", "parameters", "history", "best")
 
 
-def arguments(data: Path, architecture: str = "resnet18", epochs: int = 6, *more: object) -> tuple[object, ...]:
+def arguments(data: Path, architecture: str = REFERENCE, epochs: int = 6, *more: object) -> tuple[object, ...]:
     """Return the trainer's arguments except --output: 20 images, one step of 4 × 4 per epoch."""
     run = ("--architecture", architecture, "--dataset", "cifar10", "--ratio", 0.25, "--seed", 42, "--data", data)
     return (*run, "--epochs", epochs, "--batch-size", 4, "--lr-milestones", 3, "--threads", 1, *more)
@@ -55,7 +56,7 @@ class Trainers:
             process = subprocess.Popen(
                 [str(word) for word in words],
                 cwd=output.parent,
-                env=ONE_THREAD,
+                env={**ONE_THREAD, "PYTHONPATH": SUPPORT},
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from networks import REFERENCE
 
 from trainer.data.catalog import DATASETS
 from trainer.loop.trainer import Split, Trainer
@@ -76,7 +77,7 @@ def assert_same(trainer: Trainer, reference: Trainer) -> None:
     assert trainer.scaler_state() == reference.scaler_state()
 
 
-def call(data: Path, output: Path, *more: object, architecture: str = "resnet18", epochs: int = 6) -> list[object]:
+def call(data: Path, output: Path, *more: object, architecture: str = REFERENCE, epochs: int = 6) -> list[object]:
     """Return the arguments of `python -m trainer` for a run of a few seconds on drawn images."""
     fixed = ("--architecture", architecture, "--dataset", "cifar10", "--ratio", 0.5, "--seed", 42, "--data", data)
     return [*fixed, "--output", output, "--epochs", epochs, "--batch-size", 4, "--lr-milestones", 3, *more]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import LONG_S, ONE_THREAD, Command, program, wait_for
+from networks import REFERENCE
 from torture_fixtures import Torture
 from torture_runs import Trainers, arguments, outcome
 from upkeep_fixtures import TOKEN, Study, study
@@ -71,7 +72,7 @@ def _link_or_copy(source: str, target: str) -> None:
 def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The killed run, its heartbeat and its attempt an hour old, as if its owner were long gone."""
     folder = tmp_path_factory.mktemp("damaged")
-    call = (*arguments(data, "resnet18", EPOCHS), "--checkpoint-interval", 0)
+    call = (*arguments(data, REFERENCE, EPOCHS), "--checkpoint-interval", 0)
     with Trainers() as trainers:
         reference = trainers.uninterrupted(folder / "done" / "run", call)
         cut = RunFolder(folder / "run")
@@ -248,7 +249,7 @@ def test_every_damaged_file_has_a_clear_outcome_and_none_a_wrong_result(
         folder = run.copy(tmp_path / str(number) / "run", done=kind == "result.json")
         damage_it(folder, kind, damage)
         concerned = _paths(folder, kind)
-        words = [str(word) for word in (*arguments(data, "resnet18", EPOCHS), "--output", folder.path)]
+        words = [str(word) for word in (*arguments(data, REFERENCE, EPOCHS), "--output", folder.path)]
         said = tmp_path / f"{number}.said"
         refused = 0
         while (code := child.call(words, said)) != 0:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from conftest import LONG_S, read, wait_for
+from conftest import LONG_S, SUPPORT, read, wait_for
+from networks import REFERENCE
 from torture_fixtures import Torture
 from torture_runs import Trainers, arguments, outcome, whole_epochs
 
@@ -82,7 +83,7 @@ def trainers() -> Iterator[Trainers]:
 @pytest.fixture(scope="module")
 def call(data: Path) -> tuple[object, ...]:
     """What is trained, with a checkpoint after every epoch."""
-    return (*arguments(data, "resnet18", EPOCHS), "--checkpoint-interval", 0)
+    return (*arguments(data, REFERENCE, EPOCHS), "--checkpoint-interval", 0)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +195,7 @@ def failing(folder: RunFolder, *paths: str, error: str, first: int, last: int) -
     """Have writes of a run's files fail."""
     file = folder.path.with_name("faults")
     told = json.dumps({"paths": paths, "error": error, "first": first, "last": last, "file": str(file)})
-    path = os.pathsep.join(filter(None, (str(DISK_FAULTS), os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join([str(DISK_FAULTS), SUPPORT])
     return Faults(("env", f"PYTHONPATH={path}", f"DISK_FAULTS={told}"), file)
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from conftest import LONG_S, program, read
+from networks import REFERENCE
 from torture_fixtures import Torture
 from torture_runs import KilledRun, Trace, Trainers, arguments, outcome
 
 SEED = 5
-CASES = (("resnet18", 5), ("vit", 5), ("resnet18", 10, "--replicas", 2), ("vit", 8, "--no-augmentation"))
+CASES = (("resnet18", 5), ("vit", 5), (REFERENCE, 10, "--replicas", 2), (REFERENCE, 8, "--no-augmentation"))
 DELAY_S = 0.04  # within which a trainer is killed after a call
 INTERVALS = (0, 0, 0.5, None)  # seconds between checkpoints; None for the default, which short runs do not reach
 
@@ -84,7 +85,7 @@ def test_a_run_killed_after_any_of_its_calls_that_change_files_ends_with_the_uni
     again while it goes on: the same as above.
     """
     strace = program("strace", "strace")
-    call = arguments(data, "resnet18", 3, "--checkpoint-interval", 0)
+    call = arguments(data, REFERENCE, 3, "--checkpoint-interval", 0)
     whole = tmp_path / "whole" / "run"
     trace = Trace(strace, tmp_path / "whole" / "trace")
     trainers.finish(whole, call, through=trace.through)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import LONG_S, ONE_THREAD, program, read, wait_for
+from networks import REFERENCE
 from torture_fixtures import Torture
 from torture_runs import Trace, Trainers, arguments, hold_to_the_end, unfinished, whole_epochs
 
@@ -39,7 +40,7 @@ def trainers() -> Iterator[Trainers]:
 def alone(data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     """What an owner comes to whom nobody disturbs."""
     with Trainers() as trainers:
-        return trainers.uninterrupted(tmp_path_factory.mktemp("alone") / "run", arguments(data, "resnet18", EPOCHS))
+        return trainers.uninterrupted(tmp_path_factory.mktemp("alone") / "run", arguments(data, REFERENCE, EPOCHS))
 
 
 def test_of_two_owners_started_together_exactly_one_trains(
@@ -48,7 +49,7 @@ def test_of_two_owners_started_together_exactly_one_trains(
     """Within 50 ms, on a fresh folder or after a dead owner: one attempt trains, to the history of a lone one; the
     other process stands back, or finds the run done.
     """
-    call = arguments(data, "resnet18", EPOCHS)
+    call = arguments(data, REFERENCE, EPOCHS)
     rounds = torture.count(4, 100)
 
     def compete(number: int) -> tuple[bool, tuple[int, ...]]:
@@ -86,7 +87,7 @@ def test_of_two_owners_started_together_exactly_one_trains(
 def test_a_second_owner_stands_back_before_it_imports_torch(trainers: Trainers, data: Path, tmp_path: Path) -> None:
     """While another process trains, it takes a second one less time to leave than to import torch alone."""
     output = tmp_path / "run"
-    call = arguments(data, "resnet18", 2000)
+    call = arguments(data, REFERENCE, 2000)
     first = trainers.start(output, call)
     wait_for(lambda: (read(output / "progress.json") or {"epoch": 0})["epoch"] >= 1, "the first epoch")
     leaving, importing = [], []
@@ -111,7 +112,7 @@ def test_a_node_thought_dead_comes_back_and_takes_nothing_from_its_successor(
     if os.geteuid() != 0 or subprocess.run([unshare, "--uts", "true"], check=False).returncode != 0:
         (pytest.fail if os.environ.get("CI") else pytest.skip)("another host name takes root, and leave to unshare")
     strace = program("strace", "strace")
-    call = arguments(data, "resnet18", EPOCHS, "--checkpoint-interval", 0)
+    call = arguments(data, REFERENCE, EPOCHS, "--checkpoint-interval", 0)
     wakes = torture.count(1, 10)
 
     def haunt(number: int) -> int:

@@ -61,10 +61,8 @@ class FusedAdamW:
     def step(self) -> None:
         """Update every parameter by its gradient, at the rate lr."""
         grad_scale, found_inf = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+        self.begin()
         moved = {name: parameter for name, parameter in self.parameters.items() if parameter.grad is not None}
-        for name, parameter in moved.items():
-            if name not in self.state:
-                self.state[name] = self._fresh(parameter)
         states = [self.state[name] for name in moved]
         steps = [state["step"] for state in states]
         torch._foreach_add_(steps, 1)

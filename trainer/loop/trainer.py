@@ -5,11 +5,13 @@ and may raise to stop. Metrics stay on the device until the epoch ends.
 """
 
 import math
+import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
@@ -25,6 +27,9 @@ from trainer.loop.group import Group, Tick, agreed, together
 from trainer.loop.optimizer import MOMENTS, FusedAdamW, forget_broken_step
 from trainer.loop.step import WORTH_RECORDING, CapturedStep, CudaGraphs, EagerStep, Execution
 from trainer.models.build import build_model
+from trainer.models.catalog import is_reference
+from trainer.models.reference import check_scores
+from trainer.models.replicas import in_turn
 from trainer.records.recipe import Recipe, replica_batch
 from trainer.records.result import History
 
@@ -89,24 +94,29 @@ class Trainer:
         self.group = group or Group()
         self.replicas = recipe.replicas // self.group.size
         self.batch, self.steps = replica_batch(len(train.labels), recipe)
-        self.memory_format = choose_memory_format(self.device, precision)
+        self.classes = classes
+        self.built_in = not is_reference(architecture)
+        # Another's network may reshape what channels last would make unshapeable.
+        self.memory_format = choose_memory_format(self.device, precision) if self.built_in else torch.contiguous_format
         fix_arithmetic(precision)
-        torch.manual_seed(draw_seed(seed, 0, "weights"))
+        self._seed(draw_seed(seed, 0, "weights"))
         mine = recipe.model_copy(update={"replicas": self.replicas})
         model = build_model(architecture, classes, train.images.shape[-1], mine)
         self.model: nn.Module = model.to(self.device).to(memory_format=self.memory_format)  # type: ignore[call-overload]
-        self.images_per_pass, self.evaluation_batch = images_at_once(
-            self.model, self.batch * self.replicas, self.device
-        )
+        self.images_per_pass, self.evaluation_batch = self.batch, recipe.batch_size
+        if self.built_in:
+            images = self.batch * self.replicas
+            self.images_per_pass, self.evaluation_batch = images_at_once(self.model, images, self.device)
         self.optimizer = FusedAdamW(
-            self.model.named_parameters(),
+            ((name, parameter) for name, parameter in self.model.named_parameters() if parameter.requires_grad),
             betas=recipe.betas,
             eps=recipe.epsilon,
             weight_decay=recipe.weight_decay,
         )
         self.scaler = GradScaler(self.device.type, enabled=precision == "fp16")
-        alone = self.group.size == 1  # what processes tell each other is not recorded
-        captured = capture and alone and self.device.type == "cuda" and recipe.epochs * self.steps >= WORTH_RECORDING
+        # What processes tell each other is not recorded, nor a network that may decide anew in every step.
+        recordable = self.group.size == 1 and self.built_in and self.device.type == "cuda"
+        captured = capture and recordable and recipe.epochs * self.steps >= WORTH_RECORDING
         # None of these knows the trainer: a cycle would keep the GPU's memory from the next run.
         self.execution: Execution = EagerStep(self.device)
         if captured:
@@ -187,7 +197,7 @@ class Trainer:
         self.optimizer.load(
             {
                 name: {key: tensors[f"optimizer.{name}.{key}"] for key in ("step", *MOMENTS)}
-                for name, _ in self.model.named_parameters()
+                for name in self.optimizer.parameters
             }
         )
         if self.scaler.is_enabled() and scaler:
@@ -199,7 +209,7 @@ class Trainer:
     def _refuse_other(self, tensors: Mapping[str, Tensor]) -> None:
         """Raise StateError unless there is a tensor of the right shape for everything that `restore` fills."""
         wanted = {f"model.{name}": tensor.shape for name, tensor in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
+        for name, parameter in self.optimizer.parameters.items():
             wanted[f"optimizer.{name}.step"] = torch.Size()
             wanted |= {f"optimizer.{name}.{key}": parameter.shape for key in MOMENTS}
         for name, shape in wanted.items():
@@ -211,7 +221,7 @@ class Trainer:
     def _train_epoch(self, tick: Tick) -> EpochMetrics:
         self.execution.begin(self.draws.take(self.epoch))
         # Process 0 draws as one that executes all replicas; the others must not draw the same.
-        torch.manual_seed(draw_seed(self.seed, self.epoch, "dropout") ^ self.group.rank)
+        self._seed(draw_seed(self.seed, self.epoch, "dropout") ^ self.group.rank)
         self.optimizer.lr = self.recipe.learning_rate_at(self.epoch)
         self._loss_sum.zero_()
         self._correct.zero_()
@@ -235,8 +245,8 @@ class Trainer:
             images = augment(self.dataset, images, boxes.take(mine))
         self.optimizer.zero_grad()
         images = self._inputs(images)
-        parts = (torch.split(whole, self.images_per_pass) for whole in (images, labels))
-        for part, wanted in zip(*parts, strict=True):
+        passes = zip(*(torch.split(whole, self.images_per_pass) for whole in (images, labels)), strict=True)
+        for part, wanted in passes if self.built_in else self._in_turn(passes):
             loss, scores = self._forward(part, wanted)
             self.scaler.scale(loss * (len(wanted) / share)).backward()  # type: ignore[no-untyped-call]  # torch's gap
             self._loss_sum += loss.detach() * len(wanted)
@@ -244,6 +254,18 @@ class Trainer:
         self.group.average_gradients(self.model)
         self.scaler.step(self.optimizer)  # type: ignore[arg-type]  # it asks for no more than FusedAdamW has
         self.scaler.update()
+
+    def _in_turn(self, passes: Iterable[tuple[Tensor, ...]]) -> Iterator[tuple[Tensor, ...]]:
+        """The passes of another's network, one a replica, in every process from process 0's buffers."""
+        self.group.broadcast(list(self.model.buffers()))
+        return in_turn(self.model, passes)
+
+    def _seed(self, seed: int) -> None:
+        """Fix what a network may draw from. Ours draw from torch alone."""
+        torch.manual_seed(seed)
+        if not self.built_in:
+            random.seed(seed)
+            np.random.seed(seed % 2**32)
 
     def _evaluate(self, tick: Tick) -> EpochMetrics:
         """Measure loss and accuracy on the whole validation set, of which each process takes every size-th batch."""
@@ -273,6 +295,8 @@ class Trainer:
         """Score normalised images (N, 3, S, S). Returns the mean loss and the scores (N, classes)."""
         with autocast(self.device, self.precision):
             scores = self.model(inputs)
+        if not self.built_in:
+            check_scores(scores, len(labels), self.classes)
         return F.cross_entropy(scores.float(), labels), scores
 
 

@@ -1,1 +1,1 @@
-"""The architectures: names and costs in `catalog` (no torch), the networks in `build`, `resnet` and `vit`."""
+"""The architectures: names and costs in `catalog` (no torch), networks in `build`, `resnet`, `vit` and `reference`."""

@@ -1,7 +1,13 @@
-"""Each architecture's names, the cost of its forward pass, and the memory it takes. No torch."""
+"""Each architecture's names, the cost of its forward pass, and the memory it takes. No torch.
 
+An architecture is one of ours by name, or anyone's by reference: "module:function", or "torchvision:resnet34".
+"""
+
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -61,3 +67,30 @@ ARCHITECTURES: dict[str, Architecture] = {
         ),
     )
 }
+
+
+def is_reference(architecture: str) -> bool:
+    """Whether an architecture is anyone's function, "module:function", and none of ours."""
+    return REFERENCE.fullmatch(architecture) is not None
+
+
+def short_name(architecture: str) -> str:
+    """What an architecture is called in run ids: its name, or the name of the function that makes it."""
+    return architecture.rpartition(":")[2]
+
+
+def facts(architecture: str) -> Architecture:
+    """What is known of an architecture before it is trained.
+
+    Of a network by reference that is nothing: it is taken to compute what ResNet-18 does until runs of it were timed,
+    and no pool is refused for its memory.
+    """
+    if architecture in ARCHITECTURES:
+        return ARCHITECTURES[architecture]
+    return replace(
+        ARCHITECTURES["resnet18"],
+        name=architecture,
+        title=short_name(architecture),
+        step_bytes=lambda size: 0.0,
+        evaluation_bytes=lambda size: 0.0,
+    )

@@ -1,12 +1,17 @@
-"""Batch normalisation of several data-parallel replicas on one device, in one pass.
+"""Several data-parallel replicas on one device: batch normalisation in one pass, or one replica after the other.
 
 With DistributedDataParallel each replica normalises by the statistics of its own batch, and the running statistics of
 replica 0 are kept. That is part of the recipe: one batch of 512 does not reproduce the thesis's numbers.
 """
 
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 class ReplicaBatchNorm2d(nn.BatchNorm2d):
@@ -43,3 +48,28 @@ class ReplicaBatchNorm2d(nn.BatchNorm2d):
                 )
             )
         return torch.cat(groups)
+
+
+def in_turn(model: nn.Module, parts: Iterable[T]) -> Iterator[T]:
+    """Yield each replica's part of a step, replica 0's first, for a pass of its own: exact for whatever the network is.
+
+    Each begins with the buffers that the step began with, and at the end those are replica 0's, as
+    DistributedDataParallel has it.
+    """
+    buffers = list(model.buffers())
+    before = [buffer.clone() for buffer in buffers]
+    kept: list[Tensor] | None = None
+    for part in parts:
+        if kept is not None:
+            _put(buffers, before)
+        yield part
+        if kept is None:
+            kept = [buffer.clone() for buffer in buffers]
+    if kept is not None:
+        _put(buffers, kept)
+
+
+@torch.no_grad()
+def _put(buffers: list[Tensor], values: list[Tensor]) -> None:
+    for buffer, value in zip(buffers, values, strict=True):
+        buffer.copy_(value)

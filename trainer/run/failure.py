@@ -11,6 +11,7 @@ from trainer.loop.cause import cause_of
 from trainer.loop.device import DeviceError
 from trainer.loop.group import FellowError
 from trainer.loop.trainer import DivergedError
+from trainer.models.reference import ModelError
 from trainer.records.base import now
 from trainer.records.checkpoint_file import CheckpointError
 from trainer.records.claim import Claim
@@ -23,7 +24,10 @@ from trainer.stop import CutOff
 log = logging.getLogger("trainer")
 
 # What says itself what is wrong: where it was raised would only distract.
-FORESEEN = (CheckpointError, CutOff, DataError, DeviceError, DivergedError, FellowError, RecordError, UsageError)
+FORESEEN = (
+    *(CheckpointError, CutOff, DataError, DeviceError, DivergedError),
+    *(FellowError, ModelError, RecordError, UsageError),
+)
 
 
 def record_failure(folder: RunFolder, claim: Claim, error: Exception, end_epoch: int) -> None:

@@ -11,6 +11,7 @@ import psutil
 import pytest
 from clone_fixtures import BREAKS, Clone
 from conftest import Command, metrics, read, wait_for
+from networks import REFERENCE, put_networks
 
 pytestmark = pytest.mark.slow
 
@@ -19,7 +20,7 @@ def sweep_file(
     folder: Path,
     data: Path,
     *,
-    architecture: str = "resnet18",
+    architecture: str = REFERENCE,
     epochs: int = 2,
     ratios: str = "0.5, 1.0",
     seeds: str = "1, 2",
@@ -27,6 +28,7 @@ def sweep_file(
     saves: bool = False,
 ) -> Path:
     """Write a sweep file. saves: whether a run has a checkpoint after every epoch."""
+    put_networks(folder)
     path = folder / "study.yaml"
     path.write_text(
         f"name: study\ngrid:\n  architecture: [{architecture}]\n  dataset: [cifar10]\n"
@@ -95,7 +97,7 @@ def test_a_sweep_goes_from_its_file_to_tables_and_a_second_submit_does_nothing(
     sweep: Command, data: Path, tmp_path: Path
 ) -> None:
     """Every run is trained once, in as many processes as workers; tables are written; again is not twice."""
-    file = sweep_file(tmp_path, data)
+    file = sweep_file(tmp_path, data, architecture="resnet18")
     answer = sweep("submit", file, "--yes")
     assert "will execute 4 runs" in answer.stderr
     assert answer.stdout == ""
@@ -218,7 +220,7 @@ def test_a_failure_is_named_explained_and_retried(sweep: Command, data: Path, tm
     """Of three runs one diverges: exit 3, its cause, message and log; retry leaves it unless it is named."""
     file = sweep_file(tmp_path, data, ratios="0.5", seeds="1", more="  learning_rate: [1e-4, 3e-4, 1e30]\n")
     answer = sweep("submit", file, "--yes", expect=3)
-    bad = "resnet18-cifar10-r0.5-s1-learning_rate=1e+30"
+    bad = "small-cifar10-r0.5-s1-learning_rate=1e+30"
     assert f"✗ {bad}  diverged: " in answer.stderr
     assert Counter(states(sweep, file).values()) == {"done": 2, "failed": 1}
     (failed,) = sweep.json("status", file, "--failed")["runs"]
@@ -232,7 +234,7 @@ def test_a_failure_is_named_explained_and_retried(sweep: Command, data: Path, tm
     sweep("retry", file, bad, "--yes", expect=3)
     assert sweep.json("status", file, "--failed")["runs"][0]["attempt"] == 2
     sweep("tables", file)
-    text = (tmp_path / "runs" / "study" / "tables" / "table-4.5-learning_rate=1e+30.md").read_text()
+    text = (tmp_path / "runs" / "study" / "tables" / "table-4.9-learning_rate=1e+30.md").read_text()
     assert f"Missing: {bad} (failed, diverged:" in text.replace("\\", "")
     assert "-inf" in text
 
@@ -248,7 +250,7 @@ def test_a_changed_recipe_makes_results_stale_and_nothing_is_lost(sweep: Command
     answer = sweep("submit", file, "--yes", expect=4)
     assert "stale runs keep their results until 'sweep submit" in answer.stderr
     sweep("tables", file)
-    table = (tmp_path / "runs" / "study" / "tables" / "table-4.5.md").read_text()
+    table = (tmp_path / "runs" / "study" / "tables" / "table-4.9.md").read_text()
     assert "(stale: done, with another recipe than the plan's)" in table
     sweep("submit", file, "--yes", "--stale")
     assert states(sweep, file) == {run_id: "done"}
@@ -329,22 +331,22 @@ def test_logs_can_be_followed_to_the_end(sweep: Command, data: Path, tmp_path: P
     file = sweep_file(tmp_path, data, epochs=4, ratios="0.5", seeds="1")
     submit = sweep.start("submit", file, "--yes")
     wait_for(lambda: len(in_work(tmp_path)) == 1, "the run in work")
-    followed = sweep("logs", file, "resnet18-cifar10-r0.5-s1", "-f").stdout
+    followed = sweep("logs", file, "small-cifar10-r0.5-s1", "-f").stdout
     assert submit.wait(60) == 0
     assert "epoch 1/4" in followed
     assert "epoch 4/4" in followed
-    assert followed == (runs(tmp_path) / "resnet18-cifar10-r0.5-s1" / "logs" / "attempt-0001.log").read_text()
+    assert followed == (runs(tmp_path) / "small-cifar10-r0.5-s1" / "logs" / "attempt-0001.log").read_text()
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
         (("logs",), "give one run id"),
-        (("logs", "resnet18-cifar10-r0.5-s3"), "no run 'resnet18-cifar10-r0.5-s3' in this sweep; did you mean"),
-        (("logs", "resnet18-cifar10-r0.5-s1"), "has not been started and has no log"),
+        (("logs", "small-cifar10-r0.5-s3"), "no run 'small-cifar10-r0.5-s3' in this sweep; did you mean"),
+        (("logs", "small-cifar10-r0.5-s1"), "has not been started and has no log"),
         (("retry", "nonsense"), "no run 'nonsense' in this sweep; 'sweep status' lists them"),
-        (("retry", "--failed", "resnet18-cifar10-r0.5-s1"), "give '--failed' or run ids, not both"),
-        (("cancel", "resnet18-cifar10-r0.5-s1"), "is planned; there is nothing to cancel"),
+        (("retry", "--failed", "small-cifar10-r0.5-s1"), "give '--failed' or run ids, not both"),
+        (("cancel", "small-cifar10-r0.5-s1"), "is planned; there is nothing to cancel"),
         (("cancel", "--state", "done"), "a done run cannot be cancelled"),
     ],
 )

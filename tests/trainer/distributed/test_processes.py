@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from conftest import ONE_THREAD, Command, metrics, read, wait_for
+from conftest import SUPPORT, Command, metrics, read, wait_for
+from networks import REFERENCE
 from rounding import CONVOLUTION, RESNET_LAYERS, rounding
 from shared_files import SAMPLES
 from training_fixtures import call
@@ -75,7 +76,7 @@ def test_processes_killed_and_stopped_resume_to_the_same_result(trainer: Command
 
     def arguments(folder: str) -> list[object]:
         how = ("--ratio", 0.25, "--processes", 2, "--checkpoint-interval", 0)
-        return call(data, tmp_path / folder, *how, architecture="vit", epochs=EPOCHS)
+        return call(data, tmp_path / folder, *how, epochs=EPOCHS)
 
     trainer(*arguments("whole"))
     folder = tmp_path / "run"
@@ -137,8 +138,8 @@ if "--follow" in sys.orig_argv:
 def test_a_process_that_fails_says_why_and_the_next_run_has_another(data: Path, tmp_path: Path) -> None:
     """A run has failed of what any process did, in process 0's records; the bundle goes on with fresh processes."""
     (tmp_path / "sitecustomize.py").write_text(FAULTS)
-    path = os.pathsep.join([str(tmp_path), ONE_THREAD.get("PYTHONPATH", "")])
-    run = Run(id="", architecture="resnet18", dataset="cifar10", ratio=0.5, seed=42)
+    path = os.pathsep.join([str(tmp_path), SUPPORT])
+    run = Run(id="", architecture=REFERENCE, dataset="cifar10", ratio=0.5, seed=42)
     recipe = Recipe(epochs=1, batch_size=4)
     specs = [RunSpec(run=run.model_copy(update={"id": name}), training=recipe) for name in ("load", "step", "well")]
     parts = {"submission": "word-0001", "pool": "local", "data": data, "runs_folder": tmp_path}
@@ -185,7 +186,7 @@ if "trainer" in sys.orig_argv:
 def test_a_process_that_hangs_after_another_s_failure_records_that(data: Path, tmp_path: Path) -> None:
     """It is ended, and the run has failed of what the other one said, not been killed."""
     (tmp_path / "sitecustomize.py").write_text(STUCK)
-    path = os.pathsep.join([str(tmp_path), ONE_THREAD.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(tmp_path), SUPPORT])
     trainer = Command("trainer", tmp_path, {"PYTHONPATH": path})
     try:
         trainer(*call(data, tmp_path / "run"), "--processes", 2, expect=-signal.SIGKILL)
@@ -237,7 +238,7 @@ def test_processes_part_as_soon_as_they_have_spoken() -> None:
 
 @pytest.fixture
 def torchrun(tmp_path: Path) -> Iterator[Command]:
-    command = Command("torch.distributed.run", tmp_path)
+    command = Command("torch.distributed.run", tmp_path, {"PYTHONPATH": SUPPORT})
     yield command
     command.end()
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import ONE_THREAD, REPOSITORY, read
+from networks import REFERENCE
 
 from slurm.workers import Workers
 from trainer.distributed.process_group import reaching
@@ -43,7 +44,7 @@ sys.exit(main())
 
 
 def spec(name: str, recipe: Recipe) -> RunSpec:
-    run = Run(id=name, architecture="resnet18", dataset="cifar10", ratio=1.0, seed=42)
+    run = Run(id=name, architecture=REFERENCE, dataset="cifar10", ratio=1.0, seed=42)
     return RunSpec(run=run, training=recipe)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import LONG_S, REPOSITORY, Command, metrics, read, wait_for
+from networks import REFERENCE
 from training_fixtures import call
 
 from trainer.checkpoint import tensors as checkpoint
@@ -42,7 +43,7 @@ def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ca
 @pytest.fixture
 def done(trained: Callable[[str, int], Path], tmp_path: Path) -> Path:
     """The folder of a run that is done after one epoch."""
-    return Path(shutil.copytree(trained("resnet18", 1), tmp_path / "a run"))
+    return Path(shutil.copytree(trained(REFERENCE, 1), tmp_path / "a run"))
 
 
 def test_a_run_leaves_the_records_of_the_contract(trained: Callable[[str, int], Path]) -> None:
@@ -159,7 +160,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_older_one(
     trainer: Command, trained: Callable[[str, int], Path], data: Path, tmp_path: Path
 ) -> None:
     """The run goes on from the older one to the same result, and says in progress and log what it passed over."""
-    whole, harmed = trained("resnet18", 6), tmp_path / "harmed" / "run"
+    whole, harmed = trained(REFERENCE, 6), tmp_path / "harmed" / "run"
     process = trainer.start(*call(data, harmed, "--checkpoint-interval", 0))
     wait_for(lambda: len(list(harmed.glob("checkpoints/*.safetensors"))) == 2, "two checkpoints")
     process.kill()
@@ -209,7 +210,8 @@ def test_short_epochs_are_saved_by_the_clock_not_one_by_one(
 def test_the_final_checkpoint_stays_where_it_is_wanted(trainer: Command, data: Path, tmp_path: Path) -> None:
     """--keep-checkpoints final leaves the state after the last epoch, and no other, beside the result."""
     folder = tmp_path / "run"
-    trainer(*call(data, folder, "--keep-checkpoints", "final", "--checkpoint-interval", 0, epochs=3))
+    how = ("--keep-checkpoints", "final", "--checkpoint-interval", 0)
+    trainer(*call(data, folder, *how, architecture="resnet18", epochs=3))
     [kept] = (folder / "checkpoints").iterdir()
     found = checkpoint.load(kept)
     assert found.info.history == from_json((folder / "result.json").read_bytes(), Result).history
@@ -260,7 +262,7 @@ def test_two_trainers_started_together_train_once(trainer: Command, data: Path, 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--architecture", "resnet19"], "invalid choice: 'resnet19'"),
+        (["--architecture", "resnet19"], "--architecture resnet19: none of resnet18, vit, and no reference"),
         (["--ratio", "2"], "--ratio 2.0: must be above 0 and at most 1"),
         (["--seed", "-1"], "--seed -1: must not be negative"),
         (["--epochs", "0"], "--epochs 0: Input should be greater than or equal to 1"),
