@@ -133,7 +133,7 @@ def misread(target: Path, bundle: Bundle) -> str | None:
 
     It may be of an earlier version of this program, which does not know all that this one writes.
     """
-    call = [sys.executable, "-c", _READ, str(target)]
+    call = [sys.executable, "-B", "-c", _READ, str(target)]
     try:
         done = subprocess.run(call, input=to_json(bundle), capture_output=True, timeout=READ_S)
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -29,6 +29,7 @@ PLACES = [str(REPOSITORY / "tests"), SUPPORT]  # of what tests import from each 
 # With it every process would compile our packages anew, for half a second of a trainer's start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+TRAINING = {**ONE_THREAD, "PYTHONPATH": SUPPORT}  # where a trainer finds `networks`
 LONG_S = 120.0
 
 
@@ -58,8 +59,7 @@ class Command:
     def __init__(self, module: str, folder: Path, environment: Mapping[str, str] | None = None) -> None:
         self.module = module
         self.folder = folder
-        path = {"PYTHONPATH": SUPPORT} if module == "trainer" else {}  # where `networks` lies
-        self.environment = {**ONE_THREAD, **path, **(environment or {})}
+        self.environment = {**(TRAINING if module == "trainer" else ONE_THREAD), **(environment or {})}
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:

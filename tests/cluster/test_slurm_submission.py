@@ -390,7 +390,7 @@ def test_a_run_in_two_jobs_is_executed_by_one(
     slurm: PrivateCluster, on_slurm: Command, data: Path, tmp_path: Path
 ) -> None:
     """Were an array accepted twice after all, the jobs that start at the same moment agree: one stands back."""
-    file = slurm_file(tmp_path, data)
+    file = slurm_file(tmp_path, data, epochs=60)  # not over when the second job begins
     folder = tmp_path / "runs" / "study"
     _drain(slurm, "cpu-1")
     on_slurm("submit", file, "--yes")
@@ -401,7 +401,7 @@ def test_a_run_in_two_jobs_is_executed_by_one(
     assert states(on_slurm, file)[RUN]["state"] == "done"
     assert [path.name for path in folder.glob("runs/*/attempts/*.json")] == ["0001.json"]
     logs = [path.read_text() for path in folder.glob("submissions/*/0/*_log.out")]
-    assert sum("epoch 2/2" in log for log in logs) == 1
+    assert sum("epoch 60/60" in log for log in logs) == 1
     back = ("has had its attempt in this submission", "was taken by another process at this moment")
     assert sum(any(words in log for words in back) for log in logs) == 1
 

@@ -86,7 +86,7 @@ def test_a_short_sweep_goes_from_its_file_to_tables(
     # Short runs share a job: two of each pool.
     assert len({result["environment"]["slurm_job_id"] for result in results}) == 3
     on_slurm("tables", file)
-    assert (tmp_path / "runs" / "study" / "tables" / "table-4.5.md").exists()
+    assert (tmp_path / "runs" / "study" / "tables" / "table-4.9.md").exists()
 
     taken(counted)
     on_slurm("status", file)
@@ -178,7 +178,8 @@ def test_the_run_that_died_unnoticed_is_named_and_retried_with_more_memory(
     small = {**POOLS["v100"], "memory_gb": 0.9}  # a step of it takes 1.2 GB
     pools = {"small": small, "cpu": POOLS["cpu"]}
     bad = {"dataset": "tinyimagenet", "ratio": 1.0, "seed": 42}
-    file = slurm_file(tmp_path, thesis_data, pools=pools, assign=[{"when": bad, "pool": "small"}, {"pool": "cpu"}])
+    rules = [{"when": bad, "pool": "small"}, {"pool": "cpu"}]
+    file = slurm_file(tmp_path, thesis_data, architecture="resnet18", pools=pools, assign=rules)
     sweep = read(file)
     sweep["grid"] |= {"dataset": ["cifar10", "tinyimagenet"], "ratio": [0.1, 1.0], "seed": [42]}
     sweep["training"] |= {"epochs": 1, "batch_size": 32}
@@ -209,7 +210,7 @@ def test_a_new_user_types_init_and_submit(on_slurm: Command, tmp_path: Path) -> 
     assert "nvidia-smi shows no GPU on its nodes" in said.stderr
     assert "problem" not in on_slurm("doctor", "--no-probe").stdout
     assert "4 done" in on_slurm("submit", "--yes", "--wait").stderr
-    assert read(tmp_path / "runs" / "first" / "runs" / "small-cifar10-r0.5-s42" / "result.json")["hardware"]["pool"]
+    assert read(tmp_path / "runs" / "first" / "runs" / "resnet18-cifar10-r0.5-s42" / "result.json")["hardware"]["pool"]
 
 
 def test_the_quickstart_runs_on_a_cluster_that_its_file_does_not_name(

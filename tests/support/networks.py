@@ -7,9 +7,11 @@ import shutil
 import time
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 REFERENCE = "networks:small"
+LARGE, LARGE_MB = "networks:large", 40
 
 PASS_S = 0.01  # a test that stops a run in the middle must find it there; sleep costs no core
 
@@ -31,6 +33,13 @@ class Small(nn.Module):
 def small(classes: int, dropout: float) -> nn.Module:
     """Build a network that is trained and saved in no time."""
     return Small(classes, dropout)
+
+
+def large(classes: int, dropout: float) -> nn.Module:
+    """Build one whose checkpoints take LARGE_MB each."""
+    model = Small(classes, dropout)
+    model.ballast = nn.Parameter(torch.zeros(LARGE_MB * 1_000_000 // 4), requires_grad=False)
+    return model
 
 
 def put_networks(folder: Path) -> None:

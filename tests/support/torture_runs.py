@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from conftest import LONG_S, ONE_THREAD, SUPPORT, read
+from conftest import LONG_S, TRAINING, read
 from networks import REFERENCE
 
 from trainer.records.attempt import AttemptRecord
@@ -56,7 +56,7 @@ class Trainers:
             process = subprocess.Popen(
                 [str(word) for word in words],
                 cwd=output.parent,
-                env={**ONE_THREAD, "PYTHONPATH": SUPPORT},
+                env=TRAINING,
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,

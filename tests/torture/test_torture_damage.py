@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from conftest import LONG_S, ONE_THREAD, Command, program, wait_for
+from conftest import LONG_S, TRAINING, Command, program, wait_for
 from networks import REFERENCE
 from torture_fixtures import Torture
 from torture_runs import Trainers, arguments, outcome
@@ -119,7 +119,7 @@ class Child:
         self.process = subprocess.Popen(
             [*bound, sys.executable, "-c", CHILD],
             cwd=folder,
-            env=ONE_THREAD,
+            env=TRAINING,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from conftest import LONG_S, SUPPORT, read, wait_for
-from networks import REFERENCE
+from networks import LARGE, LARGE_MB, REFERENCE
 from torture_fixtures import Torture
 from torture_runs import Trainers, arguments, outcome, whole_epochs
 
@@ -113,12 +113,14 @@ def hold_to_failure(folder: RunFolder, words: str) -> Any:
 def test_a_full_disk_fails_the_run_with_its_reason_and_costs_nothing_good(
     make_disk: Callable[[int], Disk],
     trainers: Trainers,
-    call: tuple[object, ...],
-    reference: str,
+    data: Path,
+    tmp_path: Path,
     torture: Torture,
 ) -> None:
     """Too small for one, two or three checkpoints: failed, disk full, what was whole stays; with room it goes on."""
-    sizes = random.Random(SEED).sample(range(20, 400, 10), torture.count(2, 20))
+    call = (*arguments(data, LARGE, EPOCHS), "--checkpoint-interval", 0)
+    reference = trainers.uninterrupted(tmp_path / "run", call)
+    sizes = random.Random(SEED).sample(range(LARGE_MB // 4, 3 * LARGE_MB, 2), torture.count(2, 20))
     saved = []
     for size_mb in sizes:
         disk = make_disk(size_mb)
@@ -144,7 +146,7 @@ def test_a_disk_that_fills_up_between_checkpoints_is_told_of(
     make_disk: Callable[[int], Disk], trainers: Trainers, call: tuple[object, ...], reference: str, torture: Torture
 ) -> None:
     """Not a byte left when progress is written: the room held for it takes the reason."""
-    disk = make_disk(1000)
+    disk = make_disk(10)
     folder = RunFolder(disk.folder / "run")
     process = trainers.start(folder.path, call)
     wait_for(lambda: bool(list_checkpoints(folder.checkpoints)), "a checkpoint")

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 import torch
-from conftest import SUPPORT, Command, metrics, read, wait_for
+from conftest import SUPPORT, TRAINING, Command, metrics, read, wait_for
 from networks import REFERENCE
 from rounding import CONVOLUTION, RESNET_LAYERS, rounding
 from shared_files import SAMPLES
@@ -238,7 +238,7 @@ def test_processes_part_as_soon_as_they_have_spoken() -> None:
 
 @pytest.fixture
 def torchrun(tmp_path: Path) -> Iterator[Command]:
-    command = Command("torch.distributed.run", tmp_path, {"PYTHONPATH": SUPPORT})
+    command = Command("torch.distributed.run", tmp_path, TRAINING)
     yield command
     command.end()
 
