@@ -26,6 +26,8 @@ pytest_plugins = ("cluster_fixtures", "slurm_fixtures", "torture_fixtures")
 REPOSITORY = Path(__file__).parent.parent
 SUPPORT = str(REPOSITORY / "tests" / "support")
 PLACES = [str(REPOSITORY / "tests"), SUPPORT]  # of what tests import from each other
+# What is measured of networks stays beside what pytest keeps, not in the home of who runs the tests.
+os.environ["XDG_CACHE_HOME"] = str(REPOSITORY / ".pytest_cache" / "home")
 # With it every process would compile our packages anew, for half a second of a trainer's start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "200"}

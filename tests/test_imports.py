@@ -14,7 +14,7 @@ from conftest import REPOSITORY
 PACKAGES = ("sweep", "slurm", "trainer", "analysis", "benchmarks")
 # What the planner and the reports may know of the trainer: its records and what goes with them, none of it torch.
 RECORDS = ("trainer.records",)
-CATALOGS = ("trainer.data.catalog", "trainer.models.catalog")
+CATALOGS = ("trainer.data.catalog", "trainer.models.catalog", "trainer.models.measured")
 PREPARATION = (
     "trainer.data.prepared",
     "trainer.data.prepare",

@@ -23,6 +23,11 @@ def _json_value(value: Any) -> str:
     return str(value.isoformat())
 
 
+def tell(line: str) -> None:
+    """Say something beside the result: one line, however long."""
+    err.print(line, highlight=False, soft_wrap=True)
+
+
 def confirm(action: str, details: Sequence[str] = (), *, yes: bool, dry_run: bool) -> None:
     """Say what is about to be done; stop there on a dry run; ask where someone can answer."""
     err.print(f"will {action}" if not dry_run else f"would {action}", highlight=False)

@@ -8,17 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from sweep.cli.console import err, out, print_json
+from sweep.cli.console import err, out, print_json, tell
 from sweep.cli.options import DEFAULT_FILE, ClusterFile, Data, File, Json, Names, Output, split
 from sweep.config.load import load_sweep
-from sweep.config.own_code import own_code
 from sweep.config.schema import Sweep
 from sweep.errors import InputError
+from sweep.plan.networks import with_networks
 from sweep.plan.rows import SUBMITTED, PlanRow, make_plan
 from sweep.plan.timings import learn
 from sweep.status.look import Look, look
 from sweep.status.state import ON_ITS_WAY, RunStatus, State, counts
-from trainer.models.catalog import is_reference
 
 WATCH_S = 2.0
 WATCH_SLURM_S = 15.0  # the scheduler is everyone's: a watch asks it no more often
@@ -35,13 +34,8 @@ def plan(
     from sweep.cli.execute import amount
     from sweep.plan.memory import needs
 
-    sweep = load_sweep(file, output=output, data=data, cluster=cluster)
-    own_code(sweep)
+    sweep = with_networks(load_sweep(file, output=output, data=data, cluster=cluster), tell)
     rows = planned(sweep, look(sweep))
-    for name in dict.fromkeys(row.run.architecture for row in rows if row.margin is None):  # not measured
-        if is_reference(name):
-            guess = "taken to compute as much as ResNet-18 until runs of it were timed; its memory is not known"
-            err.print(f"{name}: {guess}", style="yellow", highlight=False, soft_wrap=True)
     memory = list(needs(sweep, [row.placed for row in rows if row.status.state is not State.DONE]))
     for need in memory:
         words = need.problem or need.warning

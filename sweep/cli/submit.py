@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from sweep.cli.console import confirm, err
+from sweep.cli.console import confirm, err, tell
 from sweep.cli.look import planned
 from sweep.cli.options import DEFAULT_FILE, ClusterFile, Data, DryRun, File, Names, Output, ShowScript, Yes, split
 from sweep.config.load import load_sweep
 from sweep.config.schema import Sweep
 from sweep.errors import InputError
+from sweep.plan.networks import with_networks
 from sweep.plan.rows import SUBMITTED, PlanRow
 from sweep.status.look import Look, look
 from sweep.status.state import ON_ITS_WAY, RunStatus, State, counts
@@ -53,7 +54,7 @@ def submit(
     from sweep.cli.execute import Call, Chosen, execute
     from sweep.submit.target import target
 
-    sweep = load_sweep(file, output=output, data=data, cluster=cluster)
+    sweep = with_networks(load_sweep(file, output=output, data=data, cluster=cluster), tell)
     goal = target(sweep, local=local, workers=workers)
     waits = goal.waits if wait is None else wait
     wanted = (*SUBMITTED, State.STALE) if stale else SUBMITTED
@@ -98,7 +99,7 @@ def retry(
     file, run_ids = split(names)
     if failed and run_ids:
         raise InputError("give '--failed' or run ids, not both")
-    sweep = load_sweep(file, output=output, data=data, cluster=cluster)
+    sweep = with_networks(load_sweep(file, output=output, data=data, cluster=cluster), tell)
     goal = target(sweep, local=local, workers=workers)
     waits = goal.waits if wait is None else wait
     if forget_nodes and not dry_run:

@@ -5,11 +5,12 @@ from typing import Annotated
 
 import typer
 
-from sweep.cli.console import confirm, err, out, print_json
+from sweep.cli.console import confirm, err, out, print_json, tell
 from sweep.cli.options import DEFAULT_FILE, ClusterFile, Data, DryRun, File, Json, Output, Yes
 from sweep.config.load import load_sweep
 from sweep.doctor.check import Verdict
 from sweep.errors import MachineError
+from sweep.plan.networks import with_networks
 from sweep.upkeep.problems import Finding, Kind
 
 FOUND = 3
@@ -33,7 +34,7 @@ def doctor(
     """Check what a sweep needs before it is submitted: Slurm, the pools, folders, data, torch, disk space."""
     from sweep.doctor.examine import examine
 
-    sweep = load_sweep(file, output=output, data=data, cluster=cluster)
+    sweep = with_networks(load_sweep(file, output=output, data=data, cluster=cluster), tell)
     checks = []
     for check in examine(sweep, sweep.cluster.pools if sweep.cluster else {}, probe=probe):
         checks.append(check)

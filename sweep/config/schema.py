@@ -1,14 +1,17 @@
 """What a sweep file may hold, section by section, and the sweep that comes of it."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
 from slurm.devices import Device
 from slurm.pools import Pool, Rule, Strict
+from trainer.models.catalog import Architecture, facts
 from trainer.records.recipe import Recipe
-from trainer.records.run import KeepCheckpoints, RunSpec
+from trainer.records.run import KeepCheckpoints, Run, RunSpec
 
 
 class ClusterSection(Strict):
@@ -94,6 +97,7 @@ class Sweep(NamedTuple):
     """A sweep file that has passed every check.
 
     fingerprints: of the datasets that are prepared, by name. code: modules of the user's own that jobs import, by name.
+    networks: those by reference, once they were measured.
     """
 
     file: Path
@@ -105,6 +109,11 @@ class Sweep(NamedTuple):
     data: Path
     fingerprints: dict[str, str]
     code: tuple[str, ...] = ()
+    networks: Mapping[str, Architecture] = MappingProxyType({})
+
+    def network(self, run: Run) -> Architecture:
+        """What is known of a run's network."""
+        return facts(run.architecture, self.networks)
 
 
 def sharing(sweep: Sweep, cluster: Cluster) -> dict[str, int]:

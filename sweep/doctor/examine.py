@@ -29,7 +29,6 @@ from sweep.status.folder import SweepFolder
 from sweep.status.look import look
 from trainer.data.catalog import DATASETS
 from trainer.data.prepared import DataError, open_dataset
-from trainer.models.catalog import facts
 
 COMMANDS = ("sbatch", "squeue", "sacct", "scontrol", "scancel", "sinfo", "srun")
 BYTES_A_PARAMETER = 3 * 4  # fp32: the weight and AdamW's two moments
@@ -213,7 +212,7 @@ def _disk(sweep: Sweep, pools: Mapping[str, Pool]) -> Iterator[Check]:
     folder = SweepFolder(sweep.folder)
     sizes = sorted(
         (
-            facts(placed.spec.run.architecture).parameters * BYTES_A_PARAMETER
+            sweep.network(placed.spec.run).parameters * BYTES_A_PARAMETER
             for placed in sweep.runs
             if not folder.run(placed.id).result.exists()
         ),

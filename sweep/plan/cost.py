@@ -6,13 +6,13 @@ divided by what the device sustains. `sweep.plan.timings` gathers what runs took
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from statistics import median
 from typing import NamedTuple
 
 from sweep.config.operations import START_S, estimate_s
 from sweep.config.schema import PlacedRun
-from trainer.models.catalog import facts
+from trainer.models.catalog import Architecture, facts
 from trainer.records.run import RunSpec
 
 OPERATIONS = "operations"  # the basis of an estimate that nothing was timed for
@@ -73,7 +73,8 @@ class CostModel:
     precision; at last the operations alone. Where images or architectures differ, times are scaled by operations.
     """
 
-    def __init__(self, timed: Iterable[Timed] = ()) -> None:
+    def __init__(self, timed: Iterable[Timed] = (), networks: Mapping[str, Architecture] | None = None) -> None:
+        self._networks = networks or {}
         self._own: dict[str, Timed] = {}
         self._alike: dict[Key, list[Timed]] = {}
         for one in timed:
@@ -87,7 +88,7 @@ class CostModel:
         own = self._own.get(run.id)
         if own and own.spec == run.spec and (own.finished or own.pool == run.pool):
             basis = "its own time" if own.finished else "its own epochs"
-            return _estimate(run, [own], basis, MARGIN)
+            return self._estimate(run, [own], basis, MARGIN)
         architecture, precision = run.spec.run.architecture, run.spec.training.precision
         for key, words, same in _keys(architecture, run.image_size, precision, run.pool, run.device.name):
             found = self._alike.get(key)
@@ -97,8 +98,27 @@ class CostModel:
                 count = f"{len(chosen)} {'finished run' if finished else 'run'}{'s' if len(chosen) > 1 else ''}"
                 margin = MARGIN if len(finished) >= FEW else MARGIN_OF_FEW
                 basis = f"{count}{'' if finished else ' in work'}{words}"
-                return _estimate(run, chosen, basis, margin if same else None)
-        return Estimate(estimate_s(run), START_S, OPERATIONS, learned=False)
+                return self._estimate(run, chosen, basis, margin if same else None)
+        by_operations = estimate_s(run, facts(architecture, self._networks))
+        return Estimate(by_operations, START_S, OPERATIONS, learned=False)
+
+    def _estimate(self, run: PlacedRun, found: list[Timed], basis: str, margin: float | None) -> Estimate:
+        """Take the medians of the runs whose epochs are nearest in size, scaled by operations."""
+
+        def distance(one: Timed) -> tuple[float, str]:
+            return abs(math.log(one.train_samples / run.train_samples)), one.spec.run.id
+
+        nearest = sorted(found, key=distance)[:NEAREST]
+        macs = self._macs(run.spec, run.image_size)
+        train_s = median(one.train_s * macs / self._macs(one.spec, one.image_size) for one in nearest)
+        val_s = median(one.val_s * macs / self._macs(one.spec, one.image_size) for one in nearest)
+        starts = [one.start_s for one in nearest if one.start_s is not None]
+        start_s = median(starts) if starts else START_S
+        epoch_s = run.train_samples * train_s + run.val_samples * val_s
+        return Estimate(start_s + run.spec.training.epochs * epoch_s, start_s, basis, margin)
+
+    def _macs(self, spec: RunSpec, image_size: int) -> float:
+        return facts(spec.run.architecture, self._networks).forward_macs(image_size)
 
 
 def _keys(
@@ -113,26 +133,6 @@ def _keys(
         yield (precision, "pool", pool, *alike), words, not words
         if kind is not None:
             yield (precision, "kind", kind, *alike), f"{words} in other pools", not words
-
-
-def _estimate(run: PlacedRun, found: list[Timed], basis: str, margin: float | None) -> Estimate:
-    """Take the medians of the runs whose epochs are nearest in size, scaled by operations."""
-
-    def distance(one: Timed) -> tuple[float, str]:
-        return abs(math.log(one.train_samples / run.train_samples)), one.spec.run.id
-
-    nearest = sorted(found, key=distance)[:NEAREST]
-    macs = _macs(run.spec, run.image_size)
-    train_s = median(one.train_s * macs / _macs(one.spec, one.image_size) for one in nearest)
-    val_s = median(one.val_s * macs / _macs(one.spec, one.image_size) for one in nearest)
-    starts = [one.start_s for one in nearest if one.start_s is not None]
-    start_s = median(starts) if starts else START_S
-    epoch_s = run.train_samples * train_s + run.val_samples * val_s
-    return Estimate(start_s + run.spec.training.epochs * epoch_s, start_s, basis, margin)
-
-
-def _macs(spec: RunSpec, image_size: int) -> float:
-    return facts(spec.run.architecture).forward_macs(image_size)
 
 
 def shared_s(seconds: float, gpus: int) -> float:

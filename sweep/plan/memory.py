@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from slurm.pools import Pool
 from sweep.config.schema import PlacedRun, Sweep
-from trainer.models.catalog import facts
+from trainer.models.catalog import Architecture, facts
 from trainer.records.recipe import replica_batch
 
 GIB = 2**30
@@ -85,25 +85,34 @@ def needs(sweep: Sweep, runs: Iterable[PlacedRun]) -> Iterator[Need]:
     placed_in: dict[str, list[PlacedRun]] = {}
     for placed in runs:
         placed_in.setdefault(placed.pool, []).append(placed)
-    gpus = sweep.execution.gpus_per_run
     for name, group in placed_in.items():
         pool = sweep.cluster.pools[name]
         if pool.device.is_gpu:
             gpu_gib = pool.gpu_memory_gb or pool.device.memory_gb
-            sizes = sorted(((run_gib(placed, pool, gpus) + CONTEXT_GIB, placed.id) for placed in group), reverse=True)
+            sizes = sorted(((_need_gib(sweep, placed, pool), placed.id) for placed in group), reverse=True)
             gibs = tuple(gib for gib, _ in sizes[: sweep.cluster.section.runs_per_gpu])
             yield Need(name, sizes[0][1], gibs, gpu_gib, stated=pool.gpu_memory_gb is not None)
 
 
-def run_gib(placed: PlacedRun, pool: Pool, gpus: int = 1) -> float:
-    """Count what a run needs on each of its GPUs, in GiB, besides CUDA's own."""
+def _need_gib(sweep: Sweep, placed: PlacedRun, pool: Pool) -> float:
+    network = sweep.network(placed.spec.run)
+    return run_gib(placed, pool, sweep.execution.gpus_per_run, network) + CONTEXT_GIB
+
+
+def run_gib(placed: PlacedRun, pool: Pool, gpus: int = 1, network: Architecture | None = None) -> float:
+    """Count what a run needs on each of its GPUs, in GiB, besides CUDA's own.
+
+    network: what is known of its network, if that is more than its name tells.
+    """
+    network = network or facts(placed.spec.run.architecture)
     recipe = placed.spec.training
-    network = facts(placed.spec.run.architecture)
     auto_is_fp32 = recipe.precision == "auto" and pool.device.auto_is_fp32
     part = 1.0 if auto_is_fp32 or recipe.precision == "fp32" else network.reduced
     batch, _ = replica_batch(placed.train_samples, recipe)
-    step = recipe.replicas // gpus * batch * network.step_bytes(placed.image_size)
-    evaluation = min(EVALUATION_BATCH, placed.val_samples) * network.evaluation_bytes(placed.image_size)
+    at_once = 1 if network.in_turn else recipe.replicas // gpus
+    step = at_once * batch * network.step_bytes(placed.image_size)
+    evaluated = recipe.batch_size if network.in_turn else EVALUATION_BATCH
+    evaluation = min(evaluated, placed.val_samples) * network.evaluation_bytes(placed.image_size)
     images = (placed.train_samples + placed.val_samples) * 3 * placed.image_size**2
     weights = COPIES * 4 * network.parameters
     return (images + weights + part * (step + evaluation)) / GIB

@@ -34,7 +34,7 @@ class Span(NamedTuple):
 
 def learn(sweep: Sweep, seen: Look) -> CostModel:
     """A cost model of what this sweep's runs have taken so far."""
-    return CostModel(timings(sweep, seen))
+    return CostModel(timings(sweep, seen), sweep.networks)
 
 
 def timings(sweep: Sweep, seen: Look) -> list[Timed]:

@@ -61,7 +61,9 @@ def test_a_job_that_dies_before_its_run_begins_says_why(on_slurm: Command, data:
     """Exit code, missing commands, memory: failed, each with its cause, Slurm's evidence, job, node and log."""
     pools = {f"pool{seed}": {**CPU, **case[0]} for seed, case in enumerate(BEFORE_IT_BEGAN.values())}
     rules = [{"when": {"seed": seed}, "pool": f"pool{seed}"} for seed in range(len(pools))]
-    file = slurm_file(tmp_path, data, seeds=range(len(pools)), pools=pools, assign=rules)
+    file = slurm_file(
+        tmp_path, data, seeds=range(len(pools)), pools=pools, assign=rules, epochs=200
+    )  # Slurm looks at times
     on_slurm("submit", file, "--yes")
     found = wait_for_all(on_slurm, file, all_ended, "every job to die")
     for seed, (name, (_, cause, words)) in enumerate(BEFORE_IT_BEGAN.items()):

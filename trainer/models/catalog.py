@@ -4,8 +4,9 @@ An architecture is one of ours by name, or anyone's by reference: "module:functi
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 REFERENCE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
@@ -16,6 +17,7 @@ class Architecture:
 
     parameters: to within 3 %, whatever the number of classes. step_bytes, evaluation_bytes: GPU memory an image takes
     in a training step and in an evaluation, in fp32, given the image size; reduced: the part of it in fp16 and bf16.
+    in_turn: whether the replicas are computed one after the other.
     """
 
     name: str
@@ -25,6 +27,7 @@ class Architecture:
     step_bytes: Callable[[int], float]
     evaluation_bytes: Callable[[int], float]
     reduced: float
+    in_turn: bool = False
 
 
 def _resnet18_macs(image_size: int) -> float:
@@ -79,12 +82,13 @@ def short_name(architecture: str) -> str:
     return architecture.rpartition(":")[2]
 
 
-def facts(architecture: str) -> Architecture:
-    """What is known of an architecture before it is trained.
+def facts(architecture: str, measured: Mapping[str, Architecture] = MappingProxyType({})) -> Architecture:
+    """What is known of an architecture before it is trained; measured: networks by reference.
 
-    Of a network by reference that is nothing: it is taken to compute what ResNet-18 does until runs of it were timed,
-    and no pool is refused for its memory.
+    Of one that was not measured nothing is: it is taken to compute what ResNet-18 does, and to take no memory.
     """
+    if architecture in measured:
+        return measured[architecture]
     if architecture in ARCHITECTURES:
         return ARCHITECTURES[architecture]
     return replace(
@@ -93,4 +97,5 @@ def facts(architecture: str) -> Architecture:
         title=short_name(architecture),
         step_bytes=lambda size: 0.0,
         evaluation_bytes=lambda size: 0.0,
+        in_turn=True,
     )
