@@ -22,10 +22,18 @@ def validate(source: YamlFile, schema: type[Any]) -> Any:
         raise _explain(source, schema, error) from error
 
 
-def _explain(source: YamlFile, schema: type[Any], error: ValidationError) -> InputError:
+def validate_part(source: YamlFile, at: Location, schema: type[Any], data: Any) -> Any:
+    """Check a part of a file against a schema of its own. Raises InputError for the first thing wrong."""
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        raise _explain(source, schema, error, at) from error
+
+
+def _explain(source: YamlFile, schema: type[Any], error: ValidationError, at: Location = ()) -> InputError:
     """Put pydantic's first finding into a sentence; a misspelt key before the one that is missing because of it."""
     first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-    location: Location = ()
+    location = at
     for part in first["loc"]:
         # Inside a union pydantic also names the alternative it tried, which is no key of the file.
         if (*location, part) in source.lines or first["type"] == "missing":
@@ -33,7 +41,7 @@ def _explain(source: YamlFile, schema: type[Any], error: ValidationError) -> Inp
     key = str(location[-1]) if location else ""
     within = ".".join(str(part) for part in location[:-1]) or "the file"
     if first["type"] == "extra_forbidden":
-        known = _keys_at(schema, location[:-1])
+        known = _keys_at(schema, location[len(at) : -1])
         return source.error(location, f"unknown key '{key}' in '{within}'{nearest(key, known)}")
     if first["type"] == "missing":
         return source.error(location[:-1], f"'{key}' is missing in '{within}'")
@@ -54,7 +62,7 @@ def _keys_at(schema: type[Any], location: Location) -> Iterable[str]:
         if field is None:
             continue
         schema = _model_in(field.annotation) or schema
-    return list(getattr(schema, "model_fields", {}))
+    return [field.alias or name for name, field in getattr(schema, "model_fields", {}).items()]
 
 
 def _model_in(annotation: Any) -> Any:

@@ -1,55 +1,101 @@
-"""From axes to runs: the product, the ids, each run's recipe. Pure."""
+"""From axes to runs: sub-grids and their products, the ids, each run's recipe. Pure."""
 
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from sweep.config.explain import lowered, quoted
+from sweep.config.axes import AXES, check_axis, check_values, draw_points
+from sweep.config.explain import quoted
 from sweep.config.yaml_file import Location, YamlFile
 from sweep.words import nearest
-from trainer.data.catalog import DATASETS
-from trainer.models.catalog import ARCHITECTURES, is_reference, short_name
+from trainer.models.catalog import short_name
 from trainer.records.recipe import Recipe
 from trainer.records.run import Run, RunSpec
 
-MAX_SEED = 2**32 - 1  # scikit-learn's random_state goes no further
-AXES = ("architecture", "dataset", "ratio", "seed")
+PARTS = ("zip", "random")  # of a grid, besides its axes
+Group = list[dict[str, Any]]  # axes that go together: one value of each at a time
 
 
-def expand(grid: Mapping[str, Sequence[Any]], recipe: Recipe) -> list[RunSpec]:
-    """Expand the grid: every combination of its values, the last axis fastest.
+class SubGrid(NamedTuple):
+    """A grid, or one of several: every combination of its groups is a run. names: its axes, the last the fastest."""
+
+    at: Location
+    names: tuple[str, ...]
+    groups: list[Group]
+
+
+class Cell(NamedTuple):
+    """A run and its value on each axis of its grid."""
+
+    spec: RunSpec
+    axes: dict[str, Any]
+
+    @property
+    def variant(self) -> str:
+        """Its place on the axes beyond the four, "" where there are none."""
+        return variant_of(self.axes)
+
+
+def read_grids(source: YamlFile, given: Any) -> list[SubGrid]:
+    """Check a sweep file's grid: axes with their values, or a list of such grids, whose runs come one after another."""
+    if isinstance(given, dict):
+        grids = [_read_grid(source, ("grid",), given)]
+    elif isinstance(given, list) and given and all(isinstance(one, dict) for one in given):
+        grids = [_read_grid(source, ("grid", index), one) for index, one in enumerate(given)]
+    else:
+        words = f"'grid' is {quoted(given)}: expected axes with their values, or a list of such grids"
+        raise source.error(("grid",), words)
+    _check_names(source, grids)
+    return grids
+
+
+def axis_names(grids: Sequence[SubGrid]) -> list[str]:
+    """The axes of all the grids."""
+    return list(dict.fromkeys(name for grid in grids for name in grid.names))
+
+
+def values_on(grids: Sequence[SubGrid], axis: str) -> list[Any]:
+    """The values of an axis in all the grids, in their order."""
+    found: list[Any] = []
+    for value in (point[axis] for grid in grids for group in grid.groups for point in group if axis in point):
+        if value not in found:
+            found.append(value)
+    return found
+
+
+def expand(grids: Sequence[SubGrid], recipe: Recipe) -> list[Cell]:
+    """Expand the grids: of each, every combination of its groups, the last axis fastest.
 
     Axes beyond the four are fields of the recipe; they become part of the run's id. Raises pydantic's ValidationError
     when the recipe does not allow a value.
     """
-    names = [*AXES, *further(grid)]
-    products = itertools.product(*(grid[name] for name in names))
-    return [_spec(dict(zip(names, values, strict=True)), recipe) for values in products]
+    cells = []
+    for grid in grids:
+        for points in itertools.product(*grid.groups):
+            merged = {name: value for point in points for name, value in point.items()}
+            cells.append(_cell({name: merged[name] for name in grid.names}, recipe))
+    return cells
 
 
-def further(grid: Iterable[str]) -> list[str]:
-    """The axes beyond the four."""
-    return [name for name in grid if name not in AXES]
-
-
-def axes_of(spec: RunSpec, grid: Iterable[str]) -> dict[str, Any]:
-    """A run's value on each axis of its grid."""
-    return {name: getattr(spec.run if name in AXES else spec.training, name) for name in grid}
+def axes_of(spec: RunSpec, names: Iterable[str]) -> dict[str, Any]:
+    """A run's value on each of these axes, be they its grid's or fields of its recipe."""
+    return {name: getattr(spec.run if name in AXES else spec.training, name) for name in names}
 
 
 def variant_of(axes: Mapping[str, Any]) -> str:
     """Name a run's place on the axes beyond the four, "" where there are none."""
-    return "-".join(f"{name}={_written(axes[name])}" for name in further(axes))
+    return "-".join(f"{name}={_written(value)}" for name, value in axes.items() if name not in AXES)
 
 
-def _spec(axes: dict[str, Any], recipe: Recipe) -> RunSpec:
+def _cell(axes: dict[str, Any], recipe: Recipe) -> Cell:
     variant = variant_of(axes)
     run_id = f"{short_name(axes['architecture'])}-{axes['dataset']}-r{_written(axes['ratio'])}-s{axes['seed']}"
     run = Run(id=f"{run_id}-{variant}" if variant else run_id, **{name: axes[name] for name in AXES})
-    training = Recipe.model_validate({**recipe.model_dump(), **{name: axes[name] for name in further(axes)}})
-    return RunSpec(run=run, training=training)
+    fields = {name: value for name, value in axes.items() if name not in AXES}
+    training = Recipe.model_validate({**recipe.model_dump(), **fields})
+    return Cell(RunSpec(run=run, training=training), axes)
 
 
 def _written(value: Any) -> str:
@@ -59,71 +105,143 @@ def _written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def check_grid(source: YamlFile, grid: dict[str, Any]) -> dict[str, list[Any]]:
-    """Check the axes and their values; ratios become floats."""
-    fields = list(Recipe.model_fields)
-    for axis, values in grid.items():
-        at: Location = ("grid", axis)
-        if axis not in AXES and axis not in fields:
-            raise source.error(at, f"unknown axis '{axis}' in 'grid'{nearest(axis, [*AXES, *fields])}")
-        if not isinstance(values, list) or not values:
-            raise source.error(at, f"'grid.{axis}' is {quoted(values)}: expected a list with at least one value")
+def _read_grid(source: YamlFile, at: Location, given: dict[str, Any]) -> SubGrid:
+    groups: list[Group] = []
+    for axis, values in given.items():
+        here = (*at, axis)
+        if axis == "zip":
+            groups += [_zipped(source, place, axes) for place, axes in _each(source, here, values)]
+        elif axis == "random":
+            groups += [draw_points(source, place, drawn) for place, drawn in _each(source, here, values)]
+        else:
+            check_axis(source, here, axis)
+            groups.append([{axis: value} for value in check_values(source, here, axis, values)])
+    named = [name for group in groups for name in group[0]]
+    twice = next((name for index, name in enumerate(named) if name in named[:index]), None)
+    shown = ".".join(map(str, at))
+    if twice:
+        raise source.error(at, f"axis '{twice}' has values in two places of '{shown}'")
     for axis in AXES:
-        if axis not in grid:
-            raise source.error(("grid",), f"axis '{axis}' is missing in 'grid'")
-    checked: dict[str, list[Any]] = {}
-    for axis, values in grid.items():
-        checked[axis] = [_check_value(source, axis, index, value) for index, value in enumerate(values)]
-        for index, value in enumerate(checked[axis]):
-            if value in checked[axis][:index]:
-                raise source.error(("grid", axis, index), f"'grid.{axis}' holds {quoted(value)} twice")
-    _check_names(source, checked["architecture"])
-    return checked
+        if axis not in named:
+            raise source.error(at, f"axis '{axis}' is missing in '{shown}'")
+    names = (*AXES, *(name for name in named if name not in AXES))
+    groups.sort(key=lambda group: min(names.index(name) for name in group[0]))
+    return SubGrid(at, names, groups)
 
 
-def _check_value(source: YamlFile, axis: str, index: int, value: Any) -> Any:
-    at: Location = ("grid", axis, index)
-    shown = f"'grid.{axis}' holds {quoted(value)}"
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    match axis:
-        case "architecture":
-            if value not in ARCHITECTURES and not (isinstance(value, str) and is_reference(value)):
-                known = f"expected {', '.join(ARCHITECTURES)}, or one of yours as 'module:function'"
-                raise source.error(at, f"{shown}: no such architecture{nearest(str(value), ARCHITECTURES, known)}")
-        case "dataset":
-            if value not in DATASETS:
-                raise source.error(at, f"{shown}: no such dataset{nearest(str(value), DATASETS)}")
-        case "ratio":
-            if not number or not 0 < value <= 1:
-                raise source.error(at, f"{shown}: a ratio is above 0 and at most 1")
-            return float(value)
-        case "seed":
-            if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_SEED:
-                raise source.error(at, f"{shown}: a seed is a whole number from 0 to {MAX_SEED}")
-        case _:
-            try:
-                return getattr(Recipe.model_validate({axis: value}), axis)
-            except ValidationError as error:
-                raise source.error(at, f"{shown}: {lowered(str(error.errors()[0]['msg']))}") from error
-    return value
+def _each(source: YamlFile, at: Location, given: Any) -> list[tuple[Location, Any]]:
+    """The parts of one kind: one, or a list of them."""
+    parts = [(at, given)] if isinstance(given, dict) else []
+    if isinstance(given, list):
+        parts = [((*at, index), one) for index, one in enumerate(given)]
+    if not parts or not all(isinstance(one, dict) and one for _, one in parts):
+        raise source.error(at, f"'{'.'.join(map(str, at))}' is {quoted(given)}: expected axes, or a list of such parts")
+    return parts
 
 
-def _check_names(source: YamlFile, architectures: Sequence[str]) -> None:
+def _zipped(source: YamlFile, at: Location, axes: dict[str, Any]) -> Group:
+    """Axes whose values go together, the first of one with the first of the other."""
+    values = {}
+    for axis, given in axes.items():
+        check_axis(source, (*at, axis), axis)
+        if not isinstance(given, list) or not given:
+            words = f"'{'.'.join(map(str, (*at, axis)))}' is {quoted(given)}: expected a list with at least one value"
+            raise source.error((*at, axis), words)
+        # One by one, for a value may stand twice beside different values of the other axes.
+        values[axis] = [check_values(source, (*at, axis), axis, [value])[0] for value in given]
+    counts = {axis: len(found) for axis, found in values.items()}
+    if len(set(counts.values())) > 1:
+        told = ", ".join(f"{count} of '{axis}'" for axis, count in counts.items())
+        raise source.error(at, f"'{'.'.join(map(str, at))}' pairs values one by one, and has {told}")
+    points = [dict(zip(values, one, strict=True)) for one in zip(*values.values(), strict=True)]
+    seen: set[tuple[Any, ...]] = set()
+    for point in points:
+        if tuple(point.values()) in seen:
+            told = ", ".join(f"{axis} {value}" for axis, value in point.items())
+            raise source.error(at, f"'{'.'.join(map(str, at))}' holds {told} twice")
+        seen.add(tuple(point.values()))
+    return points
+
+
+def _check_names(source: YamlFile, grids: Sequence[SubGrid]) -> None:
     """Refuse two architectures whose runs would have the same ids."""
     called: dict[str, str] = {}
-    for index, value in enumerate(architectures):
-        name = short_name(value)
-        other = called.setdefault(name, value)
+    for value in values_on(grids, "architecture"):
+        other = called.setdefault(short_name(value), value)
         if other != value:
+            name = short_name(value)
             words = f"'grid.architecture' holds '{other}' and '{value}', and run ids would call both '{name}'"
-            raise source.error(("grid", "architecture", index), f"{words}; give one of them another name")
+            raise source.error(place_of(source, "architecture", value), f"{words}; give one of them another name")
 
 
-def expand_checked(source: YamlFile, grid: dict[str, list[Any]], recipe: Recipe) -> list[RunSpec]:
-    for axis in grid:
-        if axis not in AXES and axis in recipe.model_fields_set:
-            raise source.error(("training", axis), f"'{axis}' is an axis of the grid and a fixed value in 'training'")
+def place_of(source: YamlFile, axis: str, value: Any) -> Location:
+    """Where a value of an axis stands in the file; the grid where it is computed."""
+
+    def search(at: Location, data: Any) -> Location | None:
+        items = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+        for key, inner in items:
+            if key == axis and isinstance(inner, list) and value in inner:
+                return (*at, key, inner.index(value))
+            found = search((*at, key), inner)
+            if found:
+                return found
+        return None
+
+    return search(("grid",), source.data["grid"]) or ("grid",)
+
+
+def expand_checked(
+    source: YamlFile,
+    grids: Sequence[SubGrid],
+    recipe: Recipe,
+    exclude: Sequence[dict[str, Any]] = (),
+    only: Sequence[dict[str, Any]] = (),
+) -> list[Cell]:
+    """Expand the grids, without the runs that a rule of `exclude` matches or that none of `only` does.
+
+    A rule gives axes with a value or a list of them. Raises InputError for a combination that the recipe does not
+    allow, for a run that comes twice, and for a rule that matches nothing or leaves nothing.
+    """
+    for grid in grids:
+        for axis in grid.names:
+            if axis not in AXES and axis in recipe.model_fields_set:
+                raise source.error(
+                    ("training", axis), f"'{axis}' is an axis of the grid and a fixed value in 'training'"
+                )
     try:
-        return expand(grid, recipe)
+        cells = expand(grids, recipe)
     except ValidationError as error:
         raise source.error(("grid",), f"a combination of the grid: {error.errors()[0]['msg']}") from error
+    seen: set[str] = set()
+    for cell in cells:
+        if cell.spec.run.id in seen:
+            raise source.error(("grid",), f"run {cell.spec.run.id} is in two grids; leave it out of one")
+        seen.add(cell.spec.run.id)
+    for key, rules in (("exclude", exclude), ("only", only)):
+        matched = [_matching(source, (key, index), rule, cells) for index, rule in enumerate(rules)]
+        ids = {cell.spec.run.id for found in matched for cell in found}
+        if rules:
+            cells = [cell for cell in cells if (cell.spec.run.id in ids) == (key == "only")]
+    if not cells:
+        raise source.error(("exclude",) if exclude else ("only",), "the rules leave no run of the grid")
+    return cells
+
+
+def _matching(source: YamlFile, at: Location, rule: dict[str, Any], cells: Sequence[Cell]) -> list[Cell]:
+    """The cells that a rule matches."""
+    names = list(dict.fromkeys(name for cell in cells for name in cell.axes))
+    for axis in rule:
+        if axis not in names:
+            raise source.error((*at, axis), f"'{axis}' is no axis of the grid{nearest(axis, names)}")
+    found = [cell for cell in cells if matches(rule, cell.axes)]
+    if not found or not rule:
+        raise source.error(at, f"the rule {rule} in '{at[0]}' matches no run")
+    return found
+
+
+def matches(rule: Mapping[str, Any], axes: Mapping[str, Any]) -> bool:
+    """Whether a cell is on the axes of a rule and has its values there: one, or any of a list."""
+    return all(
+        axis in axes and (axes[axis] in value if isinstance(value, list) else axes[axis] == value)
+        for axis, value in rule.items()
+    )

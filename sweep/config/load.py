@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from sweep.config.explain import validate
-from sweep.config.grid import check_grid, expand_checked
+from sweep.config.grid import axis_names, expand_checked, read_grids, values_on
 from sweep.config.placement import check_gpus, check_rules_used, dataset_facts, load_cluster, place_runs
 from sweep.config.schema import Sweep, SweepSection
 from sweep.config.yaml_file import read_yaml
@@ -18,15 +18,17 @@ def load_sweep(
     """
     source = read_yaml(file)
     section = validate(source, SweepSection)
-    grid = check_grid(source, section.grid)
-    specs = expand_checked(source, grid, section.training)
+    grids = read_grids(source, section.grid)
+    cells = expand_checked(source, grids, section.training, section.exclude, section.only)
+    specs = [cell.spec for cell in cells]
     check_gpus(source, section, specs)
-    target = load_cluster(source, section.cluster, cluster)
+    axes = axis_names(grids)
+    target = load_cluster(source, section.cluster, cluster, axes)
     data = data or Path(section.data)
-    facts = {name: dataset_facts(name, data) for name in grid["dataset"]}
-    runs = place_runs(source, section, target, facts, specs)
+    facts = {name: dataset_facts(name, data) for name in values_on(grids, "dataset")}
+    runs = place_runs(source, target, facts, cells, axes)
     if section.cluster:
-        check_rules_used(source, section.cluster, specs)
+        check_rules_used(source, section.cluster, specs, axes)
     return Sweep(
         file=file,
         name=section.name,

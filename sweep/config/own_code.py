@@ -9,6 +9,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from sweep.config.explain import quoted
+from sweep.config.grid import place_of
 from sweep.config.schema import Sweep
 from sweep.config.yaml_file import Location, YamlFile, read_yaml
 from sweep.words import nearest
@@ -47,9 +48,9 @@ def own_code(sweep: Sweep) -> tuple[Path, ...]:
         if place is None:
             raise source.error(at, f"'code' holds '{name}': no {name}.py and no folder of that name in {project}")
         found[name] = place
-    for index, architecture in enumerate(architectures):
+    for architecture in architectures:
         if is_reference(architecture):
-            at = ("grid", "architecture", index)
+            at = place_of(source, "architecture", architecture)
             place = _own_module(source, at, architecture, project)
             if place is not None:
                 found[place.stem] = place

@@ -1,7 +1,7 @@
 """Which pool each run goes to, and whether it can be trained there."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ import slurm
 from slurm.devices import CPU, Device
 from slurm.pools import LOCAL, ClusterFile, Rule, rule_for, spread
 from sweep.config.explain import validate
-from sweep.config.grid import axes_of, variant_of
+from sweep.config.grid import Cell, axes_of, place_of
 from sweep.config.operations import estimate_s
 from sweep.config.schema import Cluster, ClusterSection, PlacedRun, SweepSection
 from sweep.config.yaml_file import Location, YamlFile, read_yaml
@@ -64,7 +64,9 @@ def check_gpus(source: YamlFile, section: SweepSection, specs: Sequence[RunSpec]
         raise source.error(at, f"'execution.gpus_per_run' is {gpus} {words}")
 
 
-def load_cluster(source: YamlFile, section: ClusterSection | None, instead: str | None) -> Cluster | None:
+def load_cluster(
+    source: YamlFile, section: ClusterSection | None, instead: str | None, axes: Sequence[str]
+) -> Cluster | None:
     """Read the cluster file the sweep names, or the one given instead, and check the rules against its pools.
 
     A sweep that says nothing of clusters, sent to one all the same, may go to any of its pools.
@@ -84,7 +86,6 @@ def load_cluster(source: YamlFile, section: ClusterSection | None, instead: str 
     loaded: ClusterFile = validate(read_yaml(path), ClusterFile)
     if section is None:
         return Cluster(path, loaded.pools, ClusterSection(file=name, assign=[Rule(pool=list(loaded.pools))]))
-    axes = list(source.data["grid"])
     for index, rule in enumerate(section.assign):
         at: Location = ("cluster", "assign", index)
         for pool in rule.pools:
@@ -98,31 +99,31 @@ def load_cluster(source: YamlFile, section: ClusterSection | None, instead: str 
 
 def place_runs(
     source: YamlFile,
-    section: SweepSection,
     cluster: Cluster | None,
     facts: Mapping[str, DatasetFacts],
-    specs: Sequence[RunSpec],
+    cells: Sequence[Cell],
+    axes: Sequence[str],
 ) -> list[PlacedRun]:
     """Put every run into a pool; without a cluster, this machine is the one pool.
 
     Among several pools it goes by operations, also where runs were timed: a pool chosen anew for what is left would
     move runs about.
     """
-    rules = [_rule(source, cluster, spec, section.grid) for spec in specs]
+    rules = [_rule(source, cluster, cell.spec, axes) for cell in cells]
     options = []
-    for spec, rule in zip(specs, rules, strict=True):
+    for cell, rule in zip(cells, rules, strict=True):
         names = rule.pools[:1] if rule.first else rule.pools
-        train_samples = _train_samples(source, section, facts[spec.run.dataset], spec)
-        options.append({name: _placed(spec, name, cluster, facts, train_samples, section.grid) for name in names})
+        train_samples = _train_samples(source, facts[cell.spec.run.dataset], cell.spec)
+        options.append({name: _placed(cell, name, cluster, facts, train_samples) for name in names})
     chosen = spread([{name: estimate_s(placed) for name, placed in each.items()} for each in options])
     placed = [each[name] for each, name in zip(options, chosen, strict=True)]
     return [one._replace(race=_race(rule, cluster)) for one, rule in zip(placed, rules, strict=True)]
 
 
-def _rule(source: YamlFile, cluster: Cluster | None, spec: RunSpec, grid: Iterable[str]) -> Rule:
+def _rule(source: YamlFile, cluster: Cluster | None, spec: RunSpec, axes: Sequence[str]) -> Rule:
     if cluster is None:
         return Rule(pool=LOCAL)
-    rule = rule_for(axes_of(spec, grid), cluster.section.assign)
+    rule = rule_for(axes_of(spec, axes), cluster.section.assign)
     if rule is None:
         words = f"no rule gives {spec.run.id} a pool; end the list with a rule without 'when'"
         raise source.error(("cluster", "assign"), words)
@@ -136,42 +137,40 @@ def _race(rule: Rule, cluster: Cluster | None) -> tuple[tuple[str, Device], ...]
     return tuple((name, cluster.pools[name].device) for name in dict.fromkeys(rule.pools[1:]))
 
 
-def _train_samples(source: YamlFile, section: SweepSection, facts: DatasetFacts, spec: RunSpec) -> int:
+def _train_samples(source: YamlFile, facts: DatasetFacts, spec: RunSpec) -> int:
     """Count the images a run trains on; refuse a subset that cannot be drawn or trained on."""
     run = spec.run
     problem = subset_problem(run.ratio, facts.train_samples, facts.classes)
     train_samples = subset_size(run.ratio, facts.train_samples)
     problem = problem or replica_problem(train_samples, spec.training)
     if problem:
-        at: Location = ("grid", "ratio", section.grid["ratio"].index(run.ratio))
-        raise source.error(at, f"{DATASETS[run.dataset].title}: {problem}")
+        raise source.error(place_of(source, "ratio", run.ratio), f"{DATASETS[run.dataset].title}: {problem}")
     return train_samples
 
 
 def _placed(
-    spec: RunSpec,
+    cell: Cell,
     pool: str,
     cluster: Cluster | None,
     facts: Mapping[str, DatasetFacts],
     train_samples: int,
-    grid: Iterable[str],
 ) -> PlacedRun:
-    dataset = facts[spec.run.dataset]
+    dataset = facts[cell.spec.run.dataset]
     return PlacedRun(
-        spec=spec,
+        spec=cell.spec,
         pool=pool,
         device=cluster.pools[pool].device if cluster else CPU,
         image_size=dataset.image_size,
         train_samples=train_samples,
         val_samples=dataset.val_samples,
-        variant=variant_of(axes_of(spec, grid)),
+        variant=cell.variant,
     )
 
 
-def check_rules_used(source: YamlFile, cluster: ClusterSection, specs: Sequence[RunSpec]) -> None:
+def check_rules_used(source: YamlFile, cluster: ClusterSection, specs: Sequence[RunSpec], axes: Sequence[str]) -> None:
     """Refuse a rule that matches no run: it is a typing error or a leftover."""
     for index, rule in enumerate(cluster.assign):
-        if not any(rule.matches(axes_of(spec, source.data["grid"])) for spec in specs):
+        if not any(rule.matches(axes_of(spec, axes)) for spec in specs):
             raise source.error(
                 ("cluster", "assign", index), f"the rule for pool '{', '.join(rule.pools)}' matches no run"
             )

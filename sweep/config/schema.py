@@ -49,7 +49,9 @@ class SweepSection(Strict):
     """The whole file."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-    grid: dict[str, Any]
+    grid: Any
+    exclude: list[dict[str, Any]] = []
+    only: list[dict[str, Any]] = []
     training: Recipe = Recipe()
     cluster: ClusterSection | None = None
     execution: ExecutionSection = ExecutionSection()

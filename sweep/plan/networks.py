@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from slurm.code import freeze
+from sweep.config.grid import place_of
 from sweep.config.own_code import own_code
 from sweep.config.placement import dataset_facts
 from sweep.config.schema import Sweep
@@ -46,9 +47,8 @@ def with_networks(sweep: Sweep, say: Callable[[str], None]) -> Sweep:
             if answer.problem:
                 images = f"with images of {one.image_size}×{one.image_size} and {one.classes} classes"
                 source = read_yaml(sweep.file)
-                index = list(source.data["grid"]["architecture"]).index(one.architecture)
                 words = f"'grid.architecture' holds '{one.architecture}', which cannot be trained {images}"
-                raise source.error(("grid", "architecture", index), f"{words}: {answer.problem}")
+                raise source.error(place_of(source, "architecture", one.architecture), f"{words}: {answer.problem}")
             known[one] = answer
             _keep(_places([one], modules)[one], answer)
     networks = {}
