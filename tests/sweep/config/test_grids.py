@@ -206,7 +206,7 @@ def test_what_is_wrong_with_a_grid_is_one_sentence_with_its_line(tmp_path: Path,
 
 
 def test_ten_thousand_draws_are_read_as_fast_as_a_product(tmp_path: Path) -> None:
-    """Beside a product grid of as many runs, in CPU seconds; a search for equal ones by pairs takes ten times as long."""
+    """Beside a product grid of as many runs, in CPU seconds."""
     seconds = []
     for grid in (
         {**FOUR, "learning_rate": [number / 1e5 for number in range(1, 101)], "seed": list(range(100))},
