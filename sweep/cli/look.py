@@ -10,6 +10,7 @@ import typer
 
 from sweep.cli.console import err, out, print_json, tell
 from sweep.cli.options import DEFAULT_FILE, ClusterFile, Data, File, Json, Names, Output, split
+from sweep.cli.where import Where, narrowed
 from sweep.config.load import load_sweep
 from sweep.config.schema import Sweep
 from sweep.errors import InputError
@@ -28,6 +29,7 @@ def plan(
     output: Output = None,
     data: Data = None,
     cluster: ClusterFile = None,
+    where: Where = None,
     json_: Json = False,
 ) -> None:
     """Show the grid, its cost, and what is left of it."""
@@ -35,7 +37,7 @@ def plan(
     from sweep.plan.memory import needs
 
     sweep = with_networks(load_sweep(file, output=output, data=data, cluster=cluster), tell)
-    rows = planned(sweep, look(sweep))
+    rows = narrowed(sweep, where)(planned(sweep, look(sweep)))
     memory = list(needs(sweep, [row.placed for row in rows if row.status.state is not State.DONE]))
     for need in memory:
         words = need.problem or need.warning
@@ -63,6 +65,7 @@ def status(
     data: Data = None,
     failed: Annotated[bool, typer.Option("--failed", help="only failed runs, with cause, message and log")] = False,
     all_: Annotated[bool, typer.Option("--all", help="a line for every run, however many")] = False,
+    where: Where = None,
     json_: Json = False,
     exit_code: Annotated[
         bool, typer.Option("--exit-code", help="exit 3 if a run failed, 4 if one is unfinished")
@@ -75,8 +78,9 @@ def status(
     from sweep.status.folder import SweepFolder
 
     sweep = load_sweep(file, output=output, data=data)
+    among = narrowed(sweep, where)
     seen = look(sweep)
-    statuses = seen.statuses
+    statuses = among(seen.statuses)
     shown = [found for found in statuses if found.state is State.FAILED] if failed else statuses
     for line in [*queue_problems(seen.queue, statuses), *(note for each in seen.executors for note in each.notes)]:
         err.print(line, style="yellow", highlight=False, soft_wrap=True)
@@ -95,7 +99,7 @@ def status(
         for found in shown:
             print(plain_line(found))
     else:
-        _draw_status(planned(sweep, seen), file, shown, only_failed=failed, every=all_)
+        _draw_status(among(planned(sweep, seen)), file, shown, only_failed=failed, every=all_)
         for node in bad:
             out.print(
                 f"jobs avoid {node.words}; when it is repaired, run 'sweep retry {file} --forget-nodes'",
@@ -107,7 +111,7 @@ def status(
         raise typer.Exit(verdict(statuses))
 
 
-def watch(file: File = DEFAULT_FILE, output: Output = None, data: Data = None) -> None:
+def watch(file: File = DEFAULT_FILE, output: Output = None, data: Data = None, where: Where = None) -> None:
     """Show the status again and again until every run has ended; Ctrl-C stops the watching only."""
     from rich.console import Group
     from rich.live import Live
@@ -116,12 +120,13 @@ def watch(file: File = DEFAULT_FILE, output: Output = None, data: Data = None) -
     from sweep.cli.tables import legend, matrix, queue_problems, run_table, time_left
 
     sweep = load_sweep(file, output=output, data=data)
+    among = narrowed(sweep, where)
     with Live(console=out, refresh_per_second=2) as live:
         while True:
             seen = look(sweep, max_age_s=WATCH_SLURM_S)
-            statuses = seen.statuses
+            statuses = among(seen.statuses)
             active = [found for found in statuses if found.state is State.RUNNING]
-            rows = planned(sweep, seen)
+            rows = among(planned(sweep, seen))
             notes = "\n".join([*time_left(rows), *queue_problems(seen.queue, statuses)])
             live.update(Group(matrix(rows), legend(statuses), notes, run_table(active)))
             if not any(found.state in ON_ITS_WAY for found in statuses):

@@ -9,6 +9,7 @@ import typer
 from sweep.cli.console import confirm, err, tell
 from sweep.cli.look import planned
 from sweep.cli.options import DEFAULT_FILE, ClusterFile, Data, DryRun, File, Names, Output, ShowScript, Yes, split
+from sweep.cli.where import Where, narrowed
 from sweep.config.load import load_sweep
 from sweep.config.schema import Sweep
 from sweep.errors import InputError
@@ -44,6 +45,7 @@ def submit(
     local: Local = False,
     workers: Workers = None,
     wait: Wait = None,
+    where: Where = None,
     stale: Annotated[bool, typer.Option("--stale", help="train stale runs anew, setting their results aside")] = False,
     new_code: NewCode = False,
     yes: Yes = False,
@@ -58,8 +60,10 @@ def submit(
     goal = target(sweep, local=local, workers=workers)
     waits = goal.waits if wait is None else wait
     wanted = (*SUBMITTED, State.STALE) if stale else SUBMITTED
+    among = narrowed(sweep, where)
 
     def choose(rows: Sequence[PlanRow], seen: Look) -> Chosen:
+        rows = among(rows)
         chosen = [row for row in rows if row.status.state in wanted]
         if not chosen:
             _nothing_to_submit(file, rows, waits=waits)
@@ -78,6 +82,7 @@ def retry(
     failed: Annotated[
         bool, typer.Option("--failed", help="also runs that raised an exception, and would again unless it is mended")
     ] = False,
+    where: Where = None,
     forget_nodes: Annotated[
         bool, typer.Option("--forget-nodes", help="use the nodes where jobs died again: they are repaired")
     ] = False,
@@ -104,12 +109,13 @@ def retry(
     waits = goal.waits if wait is None else wait
     if forget_nodes and not dry_run:
         forget(SweepFolder(sweep.folder))
+    among = narrowed(sweep, where)
 
     def choose(rows: Sequence[PlanRow], seen: Look) -> Chosen:
         ground = goal.ground(seen)
         if ground is not None:
             ground = ground._replace(mended=forget_nodes)
-        remedies = choose_remedies(rows, run_ids, every=failed, ground=ground)
+        remedies = choose_remedies(among(rows), run_ids, every=failed, ground=ground)
         _say_remedies(remedies)
         chosen = [remedy for remedy in remedies if remedy.again]
         if not chosen:
@@ -132,6 +138,7 @@ def cancel(
     output: Output = None,
     data: Data = None,
     state: Annotated[State | None, typer.Option(help="only runs in this state")] = None,
+    where: Where = None,
     yes: Yes = False,
     dry_run: DryRun = False,
 ) -> None:
@@ -141,7 +148,7 @@ def cancel(
     file, run_ids = split(names)
     sweep = load_sweep(file, output=output, data=data)
     seen = look(sweep, max_age_s=0)
-    chosen = cancellable(planned(sweep, seen), run_ids, state)
+    chosen = cancellable(narrowed(sweep, where)(planned(sweep, seen)), run_ids, state)
     if not chosen:
         err.print("nothing to cancel: no such run is queued or running", highlight=False)
         raise typer.Exit

@@ -86,22 +86,22 @@ def axes_of(spec: RunSpec, names: Iterable[str]) -> dict[str, Any]:
 
 def variant_of(axes: Mapping[str, Any]) -> str:
     """Name a run's place on the axes beyond the four, "" where there are none."""
-    return "-".join(f"{name}={_written(value)}" for name, value in axes.items() if name not in AXES)
+    return "-".join(f"{name}={written(value)}" for name, value in axes.items() if name not in AXES)
 
 
 def _cell(axes: dict[str, Any], recipe: Recipe) -> Cell:
     variant = variant_of(axes)
-    run_id = f"{short_name(axes['architecture'])}-{axes['dataset']}-r{_written(axes['ratio'])}-s{axes['seed']}"
+    run_id = f"{short_name(axes['architecture'])}-{axes['dataset']}-r{written(axes['ratio'])}-s{axes['seed']}"
     run = Run(id=f"{run_id}-{variant}" if variant else run_id, **{name: axes[name] for name in AXES})
     fields = {name: value for name, value in axes.items() if name not in AXES}
     training = Recipe.model_validate({**recipe.model_dump(), **fields})
     return Cell(RunSpec(run=run, training=training), axes)
 
 
-def _written(value: Any) -> str:
+def written(value: Any) -> str:
     """Write a value so that it is the same for equal numbers and safe in a file name."""
     if isinstance(value, (list, tuple)):
-        return "+".join(_written(item) for item in value)
+        return "+".join(written(item) for item in value)
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
