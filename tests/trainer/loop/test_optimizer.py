@@ -53,7 +53,7 @@ def test_steps_are_those_of_torch_s_fused_adamw(scaled: bool, overflow: int | No
 
 
 def test_a_parameter_without_a_gradient_stays() -> None:
-    """A layer that the loss does not reach is neither moved nor decayed."""
+    """A layer that the loss does not reach is neither moved nor decayed; its state, of no step, is there to be saved."""
     model = nn.Linear(3, 2)
     unused = nn.Parameter(torch.ones(3))
     optimizer = FusedAdamW([*model.named_parameters(), ("unused", unused)], **SETTINGS)
@@ -63,7 +63,11 @@ def test_a_parameter_without_a_gradient_stays() -> None:
     optimizer.step()
     assert torch.equal(unused, torch.ones(3))
     assert not torch.equal(model.weight, before)
-    assert optimizer.state.keys() == {"weight", "bias"}
+    assert {name: state["step"].item() for name, state in optimizer.state.items()} == {
+        "weight": 1,
+        "bias": 1,
+        "unused": 0,
+    }
 
 
 def test_a_step_that_broke_off_can_be_forgotten() -> None:
