@@ -53,7 +53,7 @@ def test_steps_are_those_of_torch_s_fused_adamw(scaled: bool, overflow: int | No
 
 
 def test_a_parameter_without_a_gradient_stays() -> None:
-    """A layer that the loss does not reach is neither moved nor decayed; its state, of no step, is there to be saved."""
+    """A layer that the loss does not reach is neither moved nor decayed; its state, of no step, can be saved."""
     model = nn.Linear(3, 2)
     unused = nn.Parameter(torch.ones(3))
     optimizer = FusedAdamW([*model.named_parameters(), ("unused", unused)], **SETTINGS)
