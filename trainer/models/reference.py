@@ -34,6 +34,8 @@ def load_model(reference: str, classes: int, image_size: int, dropout: float) ->
     other = [key for key, value in model.state_dict().items() if not isinstance(value, Tensor)]
     if other:
         raise ModelError(f"{reference} keeps '{other[0]}' in its state, which is no tensor and cannot be saved")
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.contiguous()  # an expanded one cannot be written to, and processes exchange memory
     return model
 
 

@@ -46,6 +46,7 @@ class Statistics(nn.Module):
         self.features = nn.BatchNorm1d(6)
         self.head = nn.utils.parametrizations.spectral_norm(nn.Linear(6, classes))
         self.register_buffer("passes", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("ones", torch.ones(1).expand(6))
 
     def forward(self, images: Tensor) -> Tensor:
         if self.training:
