@@ -126,7 +126,17 @@ class Task:
             call(["scontrol", "requeue", job_name()])
             print("the time limit is near, or another job goes first: back into the queue", flush=True)
         except SlurmError as error:
-            print(f"could not go back into the queue ({error}); 'sweep submit' continues", flush=True)
+            words = f"its job could not go back into the queue ({error}); 'sweep submit' continues it"
+            print(words, flush=True)
+            self._note(words)
+
+    def _note(self, words: str) -> None:
+        """Have the runs that this job leaves unfinished say so themselves."""
+        for _, record in self.workers.newest_attempts():
+            if record.job == job_name() and record.outcome == "interrupted":
+                message = f"{record.message}; {words}" if record.message else words
+                path = self.workers.folder(record.run_id).attempt(record.number)
+                write_json(path, record.model_copy(update={"message": message}))
 
     def _standing(self) -> tuple[str | None, int | None]:
         """Ask Slurm for this job's state and the minutes it has left; None for what it does not say."""

@@ -91,6 +91,18 @@ def test_a_trainer_that_dies_before_it_takes_a_run_is_not_started_for_ever(node:
 
 
 @pytest.mark.slow
+def test_a_requeue_that_slurm_denies_is_on_record(node: Node) -> None:
+    """The run has been interrupted, and says that nobody but its user brings it back."""
+    denied = "slurm_requeue: Requested operation is presently disabled"
+    scontrol = node.folder / "bin" / "scontrol"
+    scontrol.write_text(f"#!/bin/sh\necho '{denied}' >&2\nexit 1\n")
+    assert node.warned_in_attempt(1, left="1:00") == "interrupted: killed"
+    message = read(node.run.attempt(1))["message"]
+    assert message.startswith("stopped by SIGUSR2; its job could not go back into the queue (")
+    assert "presently disabled); 'sweep submit' continues it" in message
+
+
+@pytest.mark.slow
 def test_a_task_that_does_not_know_which_it_is_does_nothing(
     node: Node, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
