@@ -51,6 +51,7 @@ def submit(
 ) -> None:
     """Execute every run that is missing. Done and failed runs are left alone."""
     from sweep.cli.execute import Call, Chosen, execute
+    from sweep.submit.others import without_others
     from sweep.submit.target import target
 
     sweep = load_sweep(file, output=output, data=data, cluster=cluster)
@@ -59,7 +60,7 @@ def submit(
     wanted = (*SUBMITTED, State.STALE) if stale else SUBMITTED
 
     def choose(rows: Sequence[PlanRow], seen: Look) -> Chosen:
-        chosen = [row for row in rows if row.status.state in wanted]
+        chosen = without_others(seen, [row for row in rows if row.status.state in wanted])
         if not chosen:
             _nothing_to_submit(file, rows, waits=waits)
         _require_data(sweep)
@@ -91,6 +92,7 @@ def retry(
     from sweep.cli.execute import Call, Chosen, execute
     from sweep.status.bad_nodes import forget
     from sweep.status.folder import SweepFolder
+    from sweep.submit.others import without_others
     from sweep.submit.remedies import choose as choose_remedies
     from sweep.submit.start import companions
     from sweep.submit.target import target
@@ -108,7 +110,8 @@ def retry(
         ground = goal.ground(seen)
         if ground is not None:
             ground = ground._replace(mended=forget_nodes)
-        remedies = choose_remedies(rows, run_ids, every=failed, ground=ground)
+        own = without_others(seen, rows, run_ids)
+        remedies = choose_remedies(own, run_ids, every=failed, ground=ground)
         _say_remedies(remedies)
         chosen = [remedy for remedy in remedies if remedy.again]
         if not chosen:
@@ -136,11 +139,17 @@ def cancel(
 ) -> None:
     """Stop runs: the named ones, or all that are queued or running. Their checkpoints stay."""
     from sweep.submit.cancel import cancel_unwanted_jobs, cancellable, request
+    from sweep.submit.others import without_others
 
     file, run_ids = split(names)
     sweep = load_sweep(file, output=output, data=data)
     seen = look(sweep, max_age_s=0)
-    chosen = cancellable(planned(sweep, seen), run_ids, state)
+    among = cancellable(planned(sweep, seen), run_ids, state)
+    chosen = without_others(seen, among, run_ids)
+    for line in seen.notes:
+        err.print(line, highlight=False, soft_wrap=True)
+    if among and not chosen:
+        raise InputError("nothing was cancelled: none of these runs is in a job of yours")
     if not chosen:
         err.print("nothing to cancel: no such run is queued or running", highlight=False)
         raise typer.Exit
