@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from slurm.jobs import ArrayRecord, Snapshot, Submission, SubmissionFolder
+from slurm.origin import unseen
 from slurm.timeouts import SETTLE_S
 from trainer.records.base import now
 
@@ -58,9 +59,12 @@ def withdraw(
 ) -> None:
     """Make sure that the arrays Slurm was found not to have do no work, should they come to light after all.
 
-    folder holds the submissions; submitting: by token, whether the process that submits is still at it. Raises OSError.
+    Another user's are left as they are: nothing is found of that user's jobs. folder holds the submissions; submitting:
+    by token, whether the process that submits is still at it. Raises OSError.
     """
     for submission in submissions:
+        if unseen(submission.origin):
+            continue  # nor are its runs sent again
         for number, array in enumerate(submission.arrays):
             if array.refused is not None:
                 continue

@@ -7,7 +7,7 @@ the two cannot do is an empty answer, so nobody who calls one asks which it is.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from slurm.jobs import JobView, Resources, Submission
+from slurm.jobs import JobView, Phase, Resources, Submission
 from slurm.pools import LOCAL
 
 Keep = Callable[[Submission], None]  # writes a submission anew, with what has become of it
@@ -20,7 +20,7 @@ class Job(NamedTuple):
 
     confirmed: False while nobody knows whether Slurm has it. id and name: what it is cancelled by, None where the
     request that its trainers look for is enough; siblings: how many jobs its array has. resources: what it asked for,
-    None where it takes what there is.
+    None where it takes what there is. owner: the other user whose job it is, None for one's own.
     """
 
     executor: str
@@ -33,6 +33,12 @@ class Job(NamedTuple):
     siblings: int = 1
     pool: str = LOCAL
     resources: Resources | None = None
+    owner: str | None = None
+
+    @property
+    def is_anothers(self) -> bool:
+        """Whether another user's job may do its runs yet: that user alone ends it, or knows that it has ended."""
+        return self.owner is not None and (self.view.phase is not Phase.ENDED or self.view.problem is not None)
 
 
 class Started(NamedTuple):
@@ -50,7 +56,7 @@ class Executor(Protocol):
     """Where jobs run. The folder of an executor is the one that holds the submissions."""
 
     name: str
-    notes: Sequence[str]  # of the last look, for the user: submissions here whose jobs are not this sweep's
+    notes: Sequence[str]  # of the last look, for the user: jobs here that are another sweep's, or another user's
 
     def unusable(self) -> str | None:
         """Say why jobs could not write into the folder; None if they can."""

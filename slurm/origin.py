@@ -31,10 +31,14 @@ def is_copy(origin: Origin | None, folder: Path) -> bool:
 
 
 def unseen(origin: Origin | None) -> str | None:
-    """Say why this user may not see the jobs; None if they are this user's own."""
-    if origin is None or os.getuid() in (origin.uid, 0):
-        return None
-    return f"its jobs are {origin.user}'s, who alone is sure to see them"
+    """Say why this user may not see the jobs; None if they are this user's own. The administrator sees them all."""
+    whose = None if os.getuid() == 0 else owner(origin)
+    return whose and f"its jobs are {whose}'s, who alone is sure to see them"
+
+
+def owner(origin: Origin | None) -> str | None:
+    """Name the other user whose jobs they are; None if they are this user's own."""
+    return None if origin is None or os.getuid() == origin.uid else origin.user
 
 
 def is_named(shown: str, tag: str) -> bool:

@@ -1,6 +1,7 @@
 """The Slurm executor: an sbatch an array, one squeue and at most one sacct a look, however many jobs there are."""
 
 import time
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -11,11 +12,11 @@ from slurm.commands import Refused, Unclear
 from slurm.executor import Job, Keep, Look, Report, Started
 from slurm.interrupts import counted
 from slurm.jobs import ArrayRecord, JobView, Phase, Snapshot, Submission, SubmissionFolder
-from slurm.origin import is_copy, origin_here, unseen
+from slurm.origin import is_copy, origin_here, owner, unseen
 from slurm.queue import refresh, settled, tasks_there
 from slurm.submission import cancel, log_path, script, send, unusable_folder
 from slurm.timeouts import ASK_S
-from slurm.view import view
+from slurm.view import last_known, view
 from trainer.records.base import now
 
 LOG_TAIL = 20_000  # bytes of a job's output that are searched for how it ended
@@ -25,14 +26,23 @@ POLL_S = 0.5
 class Slurm:
     """Sends arrays, at most `max_parallel` jobs of a pool at a time. folder holds the submissions.
 
-    queue: what Slurm last said of its jobs; `look` replaces it when it has asked.
+    queue: what Slurm last said of its jobs; `look` replaces it when it has asked. others: what it last said to other
+    users of theirs, by uid.
     """
 
     name = "slurm"
 
-    def __init__(self, folder: Path, *, queue: Snapshot | None = None, max_parallel: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        queue: Snapshot | None = None,
+        others: Mapping[int, Snapshot] = {},
+        max_parallel: int | None = None,
+    ) -> None:
         self.folder = folder
         self.queue = queue or Snapshot()
+        self.others = others
         self.max_parallel = max_parallel
         self.notes: Sequence[str] = ()
         self._there: dict[str, set[int] | str] = {}  # by array, what scontrol showed in this look
@@ -94,7 +104,7 @@ class Slurm:
     ) -> list[Job]:
         self._there = {}
         copied = [submission for submission in submissions if is_copy(submission.origin, self.folder.absolute())]
-        self.notes = [
+        notes = [
             f"{submission.token} is a copy: its jobs work for {submission.origin.folder}"
             for submission in copied
             if submission.origin and not all(run_id in done for run_id in submission.runs)
@@ -109,17 +119,24 @@ class Slurm:
         ]
         if asked and self._outdated(asked, max_age_s):
             self.queue = refresh(asked, self.queue, since=submissions[0].created)
-        return [
+        jobs = [
             job
             for submission in submissions
             for number in range(len(submission.arrays))
             for job in self._jobs(submission, number, submitting[submission.token], done)
         ]
+        theirs = Counter(job.owner for job in jobs if job.is_anothers for run_id in job.runs if run_id not in done)
+        notes += [
+            f"{count} runs are in jobs of {user}, who alone may end them or send them again"
+            for user, count in theirs.items()
+        ]
+        self.notes = notes
+        return jobs
 
     def cancel(self, jobs: Sequence[Job]) -> int:
         tasks: dict[tuple[str, str, str | None], dict[int, Job]] = {}
         for job in jobs:
-            if job.id is not None and job.name is not None:
+            if job.id is not None and job.name is not None and job.owner is None:
                 array, _, number = job.id.partition("_")
                 clusters = job.resources.clusters if job.resources else None
                 tasks.setdefault((job.name, array, clusters), {})[int(number)] = job
@@ -197,11 +214,14 @@ class Slurm:
         array = submission.arrays[number]
         folder = SubmissionFolder(self.folder / submission.token)
         logs = folder.array(number)
-        rows = self.queue.tasks.get(array.tag, {})
+        hidden, queue = unseen(submission.origin), self.queue
+        if hidden and submission.origin:
+            queue = self.others.get(submission.origin.uid, Snapshot())
+        rows = queue.tasks.get(array.tag, {})
         its_array = array.job or next((row.job.partition("_")[0] for row in rows.values()), None)
-        found = settle(array, submitter_alive, self.queue, now())
-        if unseen(submission.origin):
-            found = Settled(Standing.UNCONFIRMED, unseen(submission.origin))
+        found = settle(array, submitter_alive, queue, now())
+        if hidden and found.standing is Standing.REFUSED and array.refused is None:
+            found = Settled(Standing.UNCONFIRMED, hidden)
         elif found.standing is Standing.REFUSED and array.refused is None and array.asked is not None:
             words = self._still_there(submission, array, its_array)
             found = Settled(Standing.UNCONFIRMED, words) if words else found
@@ -211,8 +231,10 @@ class Slurm:
         for task, runs in enumerate(array.tasks):
             if all(run_id in done for run_id in runs):
                 continue
-            seen = JobView(Phase.UNKNOWN, message=f"{array.tag} is not confirmed: {found.words}")
-            if confirmed:
+            seen = JobView(Phase.UNKNOWN, message=f"{array.tag} is not confirmed: {found.words}", problem=hidden)
+            if confirmed and hidden:
+                seen = last_known(array, task, queue, lambda row: _tail(log_path(logs, row.job)), hidden)
+            elif confirmed:
                 seen = view(array, task, self.queue, lambda row: _tail(log_path(logs, row.job)))
                 doubt = self._still_there(submission, array, its_array, task) if seen.gone else None
                 if doubt:
@@ -229,6 +251,7 @@ class Slurm:
                 siblings=len(array.tasks),
                 pool=array.pool,
                 resources=array.resources,
+                owner=owner(submission.origin),
             )
 
 

@@ -24,17 +24,14 @@ def view(array: ArrayRecord, index: int, snapshot: Snapshot, log_tail: Callable[
     row = snapshot.tasks.get(array.tag, {}).get(index)
     if row is None:
         return _never_seen(array, snapshot)
-    shown = JobView(Phase.ENDED, row.job, row.restarts, node=row.node, known=row.seen)
     if row.state in TERMINAL:
         problem = None if final(row, snapshot) else squeue.problem or sacct.problem
-        return _told(shown, ending(row, log_tail(row)))._replace(problem=problem)
+        return _as_seen(array, row, log_tail)._replace(problem=problem)
     if not _vanished(array, index, row, snapshot):
-        waits = row.state in WAITING
-        message = waiting(row, array.resources.clusters) if waits else None
-        return shown._replace(phase=Phase.WAITING if waits else Phase.RUNNING, message=message, problem=squeue.problem)
+        return _as_seen(array, row, log_tail)._replace(problem=squeue.problem)
     started = row.started is not None and row.state not in NOT_STARTED
     told = from_log(log_tail(row)) if started else None
-    shown = shown._replace(known=squeue.answered, problem=squeue.problem)
+    shown = _ended(row)._replace(known=squeue.answered, problem=squeue.problem)
     if told is not None:
         return _told(shown, told)
     if not sacct.disabled and sacct.problem is not None:
@@ -50,6 +47,32 @@ def view(array: ArrayRecord, index: int, snapshot: Snapshot, log_tail: Callable[
     if not sacct.disabled and not started and sacct.answered is not None and sacct.answered >= row.seen:
         return shown._replace(gone=True, cancelled=True, message=CANCELLED_WAITING)
     return shown._replace(gone=True, message="Slurm knows no such job any more, nor how it ended")
+
+
+def last_known(
+    array: ArrayRecord, index: int, snapshot: Snapshot, log_tail: Callable[[TaskRow], str], problem: str
+) -> JobView:
+    """Say how a task of another user's array stood when that user last looked. problem: why nobody here knows more.
+
+    snapshot: of that user. What it no longer lists is no evidence here; only Slurm's last word on a task still holds.
+    """
+    row = snapshot.tasks.get(array.tag, {}).get(index)
+    if row is None:
+        return JobView(Phase.UNKNOWN, message="whether it is in the queue is not known", problem=problem)
+    return _as_seen(array, row, log_tail)._replace(problem=None if final(row, snapshot) else problem)
+
+
+def _as_seen(array: ArrayRecord, row: TaskRow, log_tail: Callable[[TaskRow], str]) -> JobView:
+    """Say how a task stood when its row was seen."""
+    if row.state in TERMINAL:
+        return _told(_ended(row), ending(row, log_tail(row)))
+    waits = row.state in WAITING
+    message = waiting(row, array.resources.clusters) if waits else None
+    return _ended(row)._replace(phase=Phase.WAITING if waits else Phase.RUNNING, message=message)
+
+
+def _ended(row: TaskRow) -> JobView:
+    return JobView(Phase.ENDED, row.job, row.restarts, node=row.node, known=row.seen)
 
 
 def _told(shown: JobView, told: Ending) -> JobView:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,18 +56,24 @@ def archives(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 class Command:
-    """A command of the project, run as a process of its own in a folder of its own."""
+    """A command of the project, run as a process of its own in a folder of its own.
 
-    def __init__(self, module: str, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    before: a command that starts it, such as one that changes the user.
+    """
+
+    def __init__(
+        self, module: str, folder: Path, environment: Mapping[str, str] | None = None, before: Sequence[str] = ()
+    ) -> None:
         self.module = module
         self.folder = folder
+        self.before = before
         self.environment = {**(TRAINING if module == "trainer" else ONE_THREAD), **(environment or {})}
         self.started: list[subprocess.Popen[str]] = []
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         """Start the command and go on; it is ended with the test."""
         process = subprocess.Popen(
-            [sys.executable, "-m", self.module, *map(str, arguments)],
+            [*self.before, sys.executable, "-m", self.module, *map(str, arguments)],
             cwd=self.folder,
             env=self.environment,
             stdin=subprocess.DEVNULL,

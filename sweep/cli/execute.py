@@ -89,7 +89,7 @@ def execute(sweep: Sweep, target: Target, choose: Choose, call: Call) -> NoRetur
     progress: SubmitProgress | None = None
     while overtaken < LOOKS:
         seen = look(sweep, max_age_s=0)
-        for line in [*unconfirmed(seen), *(note for each in seen.executors for note in each.notes)]:
+        for line in [*unconfirmed(seen), *seen.notes]:
             err.print(line, highlight=False, soft_wrap=True)
         rows = make_plan(sweep, seen.statuses, learn(sweep, seen))
         if left:

@@ -82,7 +82,7 @@ def status(
     seen = look(sweep)
     statuses = among(seen.statuses)
     shown = [found for found in statuses if found.state is State.FAILED] if failed else statuses
-    for line in [*queue_problems(seen.queue, statuses), *(note for each in seen.executors for note in each.notes)]:
+    for line in [*queue_problems(seen.queue, statuses), *seen.notes]:
         err.print(line, style="yellow", highlight=False, soft_wrap=True)
     bad = bad_nodes(SweepFolder(sweep.folder), seen) if sweep.cluster else []
     if json_:
@@ -127,7 +127,7 @@ def watch(file: File = DEFAULT_FILE, output: Output = None, data: Data = None, w
             statuses = among(seen.statuses)
             active = [found for found in statuses if found.state is State.RUNNING]
             rows = among(planned(sweep, seen))
-            notes = "\n".join([*time_left(rows), *queue_problems(seen.queue, statuses)])
+            notes = "\n".join([*time_left(rows), *queue_problems(seen.queue, statuses), *seen.notes])
             live.update(Group(matrix(rows), legend(statuses), notes, run_table(active)))
             if not any(found.state in ON_ITS_WAY for found in statuses):
                 break

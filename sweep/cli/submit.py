@@ -54,6 +54,7 @@ def submit(
 ) -> None:
     """Execute every run that is missing. Done and failed runs are left alone."""
     from sweep.cli.execute import Call, Chosen, execute
+    from sweep.submit.others import without_others
     from sweep.submit.target import target
 
     sweep = with_networks(load_sweep(file, output=output, data=data, cluster=cluster), tell)
@@ -64,7 +65,7 @@ def submit(
 
     def choose(rows: Sequence[PlanRow], seen: Look) -> Chosen:
         rows = among(rows)
-        chosen = [row for row in rows if row.status.state in wanted]
+        chosen = without_others(seen, [row for row in rows if row.status.state in wanted])
         if not chosen:
             _nothing_to_submit(file, rows, waits=waits)
         _require_data(sweep)
@@ -97,6 +98,7 @@ def retry(
     from sweep.cli.execute import Call, Chosen, execute
     from sweep.status.bad_nodes import forget
     from sweep.status.folder import SweepFolder
+    from sweep.submit.others import without_others
     from sweep.submit.remedies import choose as choose_remedies
     from sweep.submit.start import companions
     from sweep.submit.target import target
@@ -115,7 +117,8 @@ def retry(
         ground = goal.ground(seen)
         if ground is not None:
             ground = ground._replace(mended=forget_nodes)
-        remedies = choose_remedies(among(rows), run_ids, every=failed, ground=ground)
+        own = without_others(seen, among(rows), run_ids)
+        remedies = choose_remedies(own, run_ids, every=failed, ground=ground)
         _say_remedies(remedies)
         chosen = [remedy for remedy in remedies if remedy.again]
         if not chosen:
@@ -144,11 +147,17 @@ def cancel(
 ) -> None:
     """Stop runs: the named ones, or all that are queued or running. Their checkpoints stay."""
     from sweep.submit.cancel import cancel_unwanted_jobs, cancellable, request
+    from sweep.submit.others import without_others
 
     file, run_ids = split(names)
     sweep = load_sweep(file, output=output, data=data)
     seen = look(sweep, max_age_s=0)
-    chosen = cancellable(narrowed(sweep, where)(planned(sweep, seen)), run_ids, state)
+    found = cancellable(narrowed(sweep, where)(planned(sweep, seen)), run_ids, state)
+    chosen = without_others(seen, found, run_ids)
+    for line in seen.notes:
+        tell(line)
+    if found and not chosen:
+        raise InputError("nothing was cancelled: none of these runs is in a job of yours")
     if not chosen:
         err.print("nothing to cancel: no such run is queued or running", highlight=False)
         raise typer.Exit

@@ -3,6 +3,7 @@
 Reading never fails on a damaged file of a run: the damage is part of the evidence.
 """
 
+import os
 import secrets
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -38,8 +39,19 @@ class SweepFolder(NamedTuple):
 
     @property
     def queue(self) -> Path:
-        """What Slurm last said of the sweep's jobs."""
-        return self.path / "queue.json"
+        """What Slurm last said to this user of the sweep's jobs."""
+        return self.queue_of(os.getuid())
+
+    def queue_of(self, uid: int) -> Path:
+        """What Slurm last said to a user: another may see less, and so must not write there.
+
+        That of the folder's owner has no number in its name.
+        """
+        try:
+            is_owner = self.path.stat().st_uid == uid
+        except OSError:
+            is_owner = True
+        return self.path / ("queue.json" if is_owner else f"queue-{uid}.json")
 
     @property
     def nodes(self) -> Path:
@@ -90,10 +102,13 @@ class SweepFolder(NamedTuple):
         found = [read_json(path, Submission) for path in sorted(self.submissions.glob("*.json"))]
         return sorted((record for record in found if record), key=lambda record: record.created)
 
-    def read_queue(self) -> Snapshot:
-        """Read what Slurm last said; nothing where that is missing or damaged, for it can be asked again."""
+    def read_queue(self, uid: int | None = None) -> Snapshot:
+        """Read what Slurm last said to a user, this one by default.
+
+        Nothing where that is missing or damaged, for it can be asked again.
+        """
         try:
-            return read_json(self.queue, Snapshot) or Snapshot()
+            return read_json(self.queue if uid is None else self.queue_of(uid), Snapshot) or Snapshot()
         except RecordError:
             return Snapshot()
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from slurm.executor import Executor, Job
 from slurm.jobs import Phase, Snapshot, Submission
 from slurm.local import Local
+from slurm.origin import unseen
 from slurm.scheduler import Slurm
 from sweep.config.schema import Sweep
 from sweep.errors import MachineError
@@ -42,6 +43,11 @@ class Look(NamedTuple):
     rivals: Mapping[str, Sequence[Job]]
     evidence: Mapping[str, Evidence]
 
+    @property
+    def notes(self) -> list[str]:
+        """What the user should know of jobs that are another sweep's, or another user's."""
+        return [note for executor in self.executors for note in executor.notes]
+
 
 def survey(sweep: Sweep) -> list[RunStatus]:
     """The state of every run, in the plan's order. Raises MachineError when the records cannot be read."""
@@ -55,7 +61,9 @@ def look(sweep: Sweep, *, max_age_s: float = CACHE_S) -> Look:
     submissions, submitting = read_submissions(folder)
     evidence = folder.read_evidence(ids)
     known = folder.read_queue()
-    slurm = Slurm(folder.submissions, queue=known)
+    origins = [submission.origin for submission in submissions]
+    others = {origin.uid: folder.read_queue(origin.uid) for origin in origins if origin and unseen(origin)}
+    slurm = Slurm(folder.submissions, queue=known, others=others)
     executors: Sequence[Executor] = (slurm, Local(folder.submissions))
     done = {run_id for run_id, found in evidence.items() if found.result is not None}
     seen: list[Job] = []

@@ -186,9 +186,13 @@ def _lives(jobs: Jobs) -> bool:
 
 
 def _works(attempt: AttemptRecord, jobs: Jobs) -> bool:
-    """Whether an open attempt is still worked on. What Slurm says of its job comes before what is seen here."""
+    """Whether an open attempt is still worked on. What Slurm says of its job comes before what is seen here.
+
+    But not what it said before the attempt began, where nothing newer is known.
+    """
     job = jobs.own
-    if job is None or job.phase is Phase.UNKNOWN:
+    outdated = job is not None and job.problem is not None and job.known is not None and job.known < attempt.started
+    if job is None or job.phase is Phase.UNKNOWN or outdated:
         return jobs.alive is not False
     if job.phase is Phase.RUNNING:
         return job.restarts is None or attempt.restarts >= job.restarts

@@ -23,6 +23,7 @@ from trainer.records.plan import PlanRecord
 from trainer.records.run import Bundle
 
 KNOWN = ("plan.json", "queue.json", "nodes.json", "submissions", "runs", "superseded", *OUTPUTS)
+QUEUE = re.compile(r"queue-\d+\.json")  # of another user than the folder's
 SET_ASIDE = re.compile(r".+\.\d{8}T\d{12}")
 WORD = re.compile(rb"[0-9a-f]{8}")
 ONCE_ENDED = "once none of its jobs is queued or running, "
@@ -55,7 +56,7 @@ def _whole_sweep(sweep: Sweep, folder: SweepFolder) -> Iterator[Finding]:
     if isinstance(queue, Unusable):
         yield _damaged(folder, folder.queue, queue, "remove it; Slurm is asked again")
     for path in listed:
-        if path.name not in KNOWN and not passing(path):
+        if path.name not in KNOWN and not QUEUE.fullmatch(path.name) and not passing(path):
             yield _orphaned(folder, path)
     aside = list_folder(folder.path / "superseded")
     if isinstance(aside, Unusable):

@@ -1,5 +1,6 @@
 """From evidence to state: every combination a run's folder can show."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,18 @@ SLURM_CASES = {
         OPEN,
         slurm(Phase.RUNNING, problem="squeue timed out")._replace(silence_s=900),
         State.RUNNING,
+        None,
+    ),
+    "in work, as last known its job waits": (
+        OPEN,
+        slurm(Phase.WAITING, problem="squeue timed out", known=now() - timedelta(hours=1)),
+        State.RUNNING,
+        None,
+    ),
+    "requeued, as last known": (
+        OPEN,
+        slurm(Phase.WAITING, problem="squeue timed out", known=now() + timedelta(hours=1)),
+        State.QUEUED,
         None,
     ),
     "in work, no answer ever": (OPEN, slurm(Phase.UNKNOWN, problem="squeue timed out"), State.RUNNING, None),
