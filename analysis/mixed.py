@@ -25,11 +25,13 @@ def git_state(environment: Environment) -> str:
     return environment.git_commit[:12] + (" with changes" if environment.git_dirty else "")
 
 
-ASPECTS: dict[str, Callable[[Result], str]] = {
+# What is compared, None where a result has nothing to compare.
+ASPECTS: dict[str, Callable[[Result], str | None]] = {
     "recipes": lambda result: result.training_hash[:12],
     "datasets": lambda result: result.data.fingerprint[:12],
     "precisions": lambda result: " then ".join(result.hardware.precisions),
     "git states": lambda result: git_state(result.environment),
+    "codes of own networks": lambda result: result.environment.own_code,
 }
 
 
@@ -40,7 +42,9 @@ def mixtures(results: Iterable[Result]) -> list[str]:
     for aspect, kind_of in ASPECTS.items():
         kinds: dict[str, list[str]] = {}
         for result in results:
-            kinds.setdefault(kind_of(result), []).append(result.run.id)
+            kind = kind_of(result)
+            if kind is not None:
+                kinds.setdefault(kind, []).append(result.run.id)
         if len(kinds) > 1:
             ordered = sorted(kinds.items(), key=lambda kind: (-len(kind[1]), kind[0]))
             counts = [f"{ordered[0][0]} in {len(ordered[0][1])} runs"]

@@ -67,13 +67,15 @@ class FrozenCode(NamedTuple):
 def freeze(root: Path = ROOT, own: Sequence[Path] = ()) -> FrozenCode:
     """Read our packages, which lie in a folder, and modules of the user's own: files and folders. Raises OSError."""
     paths = {name: path for package in PACKAGES for name, path in _python_files(root, package).items()}
-    for module in own:
-        paths |= _python_files(module.parent, module.name)
+    mine = {name: path for module in own for name, path in _python_files(module.parent, module.name).items()}
+    paths |= mine
     compiled = {name: made for name, path in paths.items() if (made := _compiled(path)) is not None}
     files = {name: path.read_bytes() for name, path in paths.items()}
     files[STARTER] = _START
     commit, dirty = git_state(root / PACKAGES[0])
-    return FrozenCode(Code(snapshot=_name(files), commit=commit, dirty=dirty), files, compiled)
+    own_name = _name({name: files[name] for name in mine}) if own else None
+    record = Code(snapshot=_name(files), commit=commit, dirty=dirty, own=own_name)
+    return FrozenCode(record, files, compiled)
 
 
 def snapshot(submissions: Path, code: Code) -> Path:

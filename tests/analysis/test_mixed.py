@@ -52,6 +52,19 @@ def test_one_odd_result_is_refused_by_name(aspect: str) -> None:
     assert "tinyimagenet" not in said
 
 
+def test_own_networks_of_two_codes_are_refused_and_ours_beside_them_are_not() -> None:
+    """A result whose network is one of ours has no such code, and fits beside any."""
+    own = [run.run.id for run in PLANNED if run.run.id.startswith("vit-cifar10")]
+    refuse_mixed(study(*own, part="environment", own_code="a" * 16))
+    mixed = study(*own, part="environment", own_code="a" * 16)
+    odd = mixed.results[own[0]]
+    environment = odd.environment.model_copy(update={"own_code": "b" * 16})
+    results = {**mixed.results, own[0]: odd.model_copy(update={"environment": environment})}
+    words = rf"cifar10: different codes of own networks: a+ in \d runs, b+ in {own[0]}"
+    with pytest.raises(MixedError, match=words):
+        refuse_mixed(Study("study", PLANNED, results, {}))
+
+
 def test_architectures_are_compared_on_one_dataset() -> None:
     """All of one architecture with other data than the other's is refused too: they are set side by side."""
     vit = [run.run.id for run in PLANNED if run.run.id.startswith("vit-cifar10")]

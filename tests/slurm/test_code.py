@@ -142,6 +142,8 @@ def test_a_users_own_modules_are_frozen_beside_ours(packages: Path, tmp_path: Pa
     frozen = freeze(packages, [project / "mylab", project / "nets.py"])
     assert {"mylab/models/net.py", "nets.py"} == {name for name in frozen.files if name.startswith(("mylab", "nets"))}
     assert frozen.record.snapshot != name(packages)
+    assert frozen.record.own
+    assert freeze(packages).record.own is None
     store(frozen, tmp_path)
     place = snapshot(tmp_path, frozen.record)
     (project / "nets.py").write_text("NAME = 'edited'\n")

@@ -16,12 +16,14 @@ class Code(Record):
     """The code of a submission's jobs, frozen when it was sent.
 
     snapshot: the name of the folder that holds it, made of its content. commit: what was checked out where it came
-    from, None where that was no checkout; dirty: with uncommitted changes.
+    from, None where that was no checkout; dirty: with uncommitted changes. own: a name made of the content of the
+    user's own modules, None where there are none.
     """
 
     snapshot: str
     commit: str | None = None
     dirty: bool | None = None
+    own: str | None = None
 
     def __str__(self) -> str:
         commit = f", commit {self.commit[:12]}" if self.commit else ""

@@ -120,7 +120,9 @@ class Hardware(Record):
 
 
 class Environment(Record):
-    """What the last attempt ran on."""
+    """What the last attempt ran on. own_code: a name made of the content of the user's own modules, where the network
+    is one of theirs; None in results of earlier versions.
+    """
 
     python: str
     torch: str
@@ -129,6 +131,7 @@ class Environment(Record):
     git_commit: str | None
     git_dirty: bool | None
     slurm_job_id: str | None
+    own_code: str | None = None
 
 
 class Result(Versioned):

@@ -11,6 +11,7 @@ from trainer.loop.device import gpu_names
 from trainer.loop.environment import cpu_name
 from trainer.loop.trainer import Trainer
 from trainer.models.build import parameter_count
+from trainer.models.catalog import is_reference
 from trainer.records.attempt import Attempt
 from trainer.records.base import now
 from trainer.records.code import code_state
@@ -62,6 +63,7 @@ def make_result(what: Assignment, trainer: Trainer, stretches: list[Stretch]) ->
             git_commit=commit,
             git_dirty=dirty,
             slurm_job_id=os.environ.get("SLURM_JOB_ID"),
+            own_code=what.code.own if what.code and is_reference(commitment.run.architecture) else None,
         ),
         attempts=attempts,
     )
