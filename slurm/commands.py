@@ -77,15 +77,15 @@ def on(clusters: str | None) -> list[str]:
 def call(command: Sequence[str], *, timeout_s: float = CALL_S) -> str:
     """Run a Slurm command and return its standard output.
 
-    Raises NoAnswer when it is missing or does not end in time, SlurmError or a kind of it with its last words when it
-    fails.
+    Raises NoAnswer when it is missing or does not end in time, SlurmError or a kind of it when it fails, with the line
+    that tells the kind.
     """
     done = _run(command, timeout_s)
     if done.returncode != 0:
         words = [line.strip() for line in (done.stderr or done.stdout).splitlines() if line.strip()]
-        raise _kind(done.stderr or done.stdout)(
-            words[-1] if words else f"{command[0]} failed with exit code {done.returncode}"
-        )
+        kind = _kind(done.stderr or done.stdout)
+        telling = [line for line in words if _kind(line) is kind]  # 24.11 adds another below
+        raise kind((telling or words or [f"{command[0]} failed with exit code {done.returncode}"])[-1])
     return done.stdout
 
 

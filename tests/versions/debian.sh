@@ -58,6 +58,7 @@ PYTHON
 enter() {
     local python=$1 place
     shift
+    mount --bind "$tree" "$tree"  # so that / is a mount there, without which no command can have mounts of its own
     mount -t proc proc "$tree/proc"
     mount -t tmpfs tmpfs "$tree/tmp"
     places "$python" | while read -r place; do [ "$place" = /usr ] || show "$place"; done
