@@ -9,30 +9,38 @@ from typing import Annotated
 import typer
 
 from sweep.cli.console import err
+from sweep.config.default_file import project_default
 from sweep.errors import InputError
 
 DEFAULT_FILE = Path("-")  # where none is named
-STUDY = Path("configs/thesis.yaml")
 
 
 def chosen(file: Path) -> Path:
-    """The sweep file to take where none is named: $SWEEP_FILE, the only one of this folder, or the study's.
+    """The sweep file to take where none is named: $SWEEP_FILE, the only one of this folder, or the project's.
 
-    stderr says which, where it is not the study's. Raises InputError where there are several, or none.
+    stderr says which. Raises InputError where there is none, or there are several and the project names none.
     """
     if file != DEFAULT_FILE:
         return file
-    named = os.environ.get("SWEEP_FILE")
-    here = [path for pattern in ("*.yaml", "*.yml") for path in sorted(Path().glob(pattern)) if _is_sweep(path)]
-    if not named and len(here) > 1:
-        raise InputError(f"which sweep file: {', '.join(map(str, here))}? Name one, or set SWEEP_FILE")
-    if not named and not here:
-        if not STUDY.exists():
-            raise InputError("there is no sweep file in this folder; name one, or let 'sweep init' write a first one")
-        return STUDY
-    found = Path(named) if named else here[0]
-    err.print(f"sweep file: {found}", highlight=False)
+    found = _unnamed()
+    err.print(f"sweep file: {found}", highlight=False, soft_wrap=True)
     return found
+
+
+def _unnamed() -> Path:
+    named = os.environ.get("SWEEP_FILE")
+    if named:
+        return Path(named)
+    here = [path for pattern in ("*.yaml", "*.yml") for path in sorted(Path().glob(pattern)) if _is_sweep(path)]
+    if len(here) == 1:
+        return here[0]
+    found = project_default(Path())
+    if found:
+        return found
+    if here:
+        words = "Name one, or set SWEEP_FILE, or 'file' in [tool.sweep] of pyproject.toml"
+        raise InputError(f"which sweep file: {', '.join(map(str, here))}? {words}")
+    raise InputError("there is no sweep file in this folder; name one, or let 'sweep init' write a first one")
 
 
 def _is_sweep(path: Path) -> bool:
@@ -45,7 +53,7 @@ def _is_sweep(path: Path) -> bool:
 File = Annotated[
     Path,
     typer.Argument(
-        help="the sweep's YAML file", callback=chosen, show_default=f"the only one of this folder, or {STUDY}"
+        help="the sweep's YAML file", callback=chosen, show_default="the only one of this folder, or the project's"
     ),
 ]
 Output = Annotated[Path | None, typer.Option(help="folder for results instead of the file's")]

@@ -1,5 +1,6 @@
 """A cluster file and a first sweep file, from what Slurm says of a cluster."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,10 @@ from conftest import Command
 from slurm.devices import KNOWN
 from slurm.limits import ClusterLimits, NodeGroup, PartitionLimits
 from slurm.pools import ClusterFile
+from sweep.config.default_file import project_default
 from sweep.config.explain import validate
 from sweep.config.yaml_file import read_yaml
+from sweep.errors import InputError
 from sweep.init.draft import Draft, Shown, best, cluster_text, drafts, seen
 
 
@@ -103,5 +106,55 @@ def test_which_sweep_file_is_asked_where_there_are_several(sweep: Command, tmp_p
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "thesis.yaml").write_text("name: 7\n")
     assert "configs/thesis.yaml" in sweep("status", "configs/thesis.yaml", expect=2).stderr, "this one, too"
+    project = tmp_path / "pyproject.toml"
+    project.write_text("[tool.sweep]\nfile = 'configs/thesis.yaml'\n")
+    assert "sweep file: configs/thesis.yaml\n" in sweep("status", expect=2).stderr, "several here settle nothing"
     sweep.environment["SWEEP_FILE"] = "b.yml"
-    assert "sweep file: b.yml" in sweep("status", expect=2).stderr
+    assert "sweep file: b.yml\n" in sweep("status", expect=2).stderr
+
+
+def test_a_project_names_its_sweep_file(sweep: Command, tmp_path: Path) -> None:
+    """To commands in every folder below, as seen from its pyproject.toml; the only file of a folder comes first."""
+    below = tmp_path / "notes" / "of may"
+    below.mkdir(parents=True)
+    (tmp_path / "my study.yaml").write_text("name: 7\n")
+    (tmp_path / "pyproject.toml").write_text('[tool.sweep]\nfile = "my study.yaml"\n')
+    sweep.folder = below
+    for arguments in (["status"], ["cancel", "--yes"]):  # with and without run ids after the file
+        said = sweep(*arguments, expect=2).stderr
+        assert said.startswith("sweep file: ../../my study.yaml\nsweep: ../../my study.yaml:1: ")
+    (tmp_path / "notes" / "pyproject.toml").write_text("[project]\n")
+    assert "no sweep file in this folder" in sweep("status", expect=2).stderr, "the nearest says nothing of it"
+    (below / "a.yaml").write_text("grid:\n  seed: [1]\n")
+    assert "sweep file: a.yaml\n" in sweep("status", expect=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[tool.sweep]\nfile = 7\n", "'file' in [tool.sweep] must name a sweep file, got 7"),
+        ("[tool.sweep]\nfile = ''\n", "'file' in [tool.sweep] must name a sweep file, got ''"),
+        ("[tool.sweep]\nfile = 'gone.yaml'\n", "'file' in [tool.sweep] names gone.yaml, and there is no such file"),
+        ("[tool.sweep]\nflie = 'a.yaml'\n", "unknown key 'flie' in [tool.sweep]; did you mean 'file'?"),
+        ("[tool]\nsweep = 'a.yaml'\n", "'tool.sweep' must be a table"),
+        ("[tool.sweep\n", "cannot be read: Expected ']'"),
+        (b"\xff", "cannot be read: 'utf-8' codec can't decode byte 0xff"),
+    ],
+)
+def test_a_project_that_names_no_sweep_file_well_is_told_in_a_sentence(
+    tmp_path: Path, text: str | bytes, words: str
+) -> None:
+    project = tmp_path / "pyproject.toml"
+    project.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(InputError, match=re.escape(f"{project}: {words}")):
+        project_default(tmp_path)
+
+
+def test_a_project_without_the_section_names_none(tmp_path: Path) -> None:
+    """As one of other tools, or whose table is for later."""
+    for text in ("", "tool = 3\n", "[tool.other]\nfile = 'a.yaml'\n", "[tool.sweep]\n"):
+        (tmp_path / "pyproject.toml").write_text(text)
+        assert project_default(tmp_path) is None
+    (tmp_path / "a.yaml").touch()
+    (tmp_path / "pyproject.toml").write_text("[tool.sweep]\nfile = 'a.yaml'\n")
+    assert project_default(tmp_path) == Path("a.yaml")
