@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import REPOSITORY
+from conftest import REPOSITORY, program
 
 HERE = REPOSITORY / "tests" / "versions"
 
@@ -36,6 +36,18 @@ def test_a_python_is_found_by_its_version_or_missed_in_a_sentence() -> None:
     done = run(HERE / "python.sh", "3.1")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("no Python 3.1 here")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone may")
+def test_a_machine_that_permits_no_tree_is_told_from_one_that_does() -> None:
+    """By trying, without a trace: CI leaves the tests in a tree out for this reason alone."""
+    allowed = run(HERE / "debian.sh", "--permitted")
+    if allowed.returncode == 0:
+        assert allowed.stdout + allowed.stderr == ""
+    without = [program("setpriv", "util-linux"), "--bounding-set=-sys_admin", "--inh-caps=-sys_admin"]
+    refused = run(*without, HERE / "debian.sh", "--permitted")
+    assert refused.returncode != 0
+    assert "Operation not permitted" in refused.stderr
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="it asks for root first")
