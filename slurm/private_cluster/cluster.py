@@ -22,6 +22,7 @@ from slurm.private_cluster.folder import (
     prepare,
     read_made,
     refuse_machine,
+    taken_ports,
     write_configuration,
 )
 from trainer.records.base import Versioned
@@ -33,6 +34,7 @@ NEW_DATABASE_S = 180.0  # mariadb-install-db writes some hundred MB: 2 s, on a s
 ENDED_S = 10.0  # slurmctld saves its state, MariaDB its tables
 JOB_ENDED_S = 3.0  # KillWait
 POLL_S = 0.05
+TRIES = 3  # ports are chosen seconds before the daemons take them, and another program may be quicker
 
 
 class Running(Versioned):
@@ -79,17 +81,28 @@ class PrivateCluster:
             raise HomeError(refusal)
         make_folder(self.folder)
         with self._alone():
-            made = decide(self.folder, accounting, extra, keep_ports=any(self.daemons().values()))
-            write_configuration(self.folder, made)
-            missing = [[daemon for daemon in stage if not self.is_running(daemon.name)] for stage in self._stages(made)]
-            try:
-                prepare(self.folder, made, lambda command: self._ask(command, NEW_DATABASE_S))
-                for stage in missing:
-                    self._start_together(stage)
-            except BaseException:
-                for stage in reversed(missing):
-                    self._end([daemon.name for daemon in stage])
-                raise
+            for _ in range(TRIES - 1):
+                keep_ports = any(self.daemons().values())
+                try:
+                    return self._start(accounting, extra, keep_ports=keep_ports)
+                except HomeError:
+                    made = read_made(self.folder)
+                    if keep_ports or made is None or not taken_ports(made):
+                        raise
+            return self._start(accounting, extra, keep_ports=any(self.daemons().values()))
+
+    def _start(self, accounting: bool | None, extra: Sequence[str] | None, *, keep_ports: bool) -> list[str]:
+        made = decide(self.folder, accounting, extra, keep_ports=keep_ports)
+        write_configuration(self.folder, made)
+        missing = [[daemon for daemon in stage if not self.is_running(daemon.name)] for stage in self._stages(made)]
+        try:
+            prepare(self.folder, made, lambda command: self._ask(command, NEW_DATABASE_S))
+            for stage in missing:
+                self._start_together(stage)
+        except BaseException:
+            for stage in reversed(missing):
+                self._end([daemon.name for daemon in stage])
+            raise
         return [daemon.name for stage in missing for daemon in stage]
 
     def stop(self) -> list[str]:

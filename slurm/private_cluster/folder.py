@@ -136,6 +136,11 @@ def free_ports(wanted: Mapping[str, int] | None = None) -> dict[str, int]:
     return ports
 
 
+def taken_ports(made: Made) -> list[int]:
+    """The ports of a cluster, none of whose daemons run, that another program has taken since they were chosen."""
+    return [port for port in made.ports.values() if not _is_free(port)]
+
+
 def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the daemons do

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,7 +20,7 @@ from slurm.pools import ClusterFile
 from slurm.private_cluster import processes
 from slurm.private_cluster.cluster import PrivateCluster
 from slurm.private_cluster.config import FOLDER_LENGTH, NODES, PARTITIONS
-from slurm.private_cluster.folder import HomeError, decide, prepare, write_configuration
+from slurm.private_cluster.folder import HomeError, Made, decide, prepare, write_configuration
 
 Clusters = Callable[[], PrivateCluster]
 
@@ -309,3 +310,27 @@ def test_missing_packages_are_named(tmp_path: Path) -> None:
     assert len(answer.stderr.splitlines()) == 1
     assert "apt-get install slurm-wlm" in answer.stderr
     assert not Path("/tmp/never").exists()  # noqa: S108
+
+
+def test_a_port_that_another_program_takes_meanwhile_is_replaced(
+    make_cluster: Clusters, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the choice and the daemon's start; the other program keeps it."""
+    made, other = make_cluster(), socket.socket()
+    decided: list[Made] = []
+
+    def decide_too_early(*arguments: Any, **options: Any) -> Made:
+        decided.append(decide(*arguments, **options))
+        if len(decided) == 1:
+            other.bind(("", decided[0].ports["slurmctld"]))
+            other.listen()
+        return decided[-1]
+
+    monkeypatch.setattr("slurm.private_cluster.cluster.decide", decide_too_early)
+    monkeypatch.setattr("slurm.private_cluster.cluster.READY_S", 10.0)
+    with other:
+        made.start(accounting=False)
+        assert len(made.nodes()) == 4
+    first, second = (one.ports for one in decided)
+    assert second["slurmctld"] != first["slurmctld"]
+    assert {**second, "slurmctld": 0} == {**first, "slurmctld": 0}
