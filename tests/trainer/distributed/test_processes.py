@@ -26,6 +26,7 @@ from trainer.records.run import Bundle, Options, Run, RunSpec
 
 ENDED_S = 60.0
 EPOCHS = 10  # of which a kill after the first few leaves some
+NETWORKS = {"resnet18": "resnet18", "vit": "vit", "small": REFERENCE}
 
 
 @pytest.fixture(scope="module")
@@ -40,24 +41,24 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 def test_four_processes_compute_what_one_device_does(trainer: Command, images: Path, tmp_path: Path) -> None:
-    """An epoch of real images, then an evaluation: losses up to rounding, the same accuracies, for both networks.
+    """An epoch of real images, then an evaluation: losses up to rounding, the same accuracies; a user's network too.
 
     AdamW's epsilon is of the gradients' size. Beside a smaller one a step is as long for gradients that are summed and
-    not averaged, and for one that is all rounding. Both runs are of one bundle: the processes go on with the second.
+    not averaged, and for one that is all rounding. The runs are of one bundle: the processes go on with the next.
     """
     recipe = Recipe(epochs=1, batch_size=16, epsilon=1e-3, dropout=0.0, lr_milestones=())
     for processes in (1, 4):
         parts = {"submission": "word-0001", "pool": "local", "data": images, "runs_folder": tmp_path / str(processes)}
         specs = [
-            RunSpec(run=Run(id=name, architecture=name, dataset="cifar10", ratio=0.05, seed=42), training=recipe)
-            for name in ("resnet18", "vit")
+            RunSpec(run=Run(id=name, architecture=network, dataset="cifar10", ratio=0.05, seed=42), training=recipe)
+            for name, network in NETWORKS.items()
         ]
         (tmp_path / str(processes)).mkdir()
         file = tmp_path / f"bundle-{processes}.json"
         write_json(file, Bundle(**parts, options=Options(device="cpu", processes=processes), tasks=[specs]))
         trainer("--bundle", file)
     tolerance = rounding(torch.float32, terms=CONVOLUTION, depth=2 * RESNET_LAYERS)  # there and back
-    for name in ("resnet18", "vit"):
+    for name in NETWORKS:
         one, four = (read(tmp_path / str(processes) / name / "result.json") for processes in (1, 4))
         for metric in ("train_loss", "val_loss"):
             assert four["history"][metric] == pytest.approx(one["history"][metric], rel=tolerance), (name, metric)
