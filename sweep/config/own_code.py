@@ -51,7 +51,7 @@ def own_code(sweep: Sweep) -> tuple[Path, ...]:
     for architecture in architectures:
         if is_reference(architecture):
             at = place_of(source, "architecture", architecture)
-            place = _own_module(source, at, architecture, project)
+            place = _own_module(source, at, architecture, project, elsewhere=_runs_elsewhere(sweep))
             if place is not None:
                 found[place.stem] = place
     return tuple(found[name] for name in sorted(found))
@@ -63,8 +63,13 @@ def _place(project: Path, name: str) -> Path | None:
     return next((place for place in places if place.is_dir() or (place.suffix and place.is_file())), None)
 
 
-def _own_module(source: YamlFile, at: Location, architecture: str, project: Path) -> Path | None:
-    """Where a reference's top module lies in the project; None for one that is installed."""
+def _runs_elsewhere(sweep: Sweep) -> bool:
+    """Whether jobs run in containers, where other modules are installed than here."""
+    return sweep.cluster is not None and any(pool.container for pool in sweep.cluster.pools.values())
+
+
+def _own_module(source: YamlFile, at: Location, architecture: str, project: Path, *, elsewhere: bool) -> Path | None:
+    """Where a reference's top module lies in the project; None for one that is installed, be it elsewhere."""
     module, _, function = architecture.partition(":")
     shown = f"'grid.architecture' holds '{architecture}'"
     top, *rest = module.split(".")
@@ -72,7 +77,7 @@ def _own_module(source: YamlFile, at: Location, architecture: str, project: Path
         raise source.error(at, f"{shown}: '{top}' is a package of this program; a module of yours needs another name")
     place = _place(project, top)
     if place is None:
-        if importlib.util.find_spec(top) is None:
+        if not elsewhere and importlib.util.find_spec(top) is None:
             raise source.error(at, f"{shown}: no module '{top}' in {project}, and none is installed")
         return None
     file = place

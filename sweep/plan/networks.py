@@ -4,6 +4,7 @@ Of a network whose files are as they were nothing is asked again. What is kept m
 """
 
 import hashlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -39,10 +40,14 @@ def with_networks(sweep: Sweep, say: Callable[[str], None]) -> Sweep:
     asked = _questions(sweep)
     if not asked:
         return sweep
+    absent = [one for one in asked if not _is_here(one.architecture, modules)]
+    if absent:  # its jobs run in a container
+        say(f"not measured, for torch or the network's module is not installed here: {_names(absent)}")
+        asked = [one for one in asked if one not in absent]
     known = {one: _kept(path) for one, path in _places(asked, modules).items()}
     unknown = [one for one, answer in known.items() if answer is None]
     if unknown:
-        say(f"measuring {', '.join(dict.fromkeys(one.architecture for one in unknown))}")
+        say(f"measuring {_names(unknown)}")
         for one, answer in zip(unknown, _ask(unknown, modules), strict=True):
             if answer.problem:
                 images = f"with images of {one.image_size}×{one.image_size} and {one.classes} classes"
@@ -70,13 +75,24 @@ def _questions(sweep: Sweep) -> list[Asked]:
     return list(found.values())
 
 
+def _is_here(architecture: str, modules: Sequence[Path]) -> bool:
+    """Whether a network can be imported here: torch is installed, and its module is the user's own or installed."""
+    top = architecture.partition(":")[0].partition(".")[0]
+    own = any(module.stem == top for module in modules)
+    return all(importlib.util.find_spec(name) is not None for name in ("torch", *([] if own else [top])))
+
+
+def _names(asked: Sequence[Asked]) -> str:
+    return ", ".join(dict.fromkeys(one.architecture for one in asked))
+
+
 def _ask(asked: Sequence[Asked], modules: Sequence[Path]) -> list[Measured]:
     """Have a process import and call the networks."""
     told = {
         "paths": list(dict.fromkeys(str(module.parent) for module in modules)),
         "asked": [one._asdict() for one in asked],
     }
-    names = ", ".join(dict.fromkeys(one.architecture for one in asked))
+    names = _names(asked)
     try:
         done = subprocess.run(
             [sys.executable, "-m", "trainer.models.measure"],

@@ -90,6 +90,14 @@ def test_a_reference_to_nothing_is_refused_before_anything_starts(project: Path,
     assert words in str(error.value)
 
 
+def test_a_module_of_a_container_is_not_looked_for_here(project: Path) -> None:
+    """What the jobs' image has installed, nobody knows here."""
+    pool = {"device": "cpu", "container": {"image": "/images/lab.sif", "runtime": "apptainer"}}
+    (project / "studies" / "cluster.yaml").write_text(json.dumps({"name": "c", "pools": {"one": pool}}))
+    cluster = {"file": "./cluster.yaml", "assign": [{"pool": "one"}]}
+    assert found(project, "nowhere_at_all:net", cluster=cluster) == []
+
+
 def test_a_module_that_is_no_python_is_refused_with_its_line(project: Path) -> None:
     (project / "nets.py").write_text("def net(:\n")
     sweep = load_sweep(sweep_file(project, "nets:net"))

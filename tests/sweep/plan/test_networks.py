@@ -106,6 +106,18 @@ def test_a_network_that_cannot_be_trained_is_refused_with_its_line(answers: Answ
         assert len(answers.asked) == 2 * times
 
 
+def test_where_torch_is_not_installed_nothing_is_asked(
+    answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a login node whose jobs run in containers: it is said, and the sweep is planned as it can be."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    said: list[str] = []
+    sweep = load(tmp_path)
+    assert with_networks(sweep, said.append).networks == {}
+    assert said == [f"not measured, for torch or the network's module is not installed here: {REFERENCE}"]
+    assert answers.asked == []
+
+
 @pytest.mark.slow
 def test_a_module_that_ends_its_process_is_told_of(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
