@@ -50,9 +50,12 @@ places() {
     "$1" - <<'PYTHON'
 import os, sys, sysconfig
 
-system = sys.base_prefix == "/usr"  # whose other files are the tree's own
-interpreter = [os.path.realpath(sys.executable), sysconfig.get_path("stdlib")] if system else [sys.base_prefix]
-print(*dict.fromkeys([os.path.realpath(os.getcwd()), sys.prefix, *interpreter]), sep="\n")
+interpreter = [sys.base_prefix]
+if sys.base_prefix == "/usr":  # whose other files are the tree's own
+    # By both its names: an environment leads to /usr/bin/python3, which in the tree is another version.
+    program, usual = os.path.realpath(sys.executable), "/usr/bin/python3"
+    interpreter = [program, *[usual] * (os.path.realpath(usual) == program), sysconfig.get_path("stdlib")]
+print(*dict.fromkeys([*map(os.path.realpath, (os.getcwd(), sys.prefix)), *interpreter]), sep="\n")
 PYTHON
 }
 
