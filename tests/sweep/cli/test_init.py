@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from conftest import REPOSITORY, Command
 
 from slurm.devices import KNOWN
 from slurm.limits import ClusterLimits, NodeGroup, PartitionLimits
@@ -158,3 +158,12 @@ def test_a_project_without_the_section_names_none(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").touch()
     (tmp_path / "pyproject.toml").write_text("[tool.sweep]\nfile = 'a.yaml'\n")
     assert project_default(tmp_path) == Path("a.yaml")
+
+
+@pytest.mark.parametrize(("folder", "shown"), [(".", "configs/thesis.yaml"), ("docs", "../configs/thesis.yaml")])
+def test_in_this_repository_it_is_the_thesis_s(sweep: Command, tmp_path: Path, folder: str, shown: str) -> None:
+    """As its own pyproject.toml says, from its root and from below."""
+    sweep.folder = REPOSITORY / folder
+    done = sweep("status", "--json", "--output", tmp_path)
+    assert done.stderr.startswith(f"sweep file: {shown}\n")
+    assert '"sweep": "thesis"' in done.stdout
