@@ -5,7 +5,7 @@ but its records.
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -49,13 +49,13 @@ class Worker(NamedTuple):
 
 
 class Remains:
-    """What a sweep has left in a folder and in a cluster's accounting."""
+    """What a sweep has left in a folder, and in a cluster's accounting."""
 
-    def __init__(self, folder: Path, cluster: PrivateCluster, runs: Sequence[str]) -> None:
+    def __init__(self, folder: Path, accounted: Iterable[Accounted], runs: Sequence[str]) -> None:
         self.folder = folder
         self.runs = runs
         self.intents = [read(path) for path in sorted(folder.glob("submissions/*.json"))]
-        self.accounted = [row for row in _accounted(cluster) if row.tag.startswith(f"{folder.name}.")]
+        self.accounted = [row for row in accounted if row.tag.startswith(f"{folder.name}.")]
         self.records = {run_id: _records(RunFolder(folder / "runs" / run_id)) for run_id in runs}
         self.results = {run_id: read(RunFolder(folder / "runs" / run_id).result) for run_id in runs}
 
@@ -209,7 +209,7 @@ def _seconds(moment: str) -> float:
     return datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
 
 
-def _accounted(cluster: PrivateCluster) -> Iterator[Accounted]:
+def accounted(cluster: PrivateCluster) -> Iterator[Accounted]:
     """List the tasks of all arrays there ever were on a cluster."""
     shown = cluster.run(
         *("sacct", "-a", "-n", "-P", "-X", "-S", "now-1days", "--format=JobID,Start,End,JobName"), timeout_s=60
