@@ -1,8 +1,9 @@
 """Slurm interrupts runs at random instants of their work; each goes on by itself to the history nothing disturbed.
 
-An instant is a share of the processor time that a trainer has before it: it falls anywhere from the imports to the last
-epoch, however busy the machine is. The trainer is stopped there until Slurm has acted, whose commands take longer than
-an epoch here. Three sweeps at a time, on nodes of their own, so that what is done to a node hits one run alone.
+An instant is a share of the work that a trainer has before it: of its start by processor time, then of its epochs. It
+falls anywhere from the imports to the last epoch, however busy the machine is. The trainer is stopped there until Slurm
+has acted, whose commands take longer than an epoch here. Three sweeps at a time, on nodes of their own, so that what is
+done to a node hits one run alone.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from typing import Any, NamedTuple
 import psutil
 import pytest
 from conftest import Command, metrics, read, wait_for
+from networks import REFERENCE
 from slurm_fixtures import POOLS, slurm_file
 from slurm_interruptions import (
     AT_ONCE,
@@ -41,8 +43,9 @@ from trainer.records.checkpoint_file import list_checkpoints
 from trainer.records.run import RunFolder
 
 SEED = 5
-LATEST = 0.9  # of the work before a trainer: what it will cost is measured, and not to the last step
-SPARED = 2  # epochs that no instant falls into: a busy machine's processor seconds are worth less than those measured
+START = 1 / 3  # of a trainer's work: its start, in which most of its processor time goes by
+LATEST = 0.9  # of the work before a trainer
+SPARED = 2  # epochs that no instant falls into: one goes by while it is looked
 
 
 class Lane(NamedTuple):
@@ -72,13 +75,6 @@ LONG = (
 )
 
 
-class Cost(NamedTuple):
-    """Processor seconds of a trainer: until it trains, and for an epoch."""
-
-    start_s: float
-    epoch_s: float
-
-
 @dataclass
 class Victim:
     """A run, and what Slurm does to it, each at a share of the work that is left then. faults: what went wrong."""
@@ -103,8 +99,11 @@ class Victim:
         newest = list_checkpoints(self.folder.checkpoints)[:1]
         return int(newest[0].stem.removeprefix("epoch-")) if newest else 0
 
-    def hold(self, number: int, after: int, watch: Watch, cost: Cost) -> AtWork:
-        """Stop the trainer at its next instant, once Slurm has started the job more than `after` times anew."""
+    def hold(self, number: int, after: int, watch: Watch, start_s: float) -> AtWork:
+        """Stop the trainer at its next instant, once Slurm has started the job more than `after` times anew.
+
+        start_s: processor seconds of a start.
+        """
         found: list[AtWork] = []
 
         def at_work() -> bool:
@@ -114,15 +113,16 @@ class Victim:
 
         wait_for(at_work, f"job {self.job} to be at work for its interruption {number + 1}", TURN_S)
         process, reached, share = found[0].process, self.reached(), self.shares[number]
-        due_s = share * (cost.start_s + (self.epochs - reached) * cost.epoch_s)
+        due_s = min(1.0, share / START) * start_s
+        due = reached + max(0.0, share - START) / (1 - START) * (self.epochs - reached)
         # Twice at its limit without a checkpoint a run fails, as it should: it would come back for ever.
         further = self.kinds[number] == LIMIT and number > 0
         wait_for(
             lambda: (
                 self.reached() >= self.epochs - SPARED
-                or (sum(process.cpu_times()[:2]) >= due_s and (self.reached() > reached or not further))
+                or (self.reached() >= max(due, reached + further) and (due > reached or _used_s(process) >= due_s))
             ),
-            f"job {self.job} to have worked for {due_s:.1f} s",
+            f"job {self.job} to have worked for {due_s:.1f} s and to epoch {due:.1f}",
             TURN_S,
         )
         process.suspend()
@@ -131,11 +131,11 @@ class Victim:
         assert not self.folder.result.exists(), "was done before it was interrupted"
         return found[0]
 
-    def interrupt(self, slurm: PrivateCluster, watch: Watch, cost: Cost) -> None:
+    def interrupt(self, slurm: PrivateCluster, watch: Watch, start_s: float) -> None:
         """Do to the run all that is to be done, one after the other."""
         try:
             for number, kind in enumerate(self.kinds):
-                held = self.hold(number, self.held.restarts if self.held else -1, watch, cost)
+                held = self.hold(number, self.held.restarts if self.held else -1, watch, start_s)
                 DO[kind](slurm, Target(self.job, self.folder, held))
         except Exception as error:  # said with the others when all have ended; they may wait for its node
             self.faults.append(f"{type(error).__name__}: {error}")
@@ -157,27 +157,24 @@ def test_what_slurm_interrupts_at_any_instant_ends_by_itself_as_if_nothing_had_h
     """Requeued, on a node that dies or is cut off, preempted, at the time limit: done without another `submit`, with
     the undisturbed history, in attempts that follow on each other; `verify` finds nothing."""
     lanes = LONG if torture.long else SHORT
-    epochs = torture.count(5, 8)
+    epochs = torture.count(10, 20)
     total = torture.count(3, 20)
     draw = random.Random(SEED)
 
     def undisturbed(seed: int) -> Path:
         return tmp_path / "undisturbed" / f"s{seed}"
 
-    def train(seed: int, epochs: int = epochs, output: Path | None = None) -> float:
+    def train(seed: int) -> float:
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         trainer(
-            *("--architecture", "resnet18", "--dataset", "cifar10", "--ratio", 1.0, "--seed", seed, "--data", data),
+            *("--architecture", REFERENCE, "--dataset", "cifar10", "--ratio", 1.0, "--seed", seed, "--data", data),
             *("--epochs", epochs, "--batch-size", 8, "--lr-milestones", "--threads", POOLS["cpu"].get("cpus", 1)),
-            *("--checkpoint-interval", 0, "--output", output or undisturbed(seed)),
+            *("--checkpoint-interval", 0, "--output", undisturbed(seed)),
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    train(1)  # with cold caches
-    one_s, all_s = train(1, 1, tmp_path / "one"), train(1, epochs, tmp_path / "all")
-    epoch_s = (all_s - one_s) / (epochs - 1)
-    cost = Cost(one_s - epoch_s, epoch_s)
+    start_s = train(1)  # its epochs, which sleep, cost little
 
     pools = {lane.name: lane.pool for lane in lanes}
     files = []
@@ -203,7 +200,7 @@ def test_what_slurm_interrupts_at_any_instant_ends_by_itself_as_if_nothing_had_h
     watch = Watch(graced)
     with ThreadPoolExecutor(len(victims)) as threads:
         for victim in victims:
-            threads.submit(victim.interrupt, graced, watch, cost)
+            threads.submit(victim.interrupt, graced, watch, start_s)
         for seed in range(2, max(len(lane.runs) for lane in lanes) + 1):
             train(seed)
     good: Counter[str] = Counter()
@@ -218,6 +215,11 @@ def test_what_slurm_interrupts_at_any_instant_ends_by_itself_as_if_nothing_had_h
     assert good.total() == total
     for file in files:
         on_slurm("verify", file)
+
+
+def _used_s(process: psutil.Process) -> float:
+    """Return the processor seconds that a process has used."""
+    return float(sum(process.cpu_times()[:2]))
 
 
 def judge(victim: Victim, undisturbed: Callable[[int], Path]) -> list[str]:
