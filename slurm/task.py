@@ -69,7 +69,7 @@ class Task:
         while self.workers.running:
             if not alone and self.workers.have_begun():
                 alone = True
-                cancel_waiting(self.bundle.rivals, self.index)
+                cancel_waiting(self.bundle.rivals, self.index, spared=self.workers.may_go_on())
             if self.signal and not passed_on:
                 passed_on = True
                 self.workers.tell(self.signal)

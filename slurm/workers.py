@@ -96,6 +96,14 @@ class Workers:
         pids = {worker.pid for worker in self.running}
         return any(record.process.pid in pids for _, record in self.newest_attempts())
 
+    def may_go_on(self) -> set[str]:
+        """Name the jobs of this submission that have begun a run, and take it up again where they are started anew."""
+        return {
+            record.job
+            for _, record in self.newest_attempts()
+            if record.submission == self.bundle.submission and record.outcome in (None, "interrupted")
+        }
+
     def newest_attempts(self) -> Iterator[tuple[str, AttemptRecord]]:
         for run_id in self.runs:
             folder = self.folder(run_id)
