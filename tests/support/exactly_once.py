@@ -191,6 +191,7 @@ class Remains:
                 {
                     "written": len(arrays),
                     "taken": len(tags),
+                    "taken, unknown to their submitter": sum(a["job"] is None and a["tag"] in tags for a in arrays),
                     "refused by the limit": sum(LIMIT in words for words in refusals),
                     "refused otherwise": sum(LIMIT not in words for words in refusals),
                 }
