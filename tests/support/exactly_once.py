@@ -137,8 +137,9 @@ class Remains:
             path = self.folder / "submissions" / task.token / number / f"passes-{task.index}"
             passes: dict[int, list[float]] = {}
             for line in path.read_text().splitlines() if path.exists() else ():
-                pid, moment = line.split()
-                passes.setdefault(int(pid), []).append(float(moment))
+                of, pid, moment = line.split()
+                if of == run_id:
+                    passes.setdefault(int(pid), []).append(float(moment))
             found += [Worker(pid, min(moments), max(moments)) for pid, moments in passes.items()]
         return sorted(found, key=lambda worker: worker.first)
 
