@@ -137,8 +137,9 @@ class Remains:
             path = self.folder / "submissions" / task.token / number / f"passes-{task.index}"
             passes: dict[int, list[float]] = {}
             for line in path.read_text().splitlines() if path.exists() else ():
-                pid, moment = line.split()
-                passes.setdefault(int(pid), []).append(float(moment))
+                of, pid, moment = line.split()
+                if of == run_id:
+                    passes.setdefault(int(pid), []).append(float(moment))
             found += [Worker(pid, min(moments), max(moments)) for pid, moments in passes.items()]
         return sorted(found, key=lambda worker: worker.first)
 
@@ -191,6 +192,7 @@ class Remains:
                 {
                     "written": len(arrays),
                     "taken": len(tags),
+                    "taken, unknown to their submitter": sum(a["job"] is None and a["tag"] in tags for a in arrays),
                     "refused by the limit": sum(LIMIT in words for words in refusals),
                     "refused otherwise": sum(LIMIT not in words for words in refusals),
                 }

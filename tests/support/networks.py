@@ -3,6 +3,7 @@
 A ResNet-18 takes a core a second for a checkpoint and most of one for an epoch of a few images.
 """
 
+import logging
 import os
 import shutil
 import sys
@@ -34,13 +35,18 @@ class Small(nn.Module):
 
 
 class Watched(Small):
-    """Notes every pass of its training beside the bundle of its job: a line "PID SECONDS" in passes-TASK."""
+    """Notes every pass of its training beside the bundle of its job: a line "RUN PID SECONDS" in passes-TASK.
+
+    A task may hold several runs; the one at work is the one whose log the process writes.
+    """
 
     def forward(self, images: Tensor) -> Tensor:
-        if self.training and "--bundle" in sys.argv:
+        logs = [handler for handler in logging.getLogger().handlers if isinstance(handler, logging.FileHandler)]
+        if self.training and logs and "--bundle" in sys.argv:
+            run_id = Path(logs[-1].baseFilename).parents[1].name
             bundle, task = (sys.argv[sys.argv.index(name) + 1] for name in ("--bundle", "--task"))
             with Path(bundle).with_name(f"passes-{task}").open("a") as file:
-                file.write(f"{os.getpid()} {time.time()}\n")
+                file.write(f"{run_id} {os.getpid()} {time.time()}\n")
         return super().forward(images)
 
 

@@ -15,16 +15,17 @@ LOOK_S = 0.005
 LATER_S = 8.0  # within which one that waits for its jobs is killed
 LONGEST_S = 15.0  # within which any is killed: its sign may never show, where it waits for room
 # After each sign: how long at most until the kill. None: the life of an undisturbed one.
-SIGNS: dict[str, float | None] = {"start": None, "intent": 0.15, "asked": 0.2, "answered": 0.04}
+SIGNS: dict[str, float | None] = {"start": None, "intent": 0.15, "asked": 0.2, "answered": 0.01}
 WAITS = "waits"
 MOST_ARRAYS = 4
 ENDED = "ended before its moment"
+BETWEEN = "between two"  # a few milliseconds, in which few are killed
 PHASES = (
     "before its intent",
     "before its first sbatch",
     "at its first sbatch",
     "at a later sbatch",
-    "between two",
+    BETWEEN,
     "after its last sbatch",
     "while it waited",
 )

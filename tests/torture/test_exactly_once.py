@@ -56,7 +56,8 @@ class Left:
             (attempts / f"{record['number']:04d}.json").write_text(json.dumps(record))
         if self.result:
             (attempts.parent / "result.json").write_text(json.dumps(self.result))
-        lines = [f"{pid} {ZERO_S + moment}\n" for pid, moments in self.passes.items() for moment in moments]
+        lines = [f"{RUN} {pid} {ZERO_S + moment}\n" for pid, moments in self.passes.items() for moment in moments]
+        lines.append(f"another 104 {ZERO_S + 18}\n")  # of the same task
         (jobs / "passes-0").write_text("".join(lines))
         said = [f"12:00 INFO {RUN} attempt {n} on cpu, float32: 80 images, from epoch 0 of 8\n" for n in self.begun]
         (jobs / "7_0_0_log.out").write_text("".join(said))
