@@ -379,6 +379,7 @@ def test_an_edit_changes_neither_what_runs_nor_what_goes_on(data: Path, tmp_path
         sweep.end()
     kept, new = (Path(said.stdout.split()[2]) for said in (again, anew))
     assert kept != new
+    assert shown["code"].pop("own")  # of the network, which lies beside the sweep file
     assert shown["code"] == {"snapshot": kept.name, "commit": clone.head, "dirty": False}
     assert (shown["snapshot"], shown["attempts"][0]["code"]) == (str(kept), kept.name)
     assert f"{begun}: continues with the code that began it ({kept.name}, commit {clone.head[:12]})" in again.stderr
