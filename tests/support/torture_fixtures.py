@@ -34,8 +34,12 @@ def torture(request: pytest.FixtureRequest) -> Torture:
     return Torture(long=request.config.getoption("--torture"), say=say)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests that inject faults; the long form gets a long time-out."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark tests that inject faults; the long form gets a long time-out. What has no short form is left out of that."""
+    if not config.getoption("--torture"):
+        long = [item for item in items if item.get_closest_marker("long")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
     for item in items:
         if "torture" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.slow)

@@ -40,16 +40,13 @@ HARMLESS = "was being written when its writer was killed\tnothing is lost"
 LIMITED = "sacctmgr", "-i", "modify", "user", "root", "set", f"MaxSubmitJobs={MOST_JOBS}"
 
 
+@pytest.mark.long  # a cluster and a handful of kills take a minute of processor time
 def test_a_submitter_killed_at_any_moment_costs_no_run_and_doubles_none(
     make_cluster: Callable[[], PrivateCluster], data: Path, tmp_path: Path, torture: Torture
 ) -> None:
     """`submit`, `submit --wait` and `retry`, before, between and after their calls of sbatch, across races between
     pools, requeues, holds and refusals by MaxSubmitJobs: 0 lost, 0 doubled, no array twice, no job left over.
     """
-    if not torture.long:
-        pytest.skip(
-            "not in short: a cluster and a handful of kills take a minute of processor time; 'make torture' does"
-        )
     began = time.monotonic()
     draw = random.Random(SEED)
     cluster = make_cluster()
