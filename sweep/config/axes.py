@@ -20,7 +20,7 @@ AXES = ("architecture", "dataset", "ratio", "seed")
 DIGITS = 6  # of a value that is computed: it becomes part of run ids
 TRIES = 100  # draws for each one wanted; where values are few, they repeat
 
-Number = Annotated[int, Field(strict=True)] | Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
 class Range(Strict):
@@ -45,10 +45,11 @@ class Random(Strict):
 
 def check_values(source: YamlFile, at: Location, axis: str, given: Any) -> list[Any]:
     """The values of an axis, each checked; ratios become floats. Raises InputError for what is none or stands twice."""
-    if isinstance(given, dict):
+    if isinstance(given, dict) and _is_number(axis):
         given = _range_values(source, at, validate_part(source, at, Range, given), whole=_is_whole(axis))
     if not isinstance(given, list) or not given:
-        words = f"'{_shown(at)}' is {quoted(given)}: expected a list with at least one value, or a range"
+        expected = "a list with at least one value" + (", or a range" if _is_number(axis) else "")
+        words = f"'{_shown(at)}' is {quoted(given)}: expected {expected}"
         raise source.error(at, words)
     checked = [check_value(source, (*at, index), axis, value) for index, value in enumerate(given)]
     seen: set[Any] = set()
@@ -153,9 +154,11 @@ def _check_draw(source: YamlFile, at: Location, axis: str, draw: dict[str, list[
 
 def _range_values(source: YamlFile, at: Location, part: Range, *, whole: bool) -> list[Any]:
     if part.start >= part.to:
-        raise source.error(at, f"'{_shown(at)}' goes from {part.start} to {part.to}: expected the smaller one first")
+        words = f"'{_shown(at)}' goes from {part.start:g} to {part.to:g}: expected the smaller one first"
+        raise source.error(at, words)
     if part.scale == "log" and part.start <= 0:
-        raise source.error(at, f"'{_shown(at)}' begins at {part.start}, and a log scale above 0")
+        words = f"'{_shown(at)}' begins at {part.start:g}: a log scale needs numbers above 0"
+        raise source.error(at, words)
     share = [step / (part.steps - 1) for step in range(part.steps)]
     if part.scale == "log":
         values = [part.start ** (1 - one) * part.to**one for one in share]
@@ -168,9 +171,16 @@ def _rounded(value: float, *, whole: bool) -> int | float:
     return round(value) if whole else float(f"{value:.{DIGITS}g}")
 
 
+def _is_number(axis: str) -> bool:
+    """Whether an axis takes numbers."""
+    default = getattr(Recipe(), axis, None)
+    return axis == "ratio" or _is_whole(axis) or isinstance(default, float)
+
+
 def _is_whole(axis: str) -> bool:
     """Whether an axis takes whole numbers."""
-    return axis == "seed" or isinstance(getattr(Recipe(), axis, None), int)
+    default = getattr(Recipe(), axis, None)
+    return axis == "seed" or (isinstance(default, int) and not isinstance(default, bool))
 
 
 def _shown(at: Location) -> str:

@@ -15,7 +15,7 @@ from sweep.config.yaml_file import Location, YamlFile, read_yaml
 from sweep.words import nearest
 from trainer.models.catalog import is_reference
 
-OURS = ("sweep", "slurm", "trainer", "analysis")
+OURS = ("sweep", "slurm", "trainer", "analysis", "__main__")
 MARKS = (".git", "pyproject.toml")
 
 
@@ -58,9 +58,21 @@ def own_code(sweep: Sweep) -> tuple[Path, ...]:
 
 
 def _place(project: Path, name: str) -> Path | None:
-    """The file or folder of a top module, in the project or in its `src`."""
-    places = (folder / one for folder in (project, project / "src") for one in (name, f"{name}.py"))
-    return next((place for place in places if place.is_dir() or (place.suffix and place.is_file())), None)
+    """The file or folder of a top module, in the project or in its `src`, as Python chooses: a folder without
+    `__init__.py` comes last.
+    """
+    for folder in (project, project / "src"):
+        package, module = folder / name, folder / f"{name}.py"
+        if module.is_file() and not (package / "__init__.py").is_file():
+            return module
+        if package.is_dir():
+            return package
+    return None
+
+
+def is_installed(module: str) -> bool:
+    """Whether Python finds a top module here."""
+    return importlib.util.find_spec(module) is not None
 
 
 def _runs_elsewhere(sweep: Sweep) -> bool:
@@ -74,10 +86,10 @@ def _own_module(source: YamlFile, at: Location, architecture: str, project: Path
     shown = f"'grid.architecture' holds '{architecture}'"
     top, *rest = module.split(".")
     if top in OURS:
-        raise source.error(at, f"{shown}: '{top}' is a package of this program; a module of yours needs another name")
-    place = _place(project, top)
+        raise source.error(at, f"{shown}: '{top}' is part of this program; a module of yours needs another name")
+    place = None if top == "torchvision" else _place(project, top)
     if place is None:
-        if not elsewhere and importlib.util.find_spec(top) is None:
+        if not elsewhere and not is_installed(top):
             raise source.error(at, f"{shown}: no module '{top}' in {project}, and none is installed")
         return None
     file = place

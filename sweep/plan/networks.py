@@ -4,7 +4,6 @@ Of a network whose files are as they were nothing is asked again. What is kept m
 """
 
 import hashlib
-import importlib.util
 import json
 import os
 import subprocess
@@ -16,7 +15,7 @@ from pathlib import Path
 
 from slurm.code import freeze
 from sweep.config.grid import place_of
-from sweep.config.own_code import own_code
+from sweep.config.own_code import is_installed, own_code
 from sweep.config.placement import dataset_facts
 from sweep.config.schema import Sweep
 from sweep.config.yaml_file import read_yaml
@@ -44,7 +43,8 @@ def with_networks(sweep: Sweep, say: Callable[[str], None]) -> Sweep:
     if absent:  # its jobs run in a container
         say(f"not measured, for torch or the network's module is not installed here: {_names(absent)}")
         asked = [one for one in asked if one not in absent]
-    known = {one: _kept(path) for one, path in _places(asked, modules).items()}
+    places = _places(asked, modules)
+    known = {one: _kept(path) for one, path in places.items()}
     unknown = [one for one, answer in known.items() if answer is None]
     if unknown:
         say(f"measuring {_names(unknown)}")
@@ -55,7 +55,7 @@ def with_networks(sweep: Sweep, say: Callable[[str], None]) -> Sweep:
                 words = f"'grid.architecture' holds '{one.architecture}', which cannot be trained {images}"
                 raise source.error(place_of(source, "architecture", one.architecture), f"{words}: {answer.problem}")
             known[one] = answer
-            _keep(_places([one], modules)[one], answer)
+            _keep(places[one], answer)
     networks = {}
     for architecture in dict.fromkeys(one.architecture for one in asked):
         sizes = {one.image_size: answer for one, answer in known.items() if one.architecture == architecture and answer}
@@ -79,7 +79,7 @@ def _is_here(architecture: str, modules: Sequence[Path]) -> bool:
     """Whether a network can be imported here: torch is installed, and its module is the user's own or installed."""
     top = architecture.partition(":")[0].partition(".")[0]
     own = any(module.stem == top for module in modules)
-    return all(importlib.util.find_spec(name) is not None for name in ("torch", *([] if own else [top])))
+    return is_installed("torch") and (own or is_installed(top))
 
 
 def _names(asked: Sequence[Asked]) -> str:
@@ -111,7 +111,8 @@ def _ask(asked: Sequence[Asked], modules: Sequence[Path]) -> list[Measured]:
     if done.returncode:
         words = last_line(done.stderr) or f"exit code {done.returncode}"
         raise InputError(f"{names}: the process that imported it ended: {words}")
-    return [Measured(**one) for one in json.loads(done.stdout)]
+    # Before its answer a module may have printed past Python.
+    return [Measured(**one) for one in json.loads(done.stdout.splitlines()[-1])]
 
 
 def _places(asked: Sequence[Asked], modules: Sequence[Path]) -> dict[Asked, Path]:

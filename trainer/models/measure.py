@@ -43,7 +43,7 @@ def _measure(asked: Asked, device: str) -> Measured:
         model = load_model(asked.architecture, asked.classes, asked.image_size, asked.dropout)
     flops, kept, passing = [], [], []
     for images in BATCHES:
-        inputs = torch.empty(images, 3, asked.image_size, asked.image_size, device=device)
+        inputs = torch.rand(images, 3, asked.image_size, asked.image_size, device=device)
         model.train()
         with FlopCounterMode(display=False) as counter:
             stored, _ = _count(model, inputs, asked.classes)
@@ -109,7 +109,7 @@ def main(read: Callable[[], str] = sys.stdin.read) -> None:
     sys.path[:0] = told["paths"]
     out, sys.stdout = sys.stdout, sys.stderr  # what a module prints as it is imported is no answer
     answers = [measure(Asked(**one))._asdict() for one in told["asked"]]
-    print(json.dumps(answers), file=out)
+    print("\n" + json.dumps(answers), file=out)
 
 
 if __name__ == "__main__":

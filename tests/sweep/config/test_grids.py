@@ -148,10 +148,20 @@ WRONG: dict[str, tuple[Any, dict[str, Any], str]] = {
         {},
         "'grid.dropout' goes from 0.5 to 0.1: expected the smaller one first",
     ),
+    "a range of what is no number": (
+        {**FOUR, "architecture": {"small": "mylab:net"}},
+        {},
+        "'grid.architecture' is {'small': 'mylab:net'}: expected a list with at least one value",
+    ),
+    "an end that is no number": (
+        {**FOUR, "ratio": {"from": "a", "to": 1, "steps": 2}},
+        {},
+        "'grid.ratio.from' is 'a': input should be a valid number",
+    ),
     "a log of zero": (
         {**FOUR, "dropout": {"from": 0, "to": 0.1, "steps": 3, "scale": "log"}},
         {},
-        "'grid.dropout' begins at 0, and a log scale above 0",
+        "'grid.dropout' begins at 0: a log scale needs numbers above 0",
     ),
     "a misspelt range": (
         {**FOUR, "dropout": {"from": 0, "to": 0.1, "step": 3}},

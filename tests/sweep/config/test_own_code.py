@@ -61,6 +61,15 @@ def test_a_module_is_found_in_src_too(project: Path) -> None:
     assert found(project, "mylab.models:convnext") == ["src/mylab"]
 
 
+def test_a_module_beside_a_folder_of_its_name_is_the_one_python_takes(project: Path) -> None:
+    """A folder of results called as the module, and one called as a library."""
+    (project / "nets").mkdir()
+    (project / "torchvision").mkdir()
+    assert found(project, "nets:convnext", "torchvision:resnet34") == ["nets.py"]
+    (project / "nets" / "__init__.py").write_text(NETS)
+    assert found(project, "nets:convnext") == ["nets"]
+
+
 def test_a_name_that_only_running_the_module_would_tell_is_left_to_the_run(project: Path) -> None:
     for more in ("from json import *\n", "if WIDTH:\n    Late = 3\n", "def __getattr__(name): ...\n"):
         (project / "nets.py").write_text(NETS + more)
@@ -79,7 +88,8 @@ def test_runs_are_called_by_the_functions_name(project: Path) -> None:
         ("mylab.models:convnxt", "models.py has no 'convnxt'; did you mean 'convnext'?"),
         ("mylab.vision:Mixxer", "__init__.py has no 'Mixxer'; did you mean 'Mixer'?"),
         ("nowhere_at_all:net", "no module 'nowhere_at_all' in "),
-        ("trainer.models.vit:VisionTransformer", "'trainer' is a package of this program"),
+        ("__main__:net", "'__main__' is part of this program"),
+        ("trainer.models.vit:VisionTransformer", "'trainer' is part of this program"),
     ],
 )
 def test_a_reference_to_nothing_is_refused_before_anything_starts(project: Path, architecture: str, words: str) -> None:

@@ -110,7 +110,7 @@ def test_where_torch_is_not_installed_nothing_is_asked(
     answers: Answers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a login node whose jobs run in containers: it is said, and the sweep is planned as it can be."""
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("sweep.plan.networks.is_installed", lambda name: False)
     said: list[str] = []
     sweep = load(tmp_path)
     assert with_networks(sweep, said.append).networks == {}
