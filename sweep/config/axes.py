@@ -49,54 +49,54 @@ def check_values(source: YamlFile, at: Location, axis: str, given: Any) -> list[
         given = _range_values(source, at, validate_part(source, at, Range, given), whole=_is_whole(axis))
     if not isinstance(given, list) or not given:
         expected = "a list with at least one value" + (", or a range" if _is_number(axis) else "")
-        words = f"'{_shown(at)}' is {quoted(given)}: expected {expected}"
+        words = f"'{shown(at)}' is {quoted(given)}: expected {expected}"
         raise source.error(at, words)
     checked = [check_value(source, (*at, index), axis, value) for index, value in enumerate(given)]
     seen: set[Any] = set()
     for index, value in enumerate(checked):
         if value in seen:
-            raise source.error((*at, index), f"'{_shown(at)}' holds {quoted(value)} twice")
+            raise source.error((*at, index), f"'{shown(at)}' holds {quoted(value)} twice")
         seen.add(value)
     return checked
 
 
 def check_value(source: YamlFile, at: Location, axis: str, value: Any) -> Any:
-    shown = f"'{_shown(at[:-1] if isinstance(at[-1], int) else at)}' holds {quoted(value)}"
+    holds = f"'{shown(at[:-1] if isinstance(at[-1], int) else at)}' holds {quoted(value)}"
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     match axis:
         case "architecture":
             if value not in ARCHITECTURES and not (isinstance(value, str) and is_reference(value)):
                 known = f"expected {', '.join(ARCHITECTURES)}, or one of yours as 'module:function'"
-                raise source.error(at, f"{shown}: no such architecture{nearest(str(value), ARCHITECTURES, known)}")
+                raise source.error(at, f"{holds}: no such architecture{nearest(str(value), ARCHITECTURES, known)}")
         case "dataset":
             if value not in DATASETS:
-                raise source.error(at, f"{shown}: no such dataset{nearest(str(value), DATASETS)}")
+                raise source.error(at, f"{holds}: no such dataset{nearest(str(value), DATASETS)}")
         case "ratio":
             if not number or not 0 < value <= 1:
-                raise source.error(at, f"{shown}: a ratio is above 0 and at most 1")
+                raise source.error(at, f"{holds}: a ratio is above 0 and at most 1")
             return float(value)
         case "seed":
             if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_SEED:
-                raise source.error(at, f"{shown}: a seed is a whole number from 0 to {MAX_SEED}")
+                raise source.error(at, f"{holds}: a seed is a whole number from 0 to {MAX_SEED}")
         case _:
             try:
                 return getattr(Recipe.model_validate({axis: value}), axis)
             except ValidationError as error:
-                raise source.error(at, f"{shown}: {lowered(str(error.errors()[0]['msg']))}") from error
+                raise source.error(at, f"{holds}: {lowered(str(error.errors()[0]['msg']))}") from error
     return value
 
 
 def check_axis(source: YamlFile, at: Location, axis: str) -> None:
     fields = [*AXES, *Recipe.model_fields]
     if axis not in fields:
-        raise source.error(at, f"unknown axis '{axis}' in '{_shown(at[:-1])}'{nearest(axis, fields)}")
+        raise source.error(at, f"unknown axis '{axis}' in '{shown(at[:-1])}'{nearest(axis, fields)}")
 
 
 def draw_points(source: YamlFile, at: Location, given: Any) -> list[dict[str, Any]]:
     """The points of a `random` part, each with its value on every axis, no two alike."""
     part = validate_part(source, at, Random, given)
     if not part.axes:
-        raise source.error(at, f"'{_shown(at)}.axes' names no axis")
+        raise source.error(at, f"'{shown(at)}.axes' names no axis")
     for axis, draw in part.axes.items():
         here = (*at, "axes", axis)
         check_axis(source, here, axis)
@@ -107,7 +107,7 @@ def draw_points(source: YamlFile, at: Location, given: Any) -> list[dict[str, An
         if len(found) == part.count:
             break
     else:
-        words = f"'{_shown(at)}' has {len(found)} different points, and 'count' is {part.count}"
+        words = f"'{shown(at)}' has {len(found)} different points, and 'count' is {part.count}"
         raise source.error((*at, "count"), f"{words}; lower it, or give more values")
     points = list(found.values())
     for point in points:
@@ -140,7 +140,7 @@ def _drawn(generator: random.Random, kind: str, values: list[Any], *, whole: boo
 
 def _check_draw(source: YamlFile, at: Location, axis: str, draw: dict[str, list[Any]]) -> None:
     if len(draw) != 1:
-        raise source.error(at, f"'{_shown(at)}' is drawn in {len(draw)} ways: expected one, such as 'uniform: [0, 1]'")
+        raise source.error(at, f"'{shown(at)}' is drawn in {len(draw)} ways: expected one, such as 'uniform: [0, 1]'")
     [(kind, values)] = draw.items()
     if kind == "choice":
         draw[kind][:] = check_values(source, (*at, kind), axis, values)
@@ -149,15 +149,15 @@ def _check_draw(source: YamlFile, at: Location, axis: str, draw: dict[str, list[
     fit = len(values) == 2 and all(isinstance(value, kinds) and not isinstance(value, bool) for value in values)
     if not fit or values[0] >= values[1] or (kind == "loguniform" and values[0] <= 0):
         what = {"int": "two whole numbers", "loguniform": "two numbers above 0"}.get(kind, "two numbers")
-        raise source.error(at, f"'{_shown(at)}.{kind}' is {values}: expected {what}, the smaller first")
+        raise source.error(at, f"'{shown(at)}.{kind}' is {values}: expected {what}, the smaller first")
 
 
 def _range_values(source: YamlFile, at: Location, part: Range, *, whole: bool) -> list[Any]:
     if part.start >= part.to:
-        words = f"'{_shown(at)}' goes from {part.start:g} to {part.to:g}: expected the smaller one first"
+        words = f"'{shown(at)}' goes from {part.start:g} to {part.to:g}: expected the smaller one first"
         raise source.error(at, words)
     if part.scale == "log" and part.start <= 0:
-        words = f"'{_shown(at)}' begins at {part.start:g}: a log scale needs numbers above 0"
+        words = f"'{shown(at)}' begins at {part.start:g}: a log scale needs numbers above 0"
         raise source.error(at, words)
     share = [step / (part.steps - 1) for step in range(part.steps)]
     if part.scale == "log":
@@ -183,6 +183,6 @@ def _is_whole(axis: str) -> bool:
     return axis == "seed" or (isinstance(default, int) and not isinstance(default, bool))
 
 
-def _shown(at: Location) -> str:
+def shown(at: Location) -> str:
     """A place in the file as its reader would write it: "grid.ratio", "grid.0.zip.seed"."""
     return ".".join(str(part) for part in at)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from sweep.config.axes import AXES, check_axis, check_values, draw_points
+from sweep.config.axes import AXES, check_axis, check_values, draw_points, shown
 from sweep.config.explain import quoted
 from sweep.config.yaml_file import Location, YamlFile
 from sweep.words import nearest
@@ -14,14 +14,12 @@ from trainer.models.catalog import short_name
 from trainer.records.recipe import Recipe
 from trainer.records.run import Run, RunSpec
 
-PARTS = ("zip", "random")  # of a grid, besides its axes
 Group = list[dict[str, Any]]  # axes that go together: one value of each at a time
 
 
 class SubGrid(NamedTuple):
     """A grid, or one of several: every combination of its groups is a run. names: its axes, the last the fastest."""
 
-    at: Location
     names: tuple[str, ...]
     groups: list[Group]
 
@@ -118,15 +116,14 @@ def _read_grid(source: YamlFile, at: Location, given: dict[str, Any]) -> SubGrid
             groups.append([{axis: value} for value in check_values(source, here, axis, values)])
     named = [name for group in groups for name in group[0]]
     twice = next((name for index, name in enumerate(named) if name in named[:index]), None)
-    shown = ".".join(map(str, at))
     if twice:
-        raise source.error(at, f"axis '{twice}' has values in two places of '{shown}'")
+        raise source.error(at, f"axis '{twice}' has values in two places of '{shown(at)}'")
     for axis in AXES:
         if axis not in named:
-            raise source.error(at, f"axis '{axis}' is missing in '{shown}'")
+            raise source.error(at, f"axis '{axis}' is missing in '{shown(at)}'")
     names = (*AXES, *(name for name in named if name not in AXES))
     groups.sort(key=lambda group: min(names.index(name) for name in group[0]))
-    return SubGrid(at, names, groups)
+    return SubGrid(names, groups)
 
 
 def _each(source: YamlFile, at: Location, given: Any) -> list[tuple[Location, Any]]:
@@ -135,7 +132,7 @@ def _each(source: YamlFile, at: Location, given: Any) -> list[tuple[Location, An
     if isinstance(given, list):
         parts = [((*at, index), one) for index, one in enumerate(given)]
     if not parts or not all(isinstance(one, dict) and one for _, one in parts):
-        raise source.error(at, f"'{'.'.join(map(str, at))}' is {quoted(given)}: expected axes, or a list of such parts")
+        raise source.error(at, f"'{shown(at)}' is {quoted(given)}: expected axes, or a list of such parts")
     return parts
 
 
@@ -145,20 +142,20 @@ def _zipped(source: YamlFile, at: Location, axes: dict[str, Any]) -> Group:
     for axis, given in axes.items():
         check_axis(source, (*at, axis), axis)
         if not isinstance(given, list) or not given:
-            words = f"'{'.'.join(map(str, (*at, axis)))}' is {quoted(given)}: expected a list with at least one value"
+            words = f"'{shown((*at, axis))}' is {quoted(given)}: expected a list with at least one value"
             raise source.error((*at, axis), words)
         # One by one, for a value may stand twice beside different values of the other axes.
         values[axis] = [check_values(source, (*at, axis), axis, [value])[0] for value in given]
     counts = {axis: len(found) for axis, found in values.items()}
     if len(set(counts.values())) > 1:
         told = ", ".join(f"{count} of '{axis}'" for axis, count in counts.items())
-        raise source.error(at, f"'{'.'.join(map(str, at))}' pairs values one by one, and has {told}")
+        raise source.error(at, f"'{shown(at)}' pairs values one by one, and has {told}")
     points = [dict(zip(values, one, strict=True)) for one in zip(*values.values(), strict=True)]
     seen: set[tuple[Any, ...]] = set()
     for point in points:
         if tuple(point.values()) in seen:
             told = ", ".join(f"{axis} {value}" for axis, value in point.items())
-            raise source.error(at, f"'{'.'.join(map(str, at))}' holds {told} twice")
+            raise source.error(at, f"'{shown(at)}' holds {told} twice")
         seen.add(tuple(point.values()))
     return points
 
