@@ -58,16 +58,16 @@ def own_code(sweep: Sweep) -> tuple[Path, ...]:
 
 
 def _place(project: Path, name: str) -> Path | None:
-    """The file or folder of a top module, in the project or in its `src`, as Python chooses: a folder without
-    `__init__.py` comes last.
-    """
-    for folder in (project, project / "src"):
-        package, module = folder / name, folder / f"{name}.py"
-        if module.is_file() and not (package / "__init__.py").is_file():
-            return module
-        if package.is_dir():
-            return package
-    return None
+    """The file or folder of a top module, in the project or in its `src`."""
+    return _module_in(project, name) or _module_in(project / "src", name)
+
+
+def _module_in(folder: Path, name: str) -> Path | None:
+    """The file or folder of a module, as Python chooses: a folder without `__init__.py` comes last."""
+    package, module = folder / name, folder / f"{name}.py"
+    if module.is_file() and not (package / "__init__.py").is_file():
+        return module
+    return package if package.is_dir() else None
 
 
 def is_installed(module: str) -> bool:
@@ -94,13 +94,14 @@ def _own_module(source: YamlFile, at: Location, architecture: str, project: Path
         return None
     file = place
     for part in rest:
-        file /= part
-    if rest and not file.is_dir():
-        file = file.with_suffix(".py")
+        inner = _module_in(file, part)
+        if inner is None:
+            raise source.error(at, f"{shown}: there is no {file / part}.py")
+        file = inner
     if file.is_dir():
         file /= "__init__.py"
-    if not file.is_file():
-        raise source.error(at, f"{shown}: there is no {file}")
+        if not file.is_file():
+            raise source.error(at, f"{shown}: there is no {file}")
     names = _names(source, at, shown, file)
     if names is not None and function not in names:
         raise source.error(at, f"{shown}: {file} has no '{function}'{nearest(function, names)}")

@@ -63,9 +63,10 @@ def test_a_module_is_found_in_src_too(project: Path) -> None:
 
 def test_a_module_beside_a_folder_of_its_name_is_the_one_python_takes(project: Path) -> None:
     """A folder of results called as the module, and one called as a library."""
-    (project / "nets").mkdir()
-    (project / "torchvision").mkdir()
+    for name in ("nets", "torchvision", "mylab/models"):
+        (project / name).mkdir()
     assert found(project, "nets:convnext", "torchvision:resnet34") == ["nets.py"]
+    assert found(project, "mylab.models:convnext") == ["mylab"]
     (project / "nets" / "__init__.py").write_text(NETS)
     assert found(project, "nets:convnext") == ["nets"]
 
